@@ -1,0 +1,169 @@
+"""Settings: from the command line, else the environment, else config.env, else the default.
+
+Every mistake is reported at once, before anything is contacted. AWS credentials are not here: boto3 finds them by its own
+chain (environment, shared credentials file, instance role).
+"""
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+from dotenv import dotenv_values
+
+CONFIG_FILE = "config.env"
+SecurityProtocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
+SaslMechanism = Literal["", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "AWS_MSK_IAM"]
+
+
+class SettingsError(ValueError):
+    """All the mistakes found in the settings, one a line."""
+
+    def __init__(self, mistakes: list[str]) -> None:
+        super().__init__("\n".join(mistakes))
+        self.mistakes = mistakes
+
+
+def _setting(default: Any, help: str, *, secret: bool = False) -> Any:
+    return field(default=default, repr=not secret, metadata={"help": help, "secret": secret})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """One attribute a setting; its environment name is the same in capitals."""
+
+    kafka_bootstrap_servers: str = _setting("127.0.0.1:9092", "host:port of one or more brokers, comma-separated")
+    kafka_security_protocol: SecurityProtocol = _setting("PLAINTEXT", "PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL")
+    kafka_sasl_mechanism: SaslMechanism = _setting("", "PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or AWS_MSK_IAM")
+    kafka_sasl_username: str = _setting("", "user of PLAIN and SCRAM")
+    kafka_sasl_password: str = _setting("", "password of PLAIN and SCRAM", secret=True)
+    kafka_ssl_cafile: str = _setting("", "PEM file of the authority that signed the brokers' certificates")
+    kafka_ssl_certfile: str = _setting("", "PEM file of the client's certificate")
+    kafka_ssl_keyfile: str = _setting("", "PEM file of the client's key")
+    kafka_group: str = _setting("stock_market_landing", "consumer group; one group per S3_PREFIX")
+    kafka_instance: str = _setting("", "static member name, so that a restarted consumer goes on within seconds")
+    kafka_session_timeout_ms: int = _setting(45_000, "how long a silent consumer keeps its partitions, in ms")
+    kafka_partitions: int = _setting(4, "partitions of a topic that the producer has to create")
+    kafka_topic_bars: str = _setting("stock_bars", "topic of bars")
+    kafka_topic_ticks: str = _setting("stock_live_feed", "topic of ticks")
+    kafka_topic_news: str = _setting("stock_news", "topic of news items")
+    kafka_topic_checkpoints: str = _setting("stock_checkpoints", "compacted topic of the producers' checkpoints")
+    aws_region: str = _setting("us-east-1", "region of the bucket, Glue, Athena and DynamoDB")
+    aws_endpoint_url: str = _setting("", "another endpoint than AWS's, as boto3 reads it; the embedded stack sets it")
+    s3_bucket: str = _setting("", "bucket of the lake")
+    s3_prefix: str = _setting("", "folder inside the bucket, empty for its root")
+    glue_database: str = _setting("stock_market", "Glue database, which is Athena's schema")
+    athena_workgroup: str = _setting("stock_market", "Athena workgroup")
+    athena_output: str = _setting("", "s3:// folder of query results; default: athena-results/ in the bucket")
+    dynamodb_table: str = _setting("StockMkt", "DynamoDB table")
+    polygon_api_key: str = _setting("", "key of Polygon.io, now Massive", secret=True)
+    polygon_base_url: str = _setting("https://api.massive.com", "https://api.polygon.io still answers too")
+    alpha_vantage_api_key: str = _setting("", "key of Alpha Vantage", secret=True)
+    alpha_vantage_base_url: str = _setting("https://www.alphavantage.co", "where Alpha Vantage is")
+    symbols: str = _setting("AAPL,AMZN,GOOG,META,MSFT,NFLX,NVDA,TSLA", "tickers, comma-separated")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = _setting("INFO", "DEBUG, INFO, WARNING or ERROR")
+    log_format: Literal["text", "json"] = _setting("text", "text or json, one object a line")
+
+    @property
+    def symbol_list(self) -> tuple[str, ...]:
+        """The tickers of SYMBOLS, without blanks and repeats, in their order."""
+        return tuple(dict.fromkeys(s.strip() for s in self.symbols.split(",") if s.strip()))
+
+    @property
+    def topics(self) -> dict[str, str]:
+        """Topic name to table name."""
+        return {self.kafka_topic_bars: "bars", self.kafka_topic_ticks: "ticks", self.kafka_topic_news: "news"}
+
+    @property
+    def s3_root(self) -> str:
+        """The prefix as the start of a key: empty, or ending in a slash."""
+        return self.s3_prefix.strip("/") + "/" if self.s3_prefix.strip("/") else ""
+
+    @property
+    def athena_output_location(self) -> str:
+        """The s3:// folder of query results, ending in a slash."""
+        return self.athena_output.rstrip("/") + "/" if self.athena_output else f"s3://{self.s3_bucket}/{self.s3_root}athena-results/"
+
+
+def load(
+    command_line: Mapping[str, Any] | None = None,
+    *,
+    required: Iterable[str] = (),
+    environ: Mapping[str, str] | None = None,
+    config_file: str | Path = CONFIG_FILE,
+) -> Settings:
+    """The settings; raises SettingsError with every mistake.
+
+    `command_line` holds attribute names with values, None for what was not given. `required` names the attributes that the
+    calling command cannot do without.
+    """
+    given = {name: value for name, value in (command_line or {}).items() if value is not None}
+    texts = {**dotenv_values(config_file), **(os.environ if environ is None else environ)}
+    values, mistakes = {}, []
+    for setting in fields(Settings):
+        name = setting.name.upper()
+        text = given.get(setting.name, texts.get(name))
+        if text is None or text == "":
+            continue
+        try:
+            values[setting.name] = msgspec.convert(text, setting.type, strict=False)
+        except msgspec.ValidationError:
+            shown = "the value given" if setting.metadata["secret"] else repr(text)
+            mistakes.append(f"{name}: {shown} is not {_expected(setting)}")
+    settings = Settings(**values)
+    mistakes += _mistakes_between(settings)
+    mistakes += [f"{name.upper()}: is needed and empty" for name in required if not getattr(settings, name)]
+    if mistakes:
+        raise SettingsError(mistakes)
+    return settings
+
+
+def _expected(setting: Any) -> str:
+    return "a whole number" if setting.type is int else f"one of {setting.metadata['help']}"
+
+
+def _mistakes_between(settings: Settings) -> list[str]:
+    """Values that have the right type but cannot work, alone or together."""
+    mistakes = []
+    for address in settings.kafka_bootstrap_servers.split(","):
+        if not re.fullmatch(r"\s*(\[[0-9a-fA-F:]+\]|[^\s:/,]+):\d{1,5}\s*", address):
+            mistakes.append(f"KAFKA_BOOTSTRAP_SERVERS: {address!r} is not host:port")
+    sasl = settings.kafka_security_protocol.startswith("SASL_")
+    if sasl and not settings.kafka_sasl_mechanism:
+        mistakes.append(f"KAFKA_SASL_MECHANISM: {settings.kafka_security_protocol} needs one")
+    if settings.kafka_sasl_mechanism and not sasl:
+        mistakes.append("KAFKA_SECURITY_PROTOCOL: a SASL mechanism needs SASL_SSL or SASL_PLAINTEXT")
+    if sasl and settings.kafka_sasl_mechanism in ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"):
+        mistakes += [f"{name.upper()}: {settings.kafka_sasl_mechanism} needs it"
+                     for name in ("kafka_sasl_username", "kafka_sasl_password") if not getattr(settings, name)]
+    for name in ("kafka_ssl_cafile", "kafka_ssl_certfile", "kafka_ssl_keyfile"):
+        if (path := getattr(settings, name)) and not Path(path).is_file():
+            mistakes.append(f"{name.upper()}: there is no file {path}")
+    if settings.s3_bucket and not re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", settings.s3_bucket):
+        mistakes.append(f"S3_BUCKET: {settings.s3_bucket!r} is not a bucket name (3 to 63 of a-z, 0-9, dot and hyphen)")
+    if settings.athena_output and not settings.athena_output.startswith("s3://"):
+        mistakes.append(f"ATHENA_OUTPUT: {settings.athena_output!r} does not begin with s3://")
+    for name in ("kafka_partitions", "kafka_session_timeout_ms"):
+        if getattr(settings, name) < 1:
+            mistakes.append(f"{name.upper()}: {getattr(settings, name)} is less than 1")
+    if not re.fullmatch(r"[a-z0-9_]+", settings.glue_database):
+        mistakes.append(f"GLUE_DATABASE: {settings.glue_database!r} is not lower-case letters, digits and _")
+    if len({settings.kafka_topic_bars, settings.kafka_topic_ticks, settings.kafka_topic_news}) < 3:
+        mistakes.append("KAFKA_TOPIC_BARS, KAFKA_TOPIC_TICKS, KAFKA_TOPIC_NEWS: two of them are the same topic")
+    return mistakes
+
+
+def example() -> str:
+    """The text of config.env.example: every setting with its default, one comment line each."""
+    lines = ["# Copy to config.env and change what differs. The environment wins over this file, the command line over both."]
+    for setting in fields(Settings):
+        lines += [f"# {setting.metadata['help']}", f"{setting.name.upper()}={setting.default}"]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    # `python -m pipeline.settings > config.env.example` after a setting was added; a test compares the two.
+    print(example(), end="")

@@ -1,0 +1,105 @@
+"""What every script does at its edges: log lines, progress, signals and exit codes."""
+
+import json
+import logging
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from tqdm import tqdm
+
+from pipeline.settings import Settings, SettingsError
+
+EXIT_DONE, EXIT_FAILED, EXIT_WRONG_USE = 0, 1, 2
+_STANDARD_ATTRIBUTES = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+class ServiceError(RuntimeError):
+    """A service that refused or could not be reached; the text says which setting to look at."""
+
+
+def run(main: Callable[[], int | None]) -> None:
+    """Run a script and leave with its exit code: 0 done, 1 failed, 2 wrong use. Expected errors print no traceback."""
+    try:
+        code = main()
+    except SettingsError as error:
+        print("The settings have mistakes:", *(f"  {mistake}" for mistake in error.mistakes), sep="\n", file=sys.stderr)
+        sys.exit(EXIT_WRONG_USE)
+    except ServiceError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(EXIT_FAILED)
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        sys.exit(EXIT_FAILED)
+    except BrokenPipeError:
+        # Whoever read our output (head, less) has gone; that is not a failure worth words.
+        sys.stderr.close()
+        sys.exit(EXIT_FAILED)
+    sys.exit(code or EXIT_DONE)
+
+
+def configure_logging(settings: Settings) -> None:
+    """Log to standard error: an event name and its fields, as text or as one JSON object a line."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_JsonFormatter() if settings.log_format == "json" else _TextFormatter())
+    logging.basicConfig(level=settings.log_level, handlers=[handler], force=True)
+    # The client's own lines at INFO are many, and speak of things that only its authors can change.
+    for chatty in ("kafka", "botocore", "boto3", "urllib3", "s3fs", "aiobotocore", "fsspec"):
+        logging.getLogger(chatty).setLevel(max(logging.WARNING, logging.getLevelName(settings.log_level)))
+
+
+def _event_fields(record: logging.LogRecord) -> dict:
+    return {name: value for name, value in vars(record).items() if name not in _STANDARD_ATTRIBUTES}
+
+
+class _TextFormatter(logging.Formatter):
+    converter = time.gmtime
+
+    def format(self, record: logging.LogRecord) -> str:
+        fields = "".join(f" {name}={value}" for name, value in _event_fields(record).items())
+        line = f"{self.formatTime(record, '%Y-%m-%dT%H:%M:%SZ')} {record.levelname:<7} {record.getMessage()}{fields}"
+        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+
+
+class _JsonFormatter(logging.Formatter):
+    converter = time.gmtime
+
+    def format(self, record: logging.LogRecord) -> str:
+        fields = {
+            "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%SZ"),
+            "level": record.levelname,
+            "logger": record.name,
+            "event": record.getMessage(),
+            **_event_fields(record),
+        }
+        if record.exc_info:
+            fields["exception"] = self.formatException(record.exc_info)
+        return json.dumps(fields, default=str)
+
+
+@contextmanager
+def stop_signals() -> Iterator[Callable[[], bool]]:
+    """Ctrl-C and SIGTERM set a flag, so that the batch in hand is finished; a second Ctrl-C interrupts at once.
+
+    Yields a function that says whether to stop. kafka-python has no wakeup(), so loops ask at least once a second.
+    """
+    asked = []
+
+    def note(signum: int, _frame: object) -> None:
+        if asked and signum == signal.SIGINT:
+            raise KeyboardInterrupt
+        asked.append(signum)
+
+    previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(asked)
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def progress(unit: str, total: int | None = None) -> tqdm:
+    """A progress bar on a terminal, and silence elsewhere."""
+    return tqdm(total=total, unit=f" {unit}", unit_scale=True, dynamic_ncols=True, disable=None)
