@@ -27,6 +27,10 @@ class SettingsError(ValueError):
         self.mistakes = mistakes
 
 
+class ServiceError(RuntimeError):
+    """A service that refused or could not be reached; the text says which setting to look at."""
+
+
 def _setting(default: Any, help: str, *, secret: bool = False) -> Any:
     return field(default=default, repr=not secret, metadata={"help": help, "secret": secret})
 
@@ -102,6 +106,8 @@ def load(
     """
     given = {name: value for name, value in (command_line or {}).items() if value is not None}
     texts = {**dotenv_values(config_file), **(os.environ if environ is None else environ)}
+    # boto3 knows the region by the second name only; a user may have set either.
+    texts["AWS_REGION"] = texts.get("AWS_REGION") or texts.get("AWS_DEFAULT_REGION")
     values, mistakes = {}, []
     for setting in fields(Settings):
         name = setting.name.upper()

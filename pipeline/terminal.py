@@ -10,14 +10,10 @@ from contextlib import contextmanager
 
 from tqdm import tqdm
 
-from pipeline.settings import Settings, SettingsError
+from pipeline.settings import ServiceError, Settings, SettingsError
 
 EXIT_DONE, EXIT_FAILED, EXIT_WRONG_USE = 0, 1, 2
 _STANDARD_ATTRIBUTES = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
-
-
-class ServiceError(RuntimeError):
-    """A service that refused or could not be reached; the text says which setting to look at."""
 
 
 def run(main: Callable[[], int | None]) -> None:

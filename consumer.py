@@ -1,0 +1,220 @@
+"""Land Kafka topics in S3, each record in exactly one object, and verify what was landed.
+
+  python consumer.py --until-caught-up            land what is there, then stop
+  python consumer.py --flush-seconds 300          run as a service, one object per partition and five minutes
+  python consumer.py --format parquet --topics stock_bars
+  python consumer.py verify --deep                show that nothing is missing and nothing is twice
+
+Delivery: exactly once. Before a batch is uploaded its plan (offsets, layout) is committed to Kafka; after the upload its end is.
+A consumer that finds a plan in the group's commit repeats it to the byte, so a kill at any instant changes nothing.
+"""
+
+import argparse
+import logging
+import sys
+import time
+from collections.abc import Callable
+from multiprocessing.pool import AsyncResult, ThreadPool
+
+from pipeline import batch, landing, settings, terminal, verify, watch, workers
+from pipeline.batch import Layout, Limits, Plan
+from pipeline.group import Committed, Member, Partition
+from pipeline.lake import Lake, Landed, objects_of
+from pipeline.landing import Lane
+from pipeline.settings import ServiceError, Settings
+
+log = logging.getLogger("consumer")
+
+STOP_WITHIN_SECONDS = 8
+POLL_MS = 100
+
+
+def main() -> int:
+    arguments = sys.argv[1:]
+    if not arguments or (arguments[0] not in ("land", "verify") and arguments[0] not in ("-h", "--help")):
+        arguments = ["land", *arguments]
+    options = _parser().parse_args(arguments)
+    given = {name: getattr(options, name) for name in vars(options) if name in Settings.__dataclass_fields__}
+    wanted = settings.load(given, required=["s3_bucket"])
+    terminal.configure_logging(wanted)
+    if options.command == "verify":
+        return verify.report(wanted, _topics(wanted, options), deep=options.deep)
+    if options.workers > 1:
+        return workers.run(wanted, sys.argv[1:], options.workers)
+    return land(wanted, options)
+
+
+def land(wanted: Settings, options: argparse.Namespace) -> int:
+    """The loop: poll, close what is due, commit plans and ends, upload beside polling."""
+    topics = _topics(wanted, options)
+    layouts = {topic: _layout(wanted, options, topic) for topic in topics}
+    limits = Limits(flush_seconds=options.flush_seconds, flush_records=options.flush_records, flush_bytes=options.flush_bytes)
+    lanes: dict[Partition, Lane] = {}
+    stopped_at = None
+    with (
+        terminal.stop_signals() as is_stopping,
+        Member(wanted, topics, from_beginning=options.from_beginning, stock_decoder=options.stock_decoder) as member,
+        watch.Watch(options.metrics_port) as seen,
+    ):
+        lake = Lake(wanted, threads=options.uploads)
+        upload = _uploader(lake, options.uploads)
+        ends = member.end_offsets(topics) if options.until_caught_up else None
+        seen.expect(ends)
+        while True:
+            polled = member.poll(POLL_MS)
+            now = time.monotonic()
+            for partition in polled.revoked:
+                lanes.pop(partition, None)
+            for partition, committed in polled.given.items():
+                lanes[partition] = _begin(partition, layouts[partition.topic], committed)
+                seen.begun((ends or {}).get(partition, 0) - committed.offset)
+            for partition, blocks in polled.blocks.items():
+                lanes[partition].buffer.add(blocks, now)
+
+            if is_stopping() and stopped_at is None:
+                stopped_at = now
+            is_draining = stopped_at is not None or _is_caught_up(member, lanes, ends)
+            at_once = is_draining or landing.held_bytes(lanes) >= options.buffer_bytes // 2
+            for partition, lane in lanes.items():
+                lane.close(limits, member.position(partition), now, at_once=at_once)
+            _advance(member, lanes, upload, seen)
+
+            if is_draining and all(lane.is_idle for lane in lanes.values()):
+                break
+            if stopped_at is not None and now - stopped_at > STOP_WITHIN_SECONDS:
+                log.warning("stopped with uploads under way; the next start completes them")
+                break
+            if options.max_bad is not None and seen.bad > options.max_bad:
+                raise ServiceError(f"--max-bad {options.max_bad}: {seen.bad} bad records are in dead_letter/; stopped")
+            member.pause(landing.to_pause(lanes, 0 if is_draining else options.buffer_bytes))
+            seen.tick(member, lanes, now)
+        lake.stop()
+        seen.finish()
+    return terminal.EXIT_DONE
+
+
+def _begin(partition: Partition, layout: Layout, committed: Committed) -> Lane:
+    try:
+        lane = Lane.begin(partition.topic, partition.partition, layout, committed.offset, committed.metadata)
+    except batch.UnreadablePlan as error:
+        raise ServiceError(f"KAFKA_GROUP: {error}; another program commits in this group") from error
+    if lane.found:
+        log.info("repeating a batch that was under way", extra={"topic": partition.topic, "partition": partition.partition,
+                                                               "start": lane.found.start, "end": lane.found.end})
+    return lane
+
+
+def _advance(
+    member: Member, lanes: dict[Partition, Lane], upload: Callable[[Plan, list], AsyncResult], seen: watch.Watch
+) -> None:
+    """One commit for all that wants one; what it answers lets batches begin to upload, or be done with."""
+    wanted = {p: Committed(*commit) for p, lane in lanes.items() if (commit := lane.commit_wanted())}
+    for partition in wanted:
+        if lanes[partition].is_uploaded:
+            # Raises here, before the end is committed, if the upload did not succeed.
+            lanes[partition].upload.get()
+    if wanted and member.commit(wanted):
+        for partition in wanted:
+            landed = lanes[partition].upload.get() if lanes[partition].upload else None
+            if completed := lanes[partition].committed():
+                seen.landed(completed, landed)
+    for lane in lanes.values():
+        if lane.uploading and lane.upload is None:
+            lane.upload = upload(lane.uploading.plan, lane.uploading.blocks)
+
+
+def _uploader(lake: Lake, threads: int) -> Callable[[Plan, list], AsyncResult]:
+    """Encoding and putting, each on threads of its own; daemons, so that a hanging upload cannot hold up a stop."""
+    encoders, putters = ThreadPool(2), ThreadPool(threads)
+
+    def work(plan: Plan, blocks: list) -> Landed:
+        objects = objects_of(plan, blocks)
+        putters.map(lambda an_object: lake.put(plan, an_object), objects, chunksize=1)
+        return Landed.of(objects)
+
+    return lambda plan, blocks: encoders.apply_async(work, (plan, blocks))
+
+
+def _is_caught_up(member: Member, lanes: dict[Partition, Lane], ends: dict[Partition, int] | None) -> bool:
+    """Whether every partition that this member has was read to the end that was seen at the start."""
+    if ends is None or not member.is_settled:
+        return False
+    return all(not lane.found and member.position(p) >= ends.get(p, 0) for p, lane in lanes.items())
+
+
+def _topics(wanted: Settings, options: argparse.Namespace) -> list[str]:
+    return [name.strip() for name in options.topics.split(",")] if options.topics else list(wanted.topics)
+
+
+def _layout(wanted: Settings, options: argparse.Namespace, topic: str) -> Layout:
+    """Known topics land in their table; any other lands under its own name as unchecked JSON."""
+    table = wanted.topics.get(topic, topic)
+    return Layout(
+        bucket=wanted.s3_bucket,
+        root=wanted.s3_root,
+        table=table,
+        format=options.format if topic in wanted.topics else "json",
+        compression=options.compression or ("zstd" if options.format == "parquet" and topic in wanted.topics else "gzip"),
+        partition_by=options.partition_by or ("hour" if table == "ticks" else "day"),
+        partition_time=options.partition_time,
+    )
+
+
+def _bytes(text: str) -> int:
+    """64MB, 512KB or a plain number of bytes; units of 1024."""
+    units = {"KB": 1024, "MB": 1024**2, "GB": 1024**3}
+    number, factor = (text[:-2], units[text[-2:].upper()]) if text[-2:].upper() in units else (text, 1)
+    if not number.strip().isdecimal() or int(number) * factor < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size such as 64MB")
+    return int(number) * factor
+
+
+def _positive(kind: type) -> Callable[[str], float]:
+    def convert(text: str) -> float:
+        if (number := kind(text)) <= 0:
+            raise argparse.ArgumentTypeError(f"{text!r} is not more than 0")
+        return number
+
+    convert.__name__ = f"positive {kind.__name__}"  # argparse names the type in its message
+    return convert
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="land|verify")
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--topics", "--topic", metavar="A,B", help="topics (default: those of bars, ticks and news)")
+    common.add_argument("--group", dest="kafka_group", help="consumer group; one per S3_PREFIX (KAFKA_GROUP)")
+    common.add_argument("--log-format", dest="log_format", choices=["text", "json"], help="LOG_FORMAT")
+
+    land_parser = commands.add_parser("land", parents=[common], help="land topics in S3 (the default)", description=__doc__,
+                                      formatter_class=argparse.RawDescriptionHelpFormatter)
+    form = land_parser.add_argument_group("what is written")
+    form.add_argument("--format", choices=["json", "csv", "parquet"], default="json", help="form of the objects (default json)")
+    form.add_argument("--compression", choices=["gzip", "none", "zstd"], help="default gzip; Parquet: zstd")
+    form.add_argument("--partition-by", choices=["day", "hour", "month"], help="folders (default day; ticks: hour)")
+    form.add_argument("--partition-time", choices=["arrival", "event"], default="arrival",
+                      help="folders by the time of arrival in Kafka (default) or by the record's own time")
+    when = land_parser.add_argument_group("when a batch is closed, whichever comes first")
+    when.add_argument("--flush-seconds", type=_positive(float), default=60, metavar="S", help="default 60")
+    when.add_argument("--flush-records", type=_positive(int), default=100_000, metavar="N", help="default 100000; 1 = one object a record")
+    when.add_argument("--flush-bytes", type=_bytes, default="64MB", metavar="SIZE", help="before compression, default 64MB")
+    run = land_parser.add_argument_group("how it runs")
+    run.add_argument("--until-caught-up", action="store_true", help="stop at the end offsets seen at the start")
+    run.add_argument("--from-beginning", action="store_true", help="begin at the oldest records whatever the group committed")
+    run.add_argument("--workers", type=_positive(int), default=1, metavar="N", help="processes in the same group (default 1)")
+    run.add_argument("--instance", dest="kafka_instance", metavar="NAME", help="static member name (KAFKA_INSTANCE)")
+    run.add_argument("--max-bad", type=int, metavar="N", help="stop with exit code 1 after more than N bad records")
+    run.add_argument("--uploads", type=_positive(int), default=8, metavar="N", help="uploads at the same time (default 8)")
+    run.add_argument("--buffer-bytes", type=_bytes, default="256MB", metavar="SIZE", help="most record bytes in memory (default 256MB)")
+    run.add_argument("--metrics-port", type=int, metavar="PORT", help="serve Prometheus metrics on this port of 127.0.0.1")
+    run.add_argument("--stock-decoder", action="store_true", help="use kafka-python's own record decoder")
+
+    verify_parser = commands.add_parser("verify", parents=[common], help="check the objects against the offsets",
+                                        description="From the objects' names: gaps and overlaps of offsets, per partition.")
+    verify_parser.add_argument("--deep", action="store_true", help="read every object, and the topic where it still holds the records")
+    return parser
+
+
+if __name__ == "__main__":
+    terminal.run(main)

@@ -1,0 +1,273 @@
+"""A member of a consumer group that keeps its offsets in its own hands.
+
+kafka-python runs the group's protocol on a thread of its own and calls the rebalance listener there, where a commit raises. So
+the listener only notes what happened; `poll` tells the main loop, in order: what was taken away, what was given together with
+its committed offset and metadata, and only then new records.
+"""
+
+import logging
+import threading
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Self
+
+from kafka import ConsumerRebalanceListener, KafkaConsumer, OffsetAndMetadata, TopicPartition
+from kafka import errors as kafka_errors
+
+from pipeline import blocks as decoder
+from pipeline.batch import Buffer
+from pipeline.settings import ServiceError, Settings
+from pipeline.topic import connection, reaching
+
+log = logging.getLogger(__name__)
+
+_READER = {"isolation_level": "read_committed", "auto_offset_reset": "none", "enable_auto_commit": False, "fetch_max_wait_ms": 50}
+Partition = TopicPartition
+# What a restarting or overloaded broker causes; the same request may succeed a moment later.
+_PASSING = (kafka_errors.KafkaTimeoutError, kafka_errors.KafkaConnectionError)
+# The group has gone on without this member, or is about to.
+_MOVED_ON = (
+    kafka_errors.CommitFailedError, kafka_errors.RebalanceInProgressError, kafka_errors.IllegalGenerationError,
+    kafka_errors.UnknownMemberIdError,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Committed:
+    """Where the group stands in a partition. `metadata` is the text that was committed with the offset."""
+
+    offset: int
+    metadata: str
+
+
+@dataclass
+class Polled:
+    """What one poll brought. Everything buffered of a revoked or given partition must be dropped first."""
+
+    revoked: set[Partition] = field(default_factory=set)
+    given: dict[Partition, Committed] = field(default_factory=dict)
+    blocks: dict[Partition, list[decoder.Block]] = field(default_factory=dict)
+
+
+class _Listener(ConsumerRebalanceListener):
+    """Notes revoked and assigned partitions; runs on the client's thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._revoked: set[Partition] = set()
+        self._assigned: set[Partition] = set()
+        self.assignments = 0
+
+    def on_partitions_revoked(self, revoked: Iterable[Partition]) -> None:
+        with self._lock:
+            self._revoked |= set(revoked)
+            self._assigned -= set(revoked)
+
+    # The default of kafka-python's base class would do the same; said here because losing everything depends on it.
+    on_partitions_lost = on_partitions_revoked
+
+    def on_partitions_assigned(self, assigned: Iterable[Partition]) -> None:
+        with self._lock:
+            self._assigned |= set(assigned)
+            self.assignments += 1
+
+    def take(self) -> tuple[set[Partition], set[Partition]]:
+        with self._lock:
+            revoked, assigned = self._revoked, self._assigned
+            self._revoked, self._assigned = set(), set()
+        return revoked, assigned
+
+
+class Member:
+    """One member of the settings' group, reading whole record batches.
+
+    Raises ServiceError when the cluster cannot be reached, refuses us, or no longer holds the offset to read next.
+    """
+
+    def __init__(
+        self, settings: Settings, topics: Iterable[str], *, from_beginning: bool = False, stock_decoder: bool = False
+    ) -> None:
+        self._settings = settings
+        self._from_beginning = from_beginning
+        self._listener = _Listener()
+        self._unstarted: set[Partition] = set()  # given by the group, committed offset not read yet
+        self._begun: set[Partition] = set()
+        with reaching(settings):
+            self._consumer = KafkaConsumer(
+                **connection(settings),
+                group_id=settings.kafka_group,
+                group_instance_id=settings.kafka_instance or None,
+                session_timeout_ms=settings.kafka_session_timeout_ms,
+                heartbeat_interval_ms=max(min(3000, settings.kafka_session_timeout_ms // 3), 1),
+                enable_auto_commit=False,
+                # A committed offset that is gone must be an error; kafka-python's default skips to the newest record.
+                auto_offset_reset="none",
+                isolation_level="read_committed",
+                allow_auto_create_topics=False,
+                # A drained partition's fetch holds up its broker's other partitions for this long; the default is 500.
+                fetch_max_wait_ms=50,
+                max_partition_fetch_bytes=4 * 1024 * 1024,
+                fetch_max_bytes=32 * 1024 * 1024,
+                max_poll_records=50_000,
+                # Only a process that hangs should lose its partitions by this clock; S3 being away does not stop the polls.
+                max_poll_interval_ms=max(300_000, settings.kafka_session_timeout_ms),
+            )
+            decoder.install(self._consumer, stock=stock_decoder)
+            self._consumer.subscribe(topics=list(topics), listener=self._listener)
+
+    def poll(self, timeout_ms: int) -> Polled:
+        """Wait at most this long for records, a revocation or an assignment."""
+        fetched, gone = {}, None
+        with reaching(self._settings):
+            try:
+                fetched = decoder.poll(self._consumer, timeout_ms)
+            except (kafka_errors.OffsetOutOfRangeError, kafka_errors.NoOffsetForPartitionError) as error:
+                gone = error
+        revoked, assigned = self._listener.take()
+        self._unstarted = (self._unstarted - revoked) | assigned
+        # A partition just given has no position of ours yet; _start decides about it.
+        if gone is not None and not set(gone.args[0]) <= self._unstarted:
+            raise ServiceError(self._gone(gone)) from gone
+        # What this poll returned for a partition just given was read from where an earlier assignment stood.
+        fetched = {p: found for p, found in fetched.items() if p not in self._unstarted and p not in revoked}
+        return Polled(revoked | assigned, self._start_all(), fetched)
+
+    def _start_all(self) -> dict[Partition, Committed]:
+        """Begin every partition that was given and not begun; one whose offset cannot be read now is tried at the next poll."""
+        given = {}
+        for partition in sorted(self._unstarted):
+            try:
+                with reaching(self._settings):
+                    given[partition] = self._start(partition)
+            except ServiceError as error:
+                if not isinstance(error.__cause__, _PASSING):
+                    raise
+                log.warning("committed offset unanswered", extra={"topic": partition.topic, "partition": partition.partition})
+        self._unstarted -= set(given)
+        return given
+
+    def _start(self, partition: Partition) -> Committed:
+        """Read the group's committed offset and go there, also when the partition has stayed with this member: its position is
+        past records that were buffered and dropped."""
+        stored = self._consumer.committed(partition, metadata=True, timeout_ms=10_000)
+        oldest = self._consumer.beginning_offsets([partition], timeout_ms=10_000)[partition]
+        if stored is None or stored.offset < 0 or (self._from_beginning and partition not in self._begun):
+            committed = Committed(oldest, "")
+        else:
+            committed = Committed(stored.offset, stored.metadata or "")
+        self._begun.add(partition)
+        if committed.offset < oldest:
+            raise ServiceError(self._gone(f"{partition.topic}-{partition.partition} is at {committed.offset}, oldest is {oldest}"))
+        self._consumer.seek(partition, committed.offset)
+        return committed
+
+    def _gone(self, detail: object) -> str:
+        return (
+            f"KAFKA_GROUP={self._settings.kafka_group}: its next records are no longer in the topic, retention deleted them "
+            f"before they were landed, or the topic was made anew ({detail}). Nothing was skipped. To go on from what is left, "
+            "reset the group's offsets with kafka-consumer-groups.sh, or use a new group and a new S3_PREFIX"
+        )
+
+    def commit(self, offsets: Mapping[Partition, Committed]) -> bool:
+        """Commit offsets and metadata. False when it did not happen, or nobody knows whether it did: all partitions are then
+        given up and taken anew, and what the broker has stored by that time says how to go on.
+        """
+        wanted = {p: OffsetAndMetadata(c.offset, c.metadata, -1) for p, c in offsets.items()}
+        try:
+            with reaching(self._settings):
+                self._consumer.commit(wanted, timeout_ms=5_000)
+        except _MOVED_ON as error:
+            # The next poll tells which partitions are gone.
+            log.info("commit refused, the group is rebalancing", extra={"error": type(error).__name__})
+            return False
+        except kafka_errors.FencedInstanceIdError as error:
+            raise ServiceError(f"KAFKA_INSTANCE={self._settings.kafka_instance}: another consumer took this name") from error
+        except ServiceError as error:
+            if isinstance(error.__cause__, _PASSING):
+                log.warning("commit unanswered", extra={"partitions": len(wanted), "error": type(error.__cause__).__name__})
+                self._rejoin()
+                return False
+            raise
+        return True
+
+    def _rejoin(self) -> None:
+        """Leave the group and join it again. An unanswered commit may still be on its way; as the word of a member that has
+        left, the broker refuses it, so that it cannot undo a later one."""
+        self._listener.on_partitions_revoked(self._consumer.assignment())
+        topics = self._consumer.subscription()
+        self._consumer.unsubscribe()
+        self._consumer.subscribe(topics=sorted(topics), listener=self._listener)
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether the group has given this member its partitions, be it none, and all of them are begun."""
+        return self._listener.assignments > 0 and not self._unstarted
+
+    def lag(self, partition: Partition) -> int | None:
+        """Records between what was read and the partition's end, None before the first answer."""
+        end = self._consumer.highwater(partition)
+        return None if end is None else max(end - self.position(partition), 0)
+
+    def position(self, partition: Partition) -> int:
+        """The offset that is read next."""
+        return self._consumer.position(partition)
+
+    def end_offsets(self, topics: Iterable[str]) -> dict[Partition, int]:
+        """Per partition, the offset behind the last record that a read_committed reader can see now."""
+        with reaching(self._settings):
+            partitions = []
+            for topic in topics:
+                numbers = self._consumer.partitions_for_topic(topic)
+                if not numbers:
+                    raise ServiceError(f"KAFKA_TOPIC_*: there is no topic {topic} on {self._settings.kafka_bootstrap_servers}")
+                partitions += [Partition(topic, number) for number in numbers]
+            return self._consumer.end_offsets(partitions)
+
+    def pause(self, wanted: set[Partition]) -> None:
+        """Stop fetching exactly these partitions; the others go on."""
+        assigned, paused = self._consumer.assignment(), self._consumer.paused()
+        self._consumer.resume(*((paused - wanted) & assigned))
+        self._consumer.pause(*((wanted - paused) & assigned))
+
+    def close(self) -> None:
+        self._consumer.close(autocommit=False, timeout_ms=5_000)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where a partition and the group in it stand. `committed` is None before the group's first commit."""
+
+    oldest: int
+    end: int
+    committed: Committed | None
+
+
+def standings(settings: Settings, topics: Iterable[str]) -> dict[Partition, Standing]:
+    """The settings' group in each partition of the topics; joins no group. A topic that does not exist has no partitions."""
+    with reaching(settings), KafkaConsumer(**connection(settings), **_READER, group_id=settings.kafka_group) as reader:
+        partitions = [Partition(topic, n) for topic in topics for n in sorted(reader.partitions_for_topic(topic) or ())]
+        oldest, ends = reader.beginning_offsets(partitions), reader.end_offsets(partitions)
+        found = {}
+        for partition in partitions:
+            stored = reader.committed(partition, metadata=True, timeout_ms=10_000)
+            committed = Committed(stored.offset, stored.metadata or "") if stored and stored.offset >= 0 else None
+            found[partition] = Standing(oldest[partition], ends[partition], committed)
+        return found
+
+
+def read_range(settings: Settings, partition: Partition, start: int, end: int) -> list[decoder.Block]:
+    """The blocks of the offsets [start, end) as a read_committed reader sees them; joins no group."""
+    buffer = Buffer(start)
+    with reaching(settings), KafkaConsumer(**connection(settings), **_READER) as reader:
+        decoder.install(reader, stock=False)
+        reader.assign([partition])
+        reader.seek(partition, start)
+        while reader.position(partition) < end:
+            buffer.add(decoder.poll(reader, 1_000).get(partition, []), now=0)
+    return buffer.cut_before(end, now=0)

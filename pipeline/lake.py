@@ -1,0 +1,259 @@
+"""The S3 side of the landing: the bytes of a batch's objects, and putting them.
+
+Delivery: exactly once together with the plan commits of consumer.py. Names and bytes depend on the plan and the records
+alone (no clock, no random, gzip time 0), so putting a batch again changes nothing.
+"""
+
+import base64
+import csv
+import io
+import logging
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import compress
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from botocore.exceptions import BotoCoreError, ClientError
+from isal import igzip
+
+from pipeline import aws, batch, records
+from pipeline.batch import Plan
+from pipeline.settings import ServiceError, Settings
+
+log = logging.getLogger(__name__)
+
+_GZIP_LEVEL = 1
+_ARROW_TYPES = {
+    "string": pa.string(),
+    "double": pa.float64(),
+    "bigint": pa.int64(),
+    "boolean": pa.bool_(),
+    # Athena reads a Parquet timestamp without zone as it stands; ours are UTC.
+    "timestamp": pa.timestamp("ms"),
+}
+# A refusal that no repetition mends, and the setting to look at.
+_FINAL_CODES = frozenset({
+    "AccessDenied", "NoSuchBucket", "InvalidBucketName", "AllAccessDisabled", "InvalidAccessKeyId", "SignatureDoesNotMatch",
+    "PermanentRedirect", "AccountProblem", "InvalidStorageClass", "KMS.NotFoundException", "KMS.DisabledException", "InvalidTag",
+})  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Object:
+    """One object to put: `records` lines in it, of which all are good, or all are bad (a dead-letter object)."""
+
+    key: str
+    body: bytes
+    records: int
+    is_dead_letter: bool
+
+
+@dataclass(frozen=True)
+class Landed:
+    """What a batch came to, without its bytes."""
+
+    objects: int
+    bytes: int
+    records: int
+    bad: int
+
+    @classmethod
+    def of(cls, objects: list[Object]) -> "Landed":
+        good = sum(an_object.records for an_object in objects if not an_object.is_dead_letter)
+        everything = sum(an_object.records for an_object in objects)
+        return cls(len(objects), sum(len(an_object.body) for an_object in objects), good, everything - good)
+
+
+class DeadLetter(msgspec.Struct, kw_only=True):
+    """A record that broke its definition, with where it was and why it was refused."""
+
+    topic: str
+    partition: int
+    offset: int
+    time: str
+    reason: str
+    encoding: str  # text, base64 (the value is not UTF-8), or null (there was no value)
+    value: str
+
+
+def objects_of(plan: Plan, blocks: list) -> list[Object]:
+    """The objects of a batch, in order of their keys: one per folder, and dead letters of the records that fail the checks."""
+    values = [value for block in blocks for value in block.values]
+    timestamps = np.concatenate([block.timestamps for block in blocks])
+    kind = records.TABLES.get(plan.layout.table)
+    checked, reasons = _check(kind, values)
+    objects = []
+    if reasons:
+        offsets = np.concatenate([block.offsets for block in blocks])
+        objects = _dead_letters(plan, reasons, values, offsets, timestamps)
+        keep = [index not in reasons for index in range(len(values))]
+        values, timestamps = list(compress(values, keep)), timestamps[keep]
+        checked = list(compress(checked, keep)) if kind else None
+    for folder, chosen in _folders(plan.layout, timestamps, checked):
+        some_values, some_records = (values, checked) if chosen is None else (_pick(values, chosen), _pick(checked, chosen))
+        body = _body(plan.layout, kind, some_values, some_records)
+        objects.append(Object(plan.object_key(folder), body, len(some_values), is_dead_letter=False))
+    return sorted(objects, key=lambda an_object: an_object.key)
+
+
+def _pick(items: list | None, chosen: np.ndarray) -> list | None:
+    return None if items is None else [items[index] for index in chosen]
+
+
+def _check(kind: type[records.Record] | None, values: list[bytes | None]) -> tuple[list | None, dict[int, str]]:
+    """The decoded records, and the reason per index of a bad one. Records of unknown topics need only be JSON."""
+    if kind is not None and (decoded := records.decode_all(kind, values)) is not None:
+        return decoded, {}
+    decoded, reasons = [], {}
+    for index, value in enumerate(values):
+        try:
+            if value is None:
+                raise records.InvalidRecord("value: is null")  # noqa: TRY301 - one place gathers the reasons
+            decoded.append(records.decode(kind, value) if kind else msgspec.json.decode(value, type=msgspec.Raw))
+        except (records.InvalidRecord, msgspec.DecodeError, UnicodeDecodeError) as error:
+            decoded.append(None)
+            reasons[index] = str(error)
+    return (decoded if kind else None), reasons
+
+
+def _folders(layout: batch.Layout, timestamps: np.ndarray, checked: list | None) -> Iterator[tuple[str, np.ndarray | None]]:
+    """Each folder with the indices of its records; None means all of them, the usual case."""
+    if not len(timestamps):
+        return
+    if layout.partition_time == "event" and checked is not None:
+        names = np.array([batch.event_folder(layout.partition_by, record.time) for record in checked])
+    else:
+        units = timestamps // batch.arrival_unit_ms(layout.partition_by)
+        if units.min() == units.max():
+            yield batch.arrival_folder(layout.partition_by, int(timestamps[0])), None
+            return
+        names = np.array([batch.arrival_folder(layout.partition_by, int(time)) for time in timestamps])
+    for name in np.unique(names):
+        yield str(name), np.flatnonzero(names == name)
+
+
+def _body(layout: batch.Layout, kind: type[records.Record] | None, values: list[bytes], checked: list | None) -> bytes:
+    if layout.format == "parquet" and kind is not None:
+        return _parquet(kind, checked, layout.compression)
+    plain = _csv(kind, checked) if layout.format == "csv" and kind is not None else json_lines(values)
+    return igzip.compress(plain, _GZIP_LEVEL, mtime=0) if layout.compression == "gzip" else plain
+
+
+def json_lines(values: list[bytes]) -> bytes:
+    """One JSON value a line, as it came; only a value that was itself spread over lines is rewritten on one."""
+    lines = b"\n".join(values) + b"\n"
+    if lines.count(b"\n") == len(values) and b"\r" not in lines:
+        return lines
+    return b"".join(msgspec.json.format(value, indent=-1) + b"\n" for value in values)
+
+
+def _csv(kind: type[records.Record], checked: list[records.Record]) -> bytes:
+    """A header line and a line a record; null is empty. Athena reads CSV by lines, so a line end inside a text becomes a space."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(column.name for column in records.columns(kind))
+    plain = {True: "true", False: "false"}
+    for record in checked:
+        writer.writerow(
+            plain[field] if field is True or field is False else " ".join(field.splitlines()) if type(field) is str else field
+            for field in msgspec.structs.astuple(record)
+        )
+    return text.getvalue().encode()
+
+
+def _parquet(kind: type[records.Record], checked: list[records.Record], compression: str) -> bytes:
+    """One row group, the types of the tables, times as real timestamps."""
+    arrays, fields = [], []
+    for column in records.columns(kind):
+        wanted = _ARROW_TYPES[column.type]
+        found = [getattr(record, column.name) for record in checked]
+        is_time = column.type == "timestamp"
+        arrays.append(pa.array(found, pa.string()).cast(wanted) if is_time else pa.array(found, wanted))
+        fields.append(pa.field(column.name, wanted, nullable=column.optional))
+    buffer = io.BytesIO()
+    table = pa.Table.from_arrays(arrays, schema=pa.schema(fields))
+    pq.write_table(table, buffer, compression="gzip" if compression == "gzip" else "zstd", row_group_size=max(len(checked), 1))
+    return buffer.getvalue()
+
+
+def _dead_letters(
+    plan: Plan, reasons: dict[int, str], values: list[bytes | None], offsets: np.ndarray, timestamps: np.ndarray
+) -> list[Object]:
+    """The refused records as JSON lines, always by arrival: they may have no time of their own."""
+    by_folder: dict[str, list[bytes]] = {}
+    for index, reason in reasons.items():
+        encoding, value = _printable(values[index])
+        timestamp_ms = int(timestamps[index])
+        letter = DeadLetter(
+            topic=plan.topic, partition=plan.partition, offset=int(offsets[index]), time=records.time_text_ms(timestamp_ms),
+            reason=reason, encoding=encoding, value=value,
+        )  # fmt: skip
+        by_folder.setdefault(batch.arrival_folder("day", timestamp_ms), []).append(msgspec.json.encode(letter))
+    return [
+        Object(plan.dead_letter_key(folder), igzip.compress(json_lines(lines), _GZIP_LEVEL, mtime=0), len(lines), is_dead_letter=True)
+        for folder, lines in by_folder.items()
+    ]
+
+
+def _printable(value: bytes | None) -> tuple[str, str]:
+    if value is None:
+        return "null", ""
+    try:
+        return "text", value.decode()
+    except UnicodeDecodeError:
+        return "base64", base64.b64encode(value).decode()
+
+
+class Lake:
+    """Puts objects into the bucket, again and again until S3 takes them; safe to use from many threads.
+
+    Delivery: at least once by itself. Every repetition writes the same bytes under the same name, and consumer.py moves the
+    group on only after all objects of a batch were taken, which together is exactly once.
+    """
+
+    def __init__(self, settings: Settings, *, threads: int) -> None:
+        self._settings = settings
+        self._s3 = aws.client(settings, "s3", attempts=1, pool_connections=threads)
+        self._stopped = threading.Event()
+
+    def put(self, plan: Plan, an_object: Object) -> None:
+        """Put one object; waits and tries again for as long as S3 is away. Raises ServiceError for what no waiting mends,
+        and Stopped after stop()."""
+        wait_seconds = 0.2
+        while True:
+            try:
+                self._s3.put_object(
+                    Bucket=plan.layout.bucket,
+                    Key=an_object.key,
+                    Body=an_object.body,
+                    # What verify needs: names alone do not prove the content.
+                    Metadata={"records": str(an_object.records), "group": self._settings.kafka_group, "plan": plan.metadata()},
+                    **self._content_type(an_object.key),
+                )
+            except (ClientError, BotoCoreError) as error:
+                if isinstance(error, ClientError) and aws.error_code(error) in _FINAL_CODES:
+                    raise ServiceError(f"S3_BUCKET={plan.layout.bucket}: {error}") from error
+                log.warning("upload failed, trying again", extra={"key": an_object.key, "error": str(error), "wait_seconds": wait_seconds})
+            else:
+                return
+            if self._stopped.wait(wait_seconds):
+                raise Stopped
+            wait_seconds = min(wait_seconds * 2, 10.0)
+
+    def stop(self) -> None:
+        """Give up uploads that are waiting for S3; their plans are committed, so the next start completes them."""
+        self._stopped.set()
+
+    def _content_type(self, key: str) -> dict[str, str]:
+        if key.endswith(".gz"):
+            # No Content-Encoding: a client that undoes it by itself would break the name's promise.
+            return {"ContentType": "application/gzip"}
+        return {"ContentType": {"json": "application/x-ndjson", "csv": "text/csv"}.get(key.rsplit(".", 1)[-1], "application/octet-stream")}
+
+
+class Stopped(RuntimeError):
+    """An upload that was given up because the consumer stops."""
