@@ -1,0 +1,219 @@
+"""Which kind of price CSV a header belongs to, and which of its columns is what. Pure: text in, a Layout out.
+
+The one table of dialects is DIALECTS. Most files differ in the names and the order of their columns only, and COLUMN_NAMES
+covers that; a dialect adds what its vendor leaves unsaid, such as the zone of its times.
+"""
+
+import csv
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import PurePath
+
+NEW_YORK = "America/New_York"
+
+
+class UnusableFile(ValueError):
+    """A file of which nothing can be used; the text is a sentence for the person who has the file."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dialect:
+    """One vendor's header. `header` is the whole of it, with the columns that may be absent in brackets."""
+
+    name: str
+    header: str
+    timezone: str = ""  # the zone of times without an offset, where the vendor fixes it
+    month_first: bool = False  # whether 01/02/2024 is always the second of January
+    adjusted: bool | None = None
+
+    @property
+    def columns(self) -> frozenset[str]:
+        return frozenset(column_name(c) for c in self.header.split(",") if not c.startswith("["))
+
+
+# The first that fits is taken, so the more particular ones stand first.
+DIALECTS = (
+    # https://massive.com/docs/flat-files: nanoseconds since 1970, start of the window, prices as traded.
+    Dialect(name="Polygon/Massive flat file", header="ticker,volume,open,close,high,low,window_start,transactions",
+            timezone=NEW_YORK, adjusted=False),
+    Dialect(name="Stooq ASCII", header="<TICKER>,<PER>,<DATE>,<TIME>,<OPEN>,<HIGH>,<LOW>,<CLOSE>,<VOL>,[<OPENINT>]"),
+    Dialect(name="Nasdaq.com", header="Date,Close/Last,Volume,Open,High,Low", month_first=True),
+    # Its editions write dates in the reader's own order, so the order has to be proven.
+    Dialect(name="Investing.com", header="Date,Price,Open,High,Low,Vol.,[Change %]"),
+    # https://www.alphavantage.co/documentation: "timestamps are US Eastern".
+    Dialect(name="Alpha Vantage", header="timestamp,open,high,low,close,[adjusted_close],volume", timezone=NEW_YORK),
+    Dialect(name="index set", header="Index,Date,Open,High,Low,Close,Adj Close,Volume,[CloseUSD]"),
+    Dialect(name="Kaggle", header="date,open,high,low,close,volume,Name"),
+    Dialect(name="Yahoo, yfinance, Stooq", header="Date,Open,High,Low,Close,[Adj Close],[Volume],[Symbol],[Company Name]"),
+    Dialect(name="closing prices", header="Date,Close,[Volume],[Symbol]"),
+)
+_YFINANCE = Dialect(name="yfinance, three header rows", header="Price/Ticker/Date")
+_WIDE = Dialect(name="wide table, one closing price per ticker column", header="Date,AAPL,MSFT,…")
+
+# Our name of a column: the names it goes by, the surest first, as column_name() writes them.
+COLUMN_NAMES = {
+    "time": ("window start", "datetime", "timestamp", "date", "time", "unnamed: 0", ""),
+    "open": ("open",),
+    "high": ("high",),
+    "low": ("low",),
+    "close": ("close", "close/last", "price"),
+    "volume": ("volume", "vol"),
+    "vwap": ("vwap",),
+    "trades": ("transactions", "trades"),
+    "symbol": ("symbol", "ticker", "index", "name"),
+    "company": ("company name", "company", "name"),
+}
+_PRICES = ("open", "high", "low", "close")
+# Columns that say something of a day, and so are no tickers of a wide table.
+_OTHER_COLUMNS = frozenset({"adj close", "adjusted close", "dividends", "stock splits", "capital gains", "change %", "openint"})
+_FIELD_NAMES = frozenset(name for names in COLUMN_NAMES.values() for name in names) | _OTHER_COLUMNS
+
+
+@dataclass(frozen=True)
+class Series:
+    """The columns of one symbol's prices; `symbol` is empty where a column of its own names it."""
+
+    symbol: str
+    open: int
+    high: int
+    low: int
+    close: int
+    volume: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """What stands where in a file. Column numbers count from 0; `width` is the number of columns."""
+
+    dialect: Dialect
+    delimiter: str
+    header: tuple[str, ...]
+    header_lines: int
+    time: tuple[int, ...]  # one column, or a date and a time of day
+    series: tuple[Series, ...]
+    symbol: int | None = None
+    company: int | None = None
+    vwap: int | None = None
+    trades: int | None = None
+    notes: tuple[str, ...] = ()  # what a reader of the summary has to know
+
+    @property
+    def width(self) -> int:
+        return len(self.header)
+
+
+def column_name(text: str) -> str:
+    """A header cell in the one spelling that tables here use: lower case, blanks for underscores, no ornaments."""
+    return text.strip().strip("<>*.").strip().replace("_", " ").lower()
+
+
+def recognise(lines: Sequence[str], *, file_name: str, symbol: str = "", symbol_column: str = "") -> Layout:
+    """The layout of a file from its first lines.
+
+    `symbol` names what no column names; without it the file name does. `symbol_column` is the column to take it from.
+    Raises UnusableFile.
+    """
+    lines = [line for line in lines[:8] if line.strip()]
+    if not lines:
+        raise UnusableFile("the file is empty")
+    delimiter = max(",;\t|", key=lines[0].count)
+    rows = list(csv.reader(lines, delimiter=delimiter))
+    found = _yfinance_layout(rows, delimiter) or _long_layout(rows[0], delimiter, symbol_column) or _wide_layout(rows[0], delimiter)
+    if found is None:
+        known = "\n".join(f"  {d.name}: {d.header}" for d in (*DIALECTS, _YFINANCE, _WIDE))
+        raise UnusableFile(f"its header is of no known kind: {lines[0].strip()[:200]!r}\nKnown kinds:\n{known}")
+    if found.symbol is None and not found.series[0].symbol:
+        named = symbol or symbol_in_file_name(file_name)
+        first = found.series[0]
+        found = _changed(found, series=(Series(named, first.open, first.high, first.low, first.close, first.volume),))
+    return found
+
+
+def _changed(layout: Layout, **changes: object) -> Layout:
+    return Layout(**{**vars(layout), **changes})
+
+
+def _yfinance_layout(rows: list[list[str]], delimiter: str) -> Layout | None:
+    """What `yfinance.download(...).to_csv()` writes: a row of fields, a row of tickers (or the other way round), then the
+    name of the date column alone."""
+    if len(rows) < 3 or column_name(rows[2][0]) not in ("date", "datetime") or any(cell.strip() for cell in rows[2][1:]):
+        return None
+    fields, tickers = rows[0], rows[1]
+    if not {column_name(cell) for cell in fields[1:]} <= _FIELD_NAMES:
+        fields, tickers = tickers, fields
+    places: dict[str, dict[str, int]] = {}
+    for column, (name, ticker) in enumerate(zip(fields, tickers, strict=True)):
+        if column:
+            places.setdefault(ticker.strip(), {})[column_name(name)] = column
+    whole = {ticker: at for ticker, at in places.items() if ticker and {*_PRICES} <= at.keys()}
+    if not whole:
+        return None
+    series = tuple(Series(t, *(at[p] for p in _PRICES), at.get("volume")) for t, at in whole.items())
+    return Layout(dialect=_YFINANCE, delimiter=delimiter, header=tuple(f"{f} {t}".strip() for f, t in zip(fields, tickers, strict=True)),
+                  header_lines=3, time=(0,), series=series)
+
+
+def _long_layout(header: list[str], delimiter: str, symbol_column: str) -> Layout | None:
+    """One row per symbol and time, which is what nearly all vendors write."""
+    names = [column_name(cell) for cell in header]
+    dialect = next((d for d in DIALECTS if d.columns <= {*names, *_stand_ins(names)}), None)
+    if dialect is None:
+        return None
+    columns = {ours: next((names.index(n) for n in theirs if n in names), None) for ours, theirs in COLUMN_NAMES.items()}
+    if columns["symbol"] is not None and names[columns["symbol"]] == "index" and dialect.name != "index set":
+        columns["symbol"] = None  # A row number that pandas wrote, not a stock index.
+    if symbol_column:
+        if column_name(symbol_column) not in names:
+            raise UnusableFile(f"it has no column {symbol_column!r}; its columns: {', '.join(header)}")
+        columns["symbol"] = names.index(column_name(symbol_column))
+    if columns["company"] == columns["symbol"]:
+        columns["company"] = None  # `Name` alone holds tickers (Kaggle); beside a ticker it holds the company.
+    if columns["time"] is None or columns["close"] is None:
+        return None
+    time = (columns["time"],)
+    if "time" in names and names[columns["time"]] == "date":
+        time = (columns["time"], names.index("time"))
+    notes = []
+    if any(columns[name] is None for name in _PRICES):
+        notes.append("no open, high and low: each is the closing price")
+        columns |= dict.fromkeys(("open", "high", "low"), columns["close"])
+    if columns["volume"] is None:
+        notes.append("no volume: it is 0")
+    return Layout(dialect=dialect, delimiter=delimiter, header=tuple(header), header_lines=1, time=time,
+                  series=(Series("", *(columns[name] for name in _PRICES), columns["volume"]),), symbol=columns["symbol"],
+                  company=columns["company"], vwap=columns["vwap"], trades=columns["trades"], notes=tuple(notes))
+
+
+def _stand_ins(names: list[str]) -> set[str]:
+    """Names that a header would have if its date column went by the usual name: yfinance writes Datetime, pandas nothing."""
+    return {"date"} if {*names} & {"datetime", "timestamp", "time", "window start"} or names[0] in ("", "unnamed: 0") else set()
+
+
+def _wide_layout(header: list[str], delimiter: str) -> Layout | None:
+    """A date and one closing price per ticker."""
+    tickers = [cell.strip() for cell in header[1:]]
+    if column_name(header[0]) not in COLUMN_NAMES["time"] or not tickers:
+        return None
+    if not all(re.fullmatch(r"[A-Za-z0-9^][A-Za-z0-9.^=_ &-]{0,19}", t) for t in tickers):
+        return None
+    if {column_name(t) for t in tickers} & _FIELD_NAMES or len(set(tickers)) < len(tickers):
+        return None
+    return Layout(dialect=_WIDE, delimiter=delimiter, header=tuple(header), header_lines=1, time=(0,),
+                  series=tuple(Series(t, c, c, c, c, None) for c, t in enumerate(tickers, start=1)),
+                  notes=("a wide table of closing prices: open, high and low are the close, volume is 0",))
+
+
+def symbol_in_file_name(file_name: str) -> str:
+    """The ticker that a file name holds: AAPL.csv, aapl.us.txt, AAPL_1min.csv, BRK-B.csv.gz. Raises UnusableFile."""
+    stem = re.sub(r"(?i)\.(csv|txt|tsv)?(\.gz)?$", "", PurePath(file_name).name)
+    if re.fullmatch(r"\^?[A-Z][A-Z0-9]{0,5}([.=-][A-Z0-9]{1,3})?", stem):
+        return stem
+    if re.fullmatch(r"[a-z]{1,5}(\.[a-z]{2})?", stem):
+        return stem.upper()
+    words = dict.fromkeys(re.findall(r"(?<![A-Za-z0-9.])\^?[A-Z][A-Z0-9]{0,5}(?:\.[A-Z]{1,3})?(?![A-Za-z0-9.])", stem))
+    words = [w for w in words if w not in ("CSV", "OHLC", "OHLCV", "US", "USD", "ETF", "NYSE", "NASDAQ")]
+    if len(words) == 1:
+        return words[0]
+    found = f"the file name holds {' and '.join(words)}" if words else "the file name holds no ticker"
+    raise UnusableFile(f"no column names the symbol and {found}: say it with --symbol, or its column with --symbol-column")
