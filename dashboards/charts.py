@@ -52,7 +52,11 @@ def _page_signals(chart: alt.Chart | alt.LayerChart) -> alt.Chart | alt.LayerCha
 
 
 def _day_axis() -> alt.X:
-    return alt.X("day:T", title=None, scale=alt.Scale(type="utc"), axis=alt.Axis(grid=False, labelOverlap=True, labelFlush=True))
+    """Days; the labels name the year where more than some months are shown."""
+    label = "span(domain('x')) > 2e10 ? utcFormat(datum.value, '%b %Y') : utcFormat(datum.value, '%d %b')"
+    axis = alt.Axis(grid=False, labelOverlap=True, labelSeparation=8, labelExpr=label,
+                    tickCount=alt.ExprRef("ceil(width / 120)"))
+    return alt.X("day:T", title=None, scale=alt.Scale(type="utc"), axis=axis)
 
 
 def heatmap_rows(monthly: pd.DataFrame) -> pd.DataFrame:
@@ -98,28 +102,127 @@ def monthly_heatmap(rows: pd.DataFrame) -> alt.LayerChart:
                alt.Tooltip("average_close:Q", title="Average close, $", format=",.2f"),
                alt.Tooltip("index_100:Q", title="First month = 100", format=".1f")]
     base = _chart("monthly_performance", height=22 * len(order)).encode(x, y, tooltip=tooltip)
-    colour = alt.Scale(type="threshold", domain=edges, range=DIVERGING)
-    cells = base.mark_rect().encode(alt.Color("index_100:Q", scale=colour, legend=None))
     # A narrow cell has no room for cents, a narrower one not for the dollar either.
-    fitting = ("bandwidth('x') >= 48 ? format(datum.average_close, '$,.2f') : bandwidth('x') >= 34 ? "
-               "format(datum.average_close, '$,.0f') : format(datum.average_close, datum.average_close < 100 ? '.0f' : '.3~s')")
-    text = base.mark_text(text=alt.expr(fitting), fontSize=alt.expr("bandwidth('x') < 34 ? 9 : 11")).encode(
-        alt.Color("index_100:Q", scale=alt.Scale(type="threshold", domain=edges, range=_DIVERGING_TEXT), legend=None)
+    fitting = alt.expr("bandwidth('x') >= 48 ? format(datum.average_close, '$,.2f') : bandwidth('x') >= 34 ? format(datum.average_close, "
+                       "'$,.0f') : format(datum.average_close, datum.average_close < 100 ? '.0f' : '.3~s')")
+    return _coloured_text(base, "index_100", edges, fitting, font_size=alt.expr("bandwidth('x') < 34 ? 9 : 11"))
+
+
+def _over_time(data: str, field: str, title: str, format: dict, *, height: int = 230) -> alt.Chart:
+    """A line a ticker over the days. The page reads `hover` to show the values of the day under the pointer."""
+    axis = alt.Axis(format=".0%") if format is PERCENT else alt.Axis()
+    lines = _chart(data, height=height).mark_line().encode(
+        _day_axis(), alt.Y(f"{field}:Q", title=title, scale=alt.Scale(zero=False), axis=axis), _ticker_colour()
     )
-    return alt.layer(cells, text).resolve_scale(color="independent")
+    return _page_signals(lines).properties(usermeta={"hover": {"values": {field: title}, "format": format}})
 
 
 def closing_trend() -> alt.Chart:
-    """Closing prices of the chosen tickers over time."""
+    """Closing prices of the chosen tickers."""
     return _over_time("closing_trend", "close", "Close, $", DOLLARS, height=320)
 
 
-def _over_time(data: str, field: str, title: str, format: dict, *, height: int = 240) -> alt.Chart:
-    """A line a ticker over the days. The page reads `hover` to show the values of the day under the pointer."""
-    lines = _chart(data, height=height).mark_line().encode(
-        _day_axis(), alt.Y(f"{field}:Q", title=title, scale=alt.Scale(zero=False)), _ticker_colour()
+def volatility() -> alt.Chart:
+    """How much the daily returns of the last 20 days vary, as a yearly figure."""
+    return _over_time("volatility", "volatility", "Volatility a year", PERCENT)
+
+
+def drawdown() -> alt.Chart:
+    """How far each close lies below the highest close before it."""
+    return _over_time("drawdown", "drawdown", "Below the highest close so far", PERCENT)
+
+
+AVERAGES = {"close": "Close", "average_10_days": "10 days", "average_30_days": "30 days", "average_50_days": "50 days"}
+
+
+def moving_averages(symbols: list[str]) -> alt.Chart:
+    """One ticker's close and its averages over the last 10, 30 and 50 days; signal `ticker` chooses."""
+    series = list(AVERAGES.values())
+    name = f"{list(AVERAGES)} [0] == datum.field ? '{series[0]}' : replace(slice(datum.field, 8), '_', ' ')"
+    lines = (
+        _chart("moving_averages", height=280).mark_line()
+        .transform_filter("datum.symbol == ticker").transform_filter("time(datum.day) >= since")
+        .transform_fold(list(AVERAGES), as_=["field", "price"]).transform_calculate(series=name)
+        .encode(
+            _day_axis(), alt.Y("price:Q", title="Price, $", scale=alt.Scale(zero=False)),
+            alt.Color("series:N", title=None, scale=alt.Scale(domain=series, range=["var(--quiet)", *SERIES[:3]])),
+        )
     )
-    return _page_signals(lines).properties(usermeta={"hover": {"values": {field: title}, "format": format}})
+    signals = alt.param(name="ticker", value=symbols[0] if symbols else ""), alt.param(name="since", value=0)
+    return lines.add_params(*signals).properties(usermeta={"hover": {"values": AVERAGES, "format": DOLLARS}})
+
+
+def pairs(rows: pd.DataFrame, first: str, second: str) -> pd.DataFrame:
+    """Correlations of unordered pairs as a full square: each pair both ways, and each with itself."""
+    rows = rows.dropna(subset=["correlation"])
+    others = [name for name in rows.columns if name not in (first, second, "correlation")]
+    both = pd.concat([rows, rows.rename(columns={first: second, second: first})])
+    itself = both.drop(columns=[second]).assign(**{second: both[first], "correlation": 1.0})
+    square = pd.concat([both, itself])[[*others, first, second, "correlation"]]
+    keys = [name for name in square.columns if name not in ("correlation", "days")]
+    return square.drop_duplicates(keys, ignore_index=True)
+
+
+CORRELATION_EDGES = [-0.8, -0.5, -0.2, -0.05, 0.05, 0.2, 0.5, 0.8]
+
+
+def correlations(data: str, first: str, second: str, order: list[str], *, by_ticker: bool = False) -> alt.LayerChart:
+    """A square of correlations from -1 to 1. Takes pairs()."""
+    ends = {"title": None, "sort": order}
+    quiet = {"domain": False, "ticks": False, "labelAngle": 0}
+    base = _chart(data, height=34 * max(len(order), 2) + 20).encode(
+        alt.X(f"{first}:N", scale=alt.Scale(paddingInner=0.04), axis=alt.Axis(orient="top", **quiet), **ends),
+        alt.Y(f"{second}:N", scale=alt.Scale(paddingInner=0.06), axis=alt.Axis(**quiet), **ends),
+        tooltip=[alt.Tooltip(f"{first}:N", title="One"), alt.Tooltip(f"{second}:N", title="Other"),
+                 alt.Tooltip("correlation:Q", title="Correlation", format=".3f")],
+    )
+    if by_ticker:
+        base = base.transform_filter("datum.symbol == ticker")
+    square = _coloured_text(base, "correlation", CORRELATION_EDGES, alt.expr("format(datum.correlation, '.2f')"), font_size=11)
+    return square.add_params(alt.param(name="ticker", value="")) if by_ticker else square
+
+
+def _coloured_text(base: alt.Chart, field: str, edges: list[float], text: alt.Expr, *, font_size: object) -> alt.LayerChart:
+    """Cells coloured by the field and the text on them, in the ink that is readable on each colour."""
+    def colour(inks: list[str]) -> alt.Color:
+        return alt.Color(f"{field}:Q", scale=alt.Scale(type="threshold", domain=edges, range=inks), legend=None)
+
+    cells, texts = base.mark_rect().encode(colour(DIVERGING)), base.mark_text(text=text, fontSize=font_size).encode(colour(_DIVERGING_TEXT))
+    return alt.layer(cells, texts).resolve_scale(color="independent")
+
+
+def box_plot(spread: pd.DataFrame) -> alt.LayerChart:
+    """Least, quartiles and greatest close a ticker. A logarithmic axis where the prices differ twentyfold, as $30 and $600 do."""
+    low, high = spread["minimum"].min(), spread["maximum"].max()
+    scale = alt.Scale(type="log", nice=False) if 0 < low < high / 20 else alt.Scale(zero=False)
+    base = _chart("spread_of_prices", height=34 * max(len(spread), 1)).encode(
+        alt.Y("symbol:N", title=None, axis=alt.Axis(domain=False, ticks=False)),
+        tooltip=[alt.Tooltip("symbol:N", title="Ticker")] + [
+            alt.Tooltip(f"{field}:Q", title=title, format="$,.2f") for field, title in SPREAD.items()],
+    )
+    axis = alt.Axis(tickCount=5, format="~s", grid=True)
+    whisker = base.mark_rule(color="var(--quiet)").encode(alt.X("minimum:Q", title="Close, $", scale=scale, axis=axis), alt.X2("maximum"))
+    box = base.mark_bar(size=16, color=SERIES[0]).encode(alt.X("quartile_1:Q", scale=scale), alt.X2("quartile_3"))
+    median = base.mark_tick(size=16, thickness=2, color="var(--surface)").encode(alt.X("median:Q", scale=scale))
+    return alt.layer(whisker, box, median)
+
+
+SPREAD = {"minimum": "Least", "quartile_1": "First quartile", "median": "Median", "quartile_3": "Third quartile", "maximum": "Greatest"}
+SENTIMENTS = {"positive": DIVERGING[7], "neutral": DIVERGING[4], "negative": DIVERGING[1], "unknown": "var(--axis)"}
+
+
+def news_sentiment(symbols: list[str]) -> alt.Chart:
+    """Articles a month by what they say about the ticker, a row of bars a ticker."""
+    return _chart("news_sentiment", height=34 * max(len(symbols), 1)).mark_bar().transform_fold(
+        list(SENTIMENTS), as_=["sentiment", "articles"]).encode(
+        alt.X("sum(articles):Q", title="Articles", axis=alt.Axis(tickMinStep=1)),
+        alt.Y("symbol:N", title=None, axis=alt.Axis(domain=False, ticks=False)),
+        alt.Color("sentiment:N", title=None, scale=alt.Scale(domain=list(SENTIMENTS), range=list(SENTIMENTS.values())),
+                  legend=alt.Legend(symbolType="square", symbolStrokeWidth=0)),
+        alt.Order("order:Q"),
+        tooltip=[alt.Tooltip("symbol:N", title="Ticker"), alt.Tooltip("sentiment:N", title="Sentiment"),
+                 alt.Tooltip("sum(articles):Q", title="Articles")],
+    ).transform_calculate(order=f"indexof({list(SENTIMENTS)}, datum.sentiment)")
 
 
 def volume_comparison(volumes: pd.DataFrame) -> alt.Chart:

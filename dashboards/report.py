@@ -1,16 +1,15 @@
 """One self-contained HTML page with the dashboards, from the queries of athena_queries.sql.
 
-python -m dashboards.report                        from Athena into report.html
-python -m dashboards.report --csv exports          from exported results, exports/<query>.csv
+python -m dashboards.report                                       from Athena into report.html
+python -m dashboards.report --tickers AAPL,MSFT --from 2012-01-01 --open
+python -m dashboards.report --csv exports                         from exported results, exports/<query>.csv
 """
 
 import argparse
 import json
 import re
 import webbrowser
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from itertools import pairwise
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import altair as alt
@@ -19,112 +18,76 @@ import pandas as pd
 import vl_convert
 
 from dashboards import charts, query_results
+from dashboards.sections import QUERIES, Section, Tile, sections, tiles
 from pipeline import terminal
 
 HERE = Path(__file__).parent
 RANGES = [("50", 50), ("1 year", 252), ("3 years", 756), ("all", 0)]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Part:
-    """One chart of a section; `data` names the query that it shows."""
-
-    name: str
-    data: str
-    chart: alt.TopLevelMixin
-    description: str
-    caption: str = ""
-    tickers: tuple[str, ...] = ()
-    key: dict | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Section:
-    name: str
-    title: str
-    note: str
-    parts: list[Part] = field(default_factory=list)
-    missing: str = ""
+NOTHING = (
+    "The queries gave no price. Has anything been produced (python producer.py replay samples/daily_prices.csv), landed "
+    "(python consumer.py --until-caught-up) and catalogued (python glue_setup.py)? And do --tickers, --from and --to leave anything?"
+)
 
 
 def main() -> None:
-    arguments = _arguments()
-    read = query_results.from_exports(arguments.csv)
-    page = build(read, now=datetime.now(UTC))
+    arguments = parser().parse_args()
+    page = build(query_results.chosen(arguments), now=datetime.now(UTC))
     arguments.output.write_text(page, encoding="utf-8")
     print(f"{arguments.output}: {len(page.encode()) / 1e6:.1f} MB")
     if arguments.open:
         webbrowser.open(arguments.output.resolve().as_uri())
 
 
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m dashboards.report", description=__doc__.splitlines()[0])
-    parser.add_argument("--output", type=Path, default=Path("report.html"), metavar="FILE")
-    parser.add_argument("--csv", type=Path, metavar="FOLDER", help="read exported results instead of Athena")
-    parser.add_argument("--open", action="store_true", help="show the page in the browser")
-    return parser.parse_args()
+def parser() -> argparse.ArgumentParser:
+    options = argparse.ArgumentParser(prog="python -m dashboards.report", description=__doc__.splitlines()[0])
+    options.add_argument("--output", type=Path, default=Path("report.html"), metavar="FILE")
+    options.add_argument("--open", action="store_true", help="show the page in the browser")
+    query_results.add_arguments(options)
+    return options
 
 
 def build(read: query_results.Read, *, now: datetime) -> str:
     """The page's text."""
-    results = {name: read(name) for name in ("monthly_performance", "closing_trend", "volume_by_ticker")}
-    results["monthly_performance"] = charts.heatmap_rows(results["monthly_performance"])
-    sections = [
-        Section(
-            name="monthly", title="Monthly performance: average close by ticker and month",
-            note="Text is the average close in $. Colour is the same with the ticker's first month = 100, so that tickers of "
-            "different prices compare.",
-            parts=[Part(name="monthly_performance", data="monthly_performance",
-                        chart=charts.monthly_heatmap(results["monthly_performance"]),
-                        description="Heatmap of the average close by ticker, year and month",
-                        key=_heatmap_key(results["monthly_performance"]))],
-        ),
-        Section(
-            name="trend", title="Closing price over time", note="",
-            parts=[Part(name="closing_trend", data="closing_trend", chart=charts.closing_trend(),
-                        description="Line chart of closing prices by day and ticker; arrow keys move between days")],
-        ),
-        Section(
-            name="volume", title="Shares traded by ticker", note="",
-            parts=[Part(name="volume_by_ticker", data="volume_by_ticker",
-                        chart=charts.volume_comparison(results["volume_by_ticker"]),
-                        description="Bar chart of shares traded by ticker")],
-        ),
-    ]
-    symbols = sorted(results["closing_trend"]["symbol"].unique())
-    return _page(sections, results, symbols=symbols, now=now)
-
-
-def _heatmap_key(rows: pd.DataFrame) -> dict:
-    edges = charts.index_edges(rows["index_100"])
-    texts = [f"below {edges[0]:g}", *(f"{low:g} to {high:g}" for low, high in pairwise(edges)), f"{edges[-1]:g} or more"]
-    entries = [{"colour": colour, "text": text} for colour, text in zip(charts.DIVERGING, texts, strict=True)]
-    return {"label": "First month = 100", "entries": entries}
-
-
-def _page(sections: list[Section], results: dict[str, pd.DataFrame], *, symbols: list[str], now: datetime) -> str:
-    parts = [part for section in sections for part in section.parts]
-    days = results["closing_trend"]["day"]
+    results = read(QUERIES)
+    days = _days(results)
+    shown = sections(results)
+    rows = {part.name: part.rows for section in shown for part in section.parts}
     contents = {
-        "tables": {part.data: columns(results[part.data]) for part in parts},
-        "charts": {part.name: _spec(part) for part in parts},
-        "days": sorted(str(day)[:10] for day in days.unique()),
+        "tables": {name: columns(frame) for name, frame in rows.items()},
+        "charts": {part.name: _spec(part.chart, part.name) for section in shown for part in section.parts},
+        "days": [f"{day:%Y-%m-%d}" for day in days],
     }
-    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(HERE), autoescape=True, undefined=jinja2.StrictUndefined)
-    return environment.get_template("report.html").render(
-        title="Stock market", subtitle=f"{', '.join(symbols)}: {days.min():%d %b %Y} to {days.max():%d %b %Y}",
-        sections=sections, symbols=symbols, ranges=RANGES, nothing="", tiles=[],
-        footer=f"Made {now:%d %b %Y %H:%M} UTC from the queries {', '.join(sorted(contents['tables']))} of athena_queries.sql.",
-        style=(HERE / "report.css").read_text(),
-        script=(HERE / "report.js").read_text(),
-        library=_library(),
-        contents=_json(contents),
+    return _render(
+        symbols=sorted({symbol for frame in rows.values() if "symbol" in frame for symbol in frame["symbol"]}),
+        first_day=days[0] if days else None, last_day=days[-1] if days else None,
+        sections=shown, tiles=tiles(results["data_quality"], now=now), nothing="" if rows else NOTHING,
+        made=now, queries=sorted(rows), contents=_json(contents),
     )
 
 
-def _spec(part: Part) -> dict:
-    spec = part.chart.to_dict()
-    return {**spec, "config": charts.config(), "usermeta": {**spec.get("usermeta", {}), "table": part.data}}
+def _days(results: dict[str, pd.DataFrame | None]) -> list[pd.Timestamp]:
+    """Every trading day of the charts over time, in order."""
+    found = [frame["day"] for frame in results.values() if frame is not None and "day" in frame]
+    return sorted(pd.concat(found).dropna().unique()) if found else []
+
+
+def _render(*, symbols: list[str], first_day: date | None, last_day: date | None, sections: list[Section], tiles: list[Tile],
+            nothing: str, made: datetime, queries: list[str], contents: str) -> str:
+    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(HERE), autoescape=True, undefined=jinja2.StrictUndefined,
+                                     trim_blocks=True, lstrip_blocks=True)
+    span = f" · {first_day:%d %b %Y} to {last_day:%d %b %Y}" if first_day is not None else ""
+    return environment.get_template("report.html").render(
+        title="Stock market", subtitle=f"{', '.join(symbols)}{span}", symbols=symbols, ranges=RANGES, sections=sections, tiles=tiles,
+        nothing=nothing, made=f"{made:%d %b %Y %H:%M}", queries=queries, contents=contents,
+        style=(HERE / "report.css").read_text(encoding="utf-8"), script=(HERE / "report.js").read_text(encoding="utf-8"),
+        library=_library(),
+    )
+
+
+def _spec(chart: alt.TopLevelMixin, name: str) -> dict:
+    """Vega-Lite's JSON; the page's script finds the rows by the name in it."""
+    spec = chart.to_dict()
+    return {**spec, "config": charts.config(), "usermeta": {**spec.get("usermeta", {}), "table": name}}
 
 
 def columns(frame: pd.DataFrame) -> dict[str, list | dict]:

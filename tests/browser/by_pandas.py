@@ -1,7 +1,9 @@
 """What the queries of athena_queries.sql give for a CSV of daily prices, worked out by pandas: the figures that the pages must show."""
 
+from itertools import combinations
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 DAILY_PRICES = Path(__file__).parents[2] / "samples/daily_prices.csv"
@@ -14,15 +16,46 @@ def daily_prices() -> pd.DataFrame:
 
 
 def results(daily: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Query name to rows."""
+    """Query name to rows, of bars sorted by symbol and day."""
     month = daily["day"].dt.to_period("M").dt.to_timestamp().rename("month")
-    monthly = daily.groupby(["symbol", month])["close"].mean().rename("average_close").reset_index()
-    volumes = daily.groupby("symbol")["volume"].agg(total_volume="sum", average_volume="mean", days="count").reset_index()
+    by_symbol = daily.groupby("symbol")
+    day = daily[["symbol", "day"]]
+    change = by_symbol["close"].pct_change()
+    rolling = {f"average_{days}_days": by_symbol["close"].transform(lambda own, n=days: own.rolling(n).mean()) for days in (10, 30, 50)}
+    deviation = change.groupby(daily["symbol"]).transform(lambda own: own.rolling(20).std())
+    close = by_symbol["close"]
     return {
-        "monthly_performance": monthly,
+        "monthly_performance": daily.groupby(["symbol", month])["close"].mean().rename("average_close").reset_index(),
         "closing_trend": daily[["symbol", "day", "close"]],
-        "volume_by_ticker": volumes,
+        "moving_averages": daily[["symbol", "day", "close"]].assign(**rolling),
+        "volume_by_ticker": by_symbol["volume"].agg(total_volume="sum", average_volume="mean", days="count").reset_index(),
+        "spread_of_prices": close.agg(minimum="min", quartile_1=lambda own: own.quantile(0.25), median="median",
+                                      quartile_3=lambda own: own.quantile(0.75), maximum="max").reset_index(),
+        "volatility": day.assign(volatility=deviation * np.sqrt(252)).dropna(),
+        "drawdown": day.assign(drawdown=daily["close"] / close.cummax() - 1),
+        "returns": day.assign(daily_return=change).dropna(),
+        "correlation": _pairs_by_symbol(daily),
+        "correlation_of_returns": _pairs(day.assign(change=change).pivot_table(index="day", columns="symbol", values="change"),
+                                         "first_symbol", "second_symbol"),
+        "daily_bars": daily[["symbol", "day", "open", "high", "low", "close", "volume"]],
+        "news_sentiment": pd.DataFrame(columns=["symbol", "month", "positive", "neutral", "negative", "unknown"]),
+        "data_quality": pd.DataFrame([{
+            "table_name": "bars", "row_count": len(daily), "symbols": daily["symbol"].nunique(), "first_time": daily["day"].min(),
+            "last_time": daily["day"].max(), "last_ingested_at": pd.Timestamp("2026-11-21 08:15:00"),
+        }]),
     }
+
+
+def _pairs(frame: pd.DataFrame, first: str, second: str) -> pd.DataFrame:
+    correlations = frame.corr()
+    return pd.DataFrame([{first: one, second: other, "correlation": correlations.loc[one, other]}
+                         for one, other in combinations(frame.columns, 2)])
+
+
+def _pairs_by_symbol(daily: pd.DataFrame) -> pd.DataFrame:
+    columns = ["open", "high", "low", "close", "volume"]
+    return pd.concat([_pairs(own[columns], "first_column", "second_column").assign(symbol=symbol)
+                      for symbol, own in daily.groupby("symbol")], ignore_index=True)
 
 
 def export(frames: dict[str, pd.DataFrame], folder: Path) -> Path:

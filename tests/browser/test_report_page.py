@@ -1,8 +1,14 @@
 import re
 from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import by_pandas
 import pytest
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import Select
 
 from dashboards import query_results, report
 
@@ -32,7 +38,7 @@ def page(browser, address):
 
 def test_the_page_is_quiet_and_stays_on_this_machine(page, address):
     """No console error, and no request but for the file itself and what is inside it."""
-    assert page.run("return report.charts.size") >= 3
+    assert page.run("return report.charts.size") == 9
     assert page.console() == []
     assert address in page.requests()
     assert [url for url in page.requests() if not url.startswith(("file:", "data:", "blob:"))] == []
@@ -46,7 +52,7 @@ def test_the_heatmap_shows_each_average_close(page, expected):
     assert [float(cell[1:]) for cell in cells] == pytest.approx(list(expected["monthly_performance"]["average_close"]), abs=0.00501)
 
 
-# The points of a line as drawn, turned back into values by the chart's own scales.
+# The points of the lines as drawn, turned back into values by the chart's own scales.
 _DRAWN = """
 const {view, element} = report.charts.get(arguments[0]);
 const x = view.scale('x'), y = view.scale('y'), lines = {};
@@ -56,16 +62,84 @@ for (const path of element.querySelectorAll('.mark-line path')) {
 }
 return lines;
 """
+_HALF_A_DAY_MS = 43_200_000
 
 
-def test_the_trend_draws_each_close(page, expected):
-    """Every point of every ticker's line lies at its day and its closing price."""
-    lines = page.run(_DRAWN, "closing_trend", "symbol")
+def _assert_drawn(points, days, values, *, within):
+    drawn_days, drawn_values = zip(*points, strict=True)
+    assert list(drawn_days) == pytest.approx([day.timestamp() * 1000 for day in days], abs=_HALF_A_DAY_MS)
+    assert list(drawn_values) == pytest.approx(list(values), abs=within)
+
+
+@pytest.mark.parametrize(("query", "column", "within"), [("closing_trend", "close", 0.01), ("volatility", "volatility", 1e-5), ("drawdown", "drawdown", 1e-5)])
+def test_a_line_goes_through_each_value(page, expected, query, column, within):
+    """Every point of every ticker's line lies at its day and its value."""
+    lines = page.run(_DRAWN, query, "symbol")
     assert set(lines) == {"AAPL", "FB", "GOOG", "IBM", "MSFT"}
-    for symbol, own in expected["closing_trend"].groupby("symbol"):
-        days, closes = zip(*lines[symbol], strict=True)
-        assert list(days) == pytest.approx([day.timestamp() * 1000 for day in own["day"]], abs=3_600_000)
-        assert list(closes) == pytest.approx(list(own["close"]), abs=0.01)
+    for symbol, own in expected[query].groupby("symbol"):
+        _assert_drawn(lines[symbol], own["day"], own[column], within=within)
+
+
+def test_the_averages_are_those_of_the_chosen_ticker(page, expected):
+    """Choosing a ticker draws its close and its three averages, each from the day that it exists on."""
+    Select(page.driver.find_element(By.CSS_SELECTOR, "select[data-for=moving_averages]")).select_by_visible_text("IBM")
+    page.wait("return report.charts.get('moving_averages').view.signal('ticker') === 'IBM'")
+    page.run("return report.charts.get('moving_averages').view.runAsync().then(() => 1)")
+    lines = page.run(_DRAWN, "moving_averages", "series")
+    own = expected["moving_averages"].query("symbol == 'IBM'")
+    for series, column in {"Close": "close", "10 days": "average_10_days", "30 days": "average_30_days", "50 days": "average_50_days"}.items():
+        there = own.dropna(subset=[column])
+        _assert_drawn(lines[series], there["day"], there[column], within=0.01)
+
+
+def test_the_controls_choose_tickers_and_days(page, expected):
+    """Without IBM and with the last 50 days, the lines are those of the others over 50 trading days."""
+    page.driver.find_element(By.CSS_SELECTOR, "input[value=IBM]").click()
+    page.driver.find_element(By.CSS_SELECTOR, "input[name=range][value='50']").click()
+    page.run("return report.charts.get('closing_trend').view.runAsync().then(() => 1)")
+    lines = page.run(_DRAWN, "closing_trend", "symbol")
+    assert sorted(lines) == ["AAPL", "FB", "GOOG", "MSFT"]
+    last = expected["closing_trend"].query("symbol == 'FB'").tail(50)
+    _assert_drawn(lines["FB"], last["day"], last["close"], within=0.01)
+
+
+def test_the_keyboard_shows_a_days_values(page, expected):
+    """With the focus on the trend, the left arrow shows the last day's closes, and pressed again those of the day before."""
+    chart = page.driver.find_element(By.CSS_SELECTOR, "[data-chart=closing_trend]")
+    chart.send_keys(Keys.ARROW_LEFT)
+    chart.send_keys(Keys.ARROW_LEFT)
+    shown = page.run("return document.querySelector('[data-chart=closing_trend] .values').innerText").split()
+    daily = expected["closing_trend"]
+    day = sorted(daily["day"].unique())[-2]
+    assert shown[0] == f"{day:%Y-%m-%d}"
+    assert dict(zip(shown[1::2], shown[2::2], strict=True)) == {
+        row.symbol: f"${row.close:,.2f}" for row in daily[daily["day"] == day].itertuples()}
+
+
+@pytest.mark.parametrize(("query", "first", "second"), [("correlation", "first_column", "second_column"),
+                                                       ("correlation_of_returns", "first_symbol", "second_symbol")])
+def test_the_squares_hold_each_correlation(page, expected, query, first, second):
+    """Each cell of the two correlation squares shows pandas' coefficient to two digits, and 1 on the diagonal."""
+    rows = expected[query]
+    rows = rows[rows["symbol"] == "AAPL"] if "symbol" in rows else rows
+    wanted = {frozenset((row[first], row[second])): row["correlation"] for row in rows.to_dict("records")}
+    cells = page.run("""return [...report.charts.get(arguments[0]).element.querySelectorAll('.mark-text.role-mark text')]
+        .map(t => [t.__data__.datum[arguments[1]], t.__data__.datum[arguments[2]], t.textContent])""", query, first, second)
+    assert len(cells) == 25
+    for one, other, text in cells:
+        assert float(text.replace("\u2212", "-")) == pytest.approx(wanted.get(frozenset((one, other)), 1.0), abs=0.00501)
+
+
+def test_the_boxes_end_at_the_quartiles(page, expected):
+    """Each ticker's box reaches from its first to its third quartile on the axis."""
+    boxes = page.run("""
+        const {view, element} = report.charts.get('spread_of_prices');
+        return [...element.querySelectorAll('.mark-rect path')].filter(p => p.__data__.datum.quartile_1 && p.getBBox().width > 3)
+          .map(p => [p.__data__.datum.symbol, view.scale('x').invert(p.__data__.x), view.scale('x').invert(p.__data__.x + p.getBBox().width)])""")
+    quartiles = expected["spread_of_prices"].set_index("symbol")
+    assert {box[0] for box in boxes} == set(quartiles.index)
+    for symbol, low, high in boxes:
+        assert [low, high] == pytest.approx(list(quartiles.loc[symbol, ["quartile_1", "quartile_3"]]), rel=1e-3)
 
 
 def test_the_volume_bars_are_as_long_as_the_volumes(page, expected):
@@ -79,3 +153,49 @@ def test_the_volume_bars_are_as_long_as_the_volumes(page, expected):
     by_volume = expected["volume_by_ticker"].sort_values("total_volume", ascending=False)
     assert [bar[0] for bar in lengths] == list(by_volume["symbol"])
     assert [bar[1] for bar in lengths] == pytest.approx(list(by_volume["total_volume"]), rel=1e-3)
+
+
+def test_the_page_is_small_and_drawn_soon(page, address):
+    """Five tickers over five years: at most 4 MB, and drawn within 3 s of the start of loading."""
+    assert Path(url2pathname(urlsplit(address).path)).stat().st_size < 4_000_000
+    assert int(page.run("return document.documentElement.dataset.drawnMs")) < 3000
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_a_phone_needs_no_sideways_scrolling(browser, address, dark):
+    """At 360 pixels nothing is wider than the screen, and the text stands out from its background in both schemes."""
+    browser.screen(width=360, height=760, dark=dark)
+    browser.open(address)
+    browser.wait("return document.documentElement.dataset.drawnMs")
+    assert browser.run("return document.documentElement.scrollWidth") <= 360
+    assert browser.run("return [...document.querySelectorAll('svg')].every(svg => svg.getBoundingClientRect().right <= 360)")
+    ink, surface = (_luminance(colour) for colour in browser.run("""
+        const card = document.querySelector('main > section'), label = card.querySelector('svg .role-axis-label text');
+        return [getComputedStyle(label).fill, getComputedStyle(card).backgroundColor];"""))
+    assert (max(ink, surface) + 0.05) / (min(ink, surface) + 0.05) > 4.5
+    assert (surface < 0.1) == dark
+
+
+def _luminance(colour):
+    """WCAG's relative luminance of an rgb() text."""
+    parts = [int(part) / 255 for part in re.findall(r"\d+", colour)[:3]]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def test_nothing_drawn_reads_nan(page):
+    """No text of the page is NaN, undefined, null or Infinity."""
+    assert page.run("return document.body.innerText.match(/NaN|undefined|null|Infinity/g)") is None
+
+
+def test_without_rows_the_page_says_what_is_missing(browser, expected, tmp_path):
+    """Empty results give a page without charts that names the commands and each query without rows."""
+    empty = {name: frame.head(0) for name, frame in expected.items()}
+    (tmp_path / "report.html").write_text(report.build(query_results.from_exports(by_pandas.export(empty, tmp_path / "none")), now=NOW))
+    browser.open((tmp_path / "report.html").as_uri())
+    browser.wait("return document.documentElement.dataset.drawnMs")
+    text = browser.run("return document.body.innerText")
+    assert "python consumer.py --until-caught-up" in text
+    assert "The query monthly_performance gave no rows." in text
+    assert browser.run("return document.querySelectorAll('svg').length") == 0
+    assert browser.console() == []
