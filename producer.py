@@ -66,8 +66,9 @@ def replay_file(name: str, wanted: Settings, options: argparse.Namespace, is_sto
         key = f"{file.fingerprint}/{plan.named_symbol}/{topic}"
         cleaner, pace = _cleaner(file, plan, options), Pace(rate=options.rate, speed=options.speed)
         with Producer(wanted, options.id or f"replay-{file.fingerprint}") as producer, terminal.progress("rows") as bar:
-            checkpoint = None if options.restart else producer.checkpoint(key)
-            sent_to = (checkpoint or {}).get("row", 0)
+            if options.restart:
+                producer.forget(key)
+            sent_to = (producer.checkpoint(key) or {}).get("row", 0)
             summary = Summary(name, plan, cleaner)
             for chunk in csv_file.chunks(file, plan, cleaner):
                 summary.read(chunk)
@@ -76,7 +77,7 @@ def replay_file(name: str, wanted: Settings, options: argparse.Namespace, is_sto
                 while waiting.bars and not is_stopping():
                     if due := pace.due(waiting.bars):
                         rest = waiting.after(due)
-                        summary.sent += producer.send_all(topic, waiting.bars[:due], key, {"row": rest.start})
+                        summary.sent += producer.send({topic: waiting.bars[:due]}, {key: {"row": rest.start}})
                         waiting = rest
                 bar.update(chunk.rows)
                 if is_stopping():

@@ -168,22 +168,20 @@ class Cleaner:
             if not cells:
                 continue  # A blank line.
             chunk.rows += 1
+            if len(cells) != layout.width:
+                self._reject(chunk, first_line + step * line, "not as many columns as the header", cells)
+                continue
             try:
-                if len(cells) != layout.width:
-                    raise _Unusable(f"{'fewer' if len(cells) < layout.width else 'more'} columns than the header")
+                time, order = time_of(cells)
+            except (ValueError, OverflowError):
+                self._reject(chunk, first_line + step * line, "time not understood", cells)
+                continue
+            for at, series in enumerate(self._series, start=position):
                 try:
-                    time, order = time_of(cells)
-                except (ValueError, OverflowError):
-                    raise _Unusable("time not understood") from None
-                for series in self._series:
-                    try:
-                        chunk.bars.append(self._bar(cells, series, time, order, ingested_at))
-                        chunk.positions.append(position)
-                    except _Unusable as unusable:
-                        self._reject(chunk, first_line + step * line, str(unusable), cells)
-                    position += 1
-            except _Unusable as unusable:
-                self._reject(chunk, first_line + step * line, str(unusable), cells)
+                    chunk.bars.append(self._bar(cells, series, time, order, ingested_at))
+                    chunk.positions.append(at)
+                except _Unusable as unusable:
+                    self._reject(chunk, first_line + step * line, str(unusable), cells)
         chunk.end = self._position
         return chunk
 

@@ -51,6 +51,7 @@ class Settings:
     kafka_instance: str = _setting("", "static member name, so that a restarted consumer goes on within seconds")
     kafka_session_timeout_ms: int = _setting(45_000, "how long a silent consumer keeps its partitions, in ms")
     kafka_partitions: int = _setting(4, "partitions of a topic that the producer has to create")
+    kafka_wait_seconds: int = _setting(120, "how long the producer waits for a broker that is away, in seconds")
     kafka_topic_bars: str = _setting("stock_bars", "topic of bars")
     kafka_topic_ticks: str = _setting("stock_live_feed", "topic of ticks")
     kafka_topic_news: str = _setting("stock_news", "topic of news items")
@@ -152,7 +153,7 @@ def _mistakes_between(settings: Settings) -> list[str]:
         mistakes.append(f"S3_BUCKET: {settings.s3_bucket!r} is not a bucket name (3 to 63 of a-z, 0-9, dot and hyphen)")
     if settings.athena_output and not settings.athena_output.startswith("s3://"):
         mistakes.append(f"ATHENA_OUTPUT: {settings.athena_output!r} does not begin with s3://")
-    for name in ("kafka_partitions", "kafka_session_timeout_ms"):
+    for name in ("kafka_partitions", "kafka_session_timeout_ms", "kafka_wait_seconds"):
         if getattr(settings, name) < 1:
             mistakes.append(f"{name.upper()}: {getattr(settings, name)} is less than 1")
     if not re.fullmatch(r"[a-z0-9_]+", settings.glue_database):

@@ -1,12 +1,14 @@
 """Kafka: connecting, topics, and producing in transactions.
 
-This file, group.py (consuming) and blocks.py (fast decoding) are the only ones that import `kafka`.
+This file, group.py (consuming), blocks.py (fast decoding) and record_batches.py (fast encoding) are the only ones that import `kafka`.
 """
 
 import logging
 import os
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Self
 
 import msgspec
@@ -14,13 +16,11 @@ from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka import errors as kafka_errors
 from kafka.partitioner.default import murmur2
 
-from pipeline import records
+from pipeline import record_batches, records
+from pipeline.records import Record
 from pipeline.settings import ServiceError, Settings
 
 log = logging.getLogger(__name__)
-
-# A batch holds about 1,300 bars. Large batches are what makes both sides fast: one checksum, one header, one numpy decode.
-_BATCH_BYTES = 256 * 1024
 
 
 def connection(settings: Settings) -> dict:
@@ -70,7 +70,8 @@ def ensure_topics(settings: Settings, names: list[str], *, compacted: bool = Fal
         # A compacted topic has one partition: it is read whole at every start, in one order.
         options = {"num_partitions": 1 if compacted else settings.kafka_partitions, "replication_factor": -1}
         if compacted:
-            options["configs"] = {"cleanup.policy": "compact"}
+            # Kafka compacts closed segments only, and its default closes one at 1 GB: too much to read at a start.
+            options["configs"] = {"cleanup.policy": "compact", "segment.bytes": str(16 << 20), "min.cleanable.dirty.ratio": "0.1"}
         try:
             admin.create_topics(dict.fromkeys(missing, options), wait_for_metadata=True)
         except kafka_errors.TopicAlreadyExistsError:
@@ -79,65 +80,185 @@ def ensure_topics(settings: Settings, names: list[str], *, compacted: bool = Fal
 
 
 class Producer:
-    """Sends records and a checkpoint in one transaction: a read_committed reader sees both or neither.
+    """Sends records and checkpoints in one transaction: a read_committed reader sees all of it or nothing.
 
-    Delivery: exactly once from the source, if the source can go on from the checkpoint. `producer_id` is the transactional id:
-    a second producer with the same id fences the first.
+    Delivery: exactly once from the source, if the source can go on from its checkpoint. `producer_id` is the transactional id: a
+    second producer with the same id fences the first, whose next `send` raises ServiceError. A broker that is away is waited for,
+    for at most `kafka_wait_seconds`. After a lost answer the checkpoint in Kafka says whether the transaction was committed.
     """
 
     def __init__(self, settings: Settings, producer_id: str) -> None:
         ensure_topics(settings, [settings.kafka_topic_checkpoints], compacted=True)
-        self._settings = settings
-        self._partitions: dict[tuple[str, bytes], int] = {}
+        self._settings, self._producer_id = settings, producer_id
+        self._partitions: dict[tuple[str, str], TopicPartition] = {}
+        self._is_fast = record_batches.is_supported()
         with reaching(settings):
-            self._producer = KafkaProducer(
-                **connection(settings), transactional_id=producer_id, batch_size=_BATCH_BYTES, linger_ms=50
-            )
-            self._producer.init_transactions()
+            self._connect()
 
     def checkpoint(self, key: str) -> dict | None:
-        """The last committed checkpoint of this key.
+        """The last committed checkpoint of this key. Those that begin with an underscore are the producer's own fields."""
+        return msgspec.json.decode(self._checkpoints[key]) if self._checkpoints.get(key) else None
 
-        Asked after init_transactions, so a transaction that a killed predecessor left open has been ended by the broker.
+    def forget(self, key: str) -> None:
+        """Remove a checkpoint, so that its source begins again."""
+        if self.checkpoint(key):
+            self._in_transaction({}, {key: None})
+
+    def send(self, batches: Mapping[str, Sequence[Record]], checkpoints: Mapping[str, dict]) -> int:
+        """One transaction: the records of each topic, and the checkpoints that say they were sent (at least one).
+
+        Returns how many records were sent, when they are committed. Raises records.InvalidRecord before anything is sent.
         """
-        options = {"isolation_level": "read_committed", "auto_offset_reset": "earliest", "enable_auto_commit": False}
-        found = None
-        with reaching(self._settings), KafkaConsumer(**connection(self._settings), **options) as reader:
-            partition = TopicPartition(self._settings.kafka_topic_checkpoints, 0)
-            reader.assign([partition])
-            end = reader.end_offsets([partition])[partition]
-            while reader.position(partition) < end:
-                for record in reader.poll(timeout_ms=1000).get(partition, []):
-                    if record.key == key.encode():
-                        found = msgspec.json.decode(record.value) if record.value else None
-        return found
+        pairs = {topic: [(record.symbol, records.encode(record)) for record in batch] for topic, batch in batches.items()}
+        # The count makes each checkpoint differ from the one before: after a lost answer that tells the two apart.
+        counts = {key: (self.checkpoint(key) or {}).get("_transaction", 0) + 1 for key in checkpoints}
+        self._in_transaction(pairs, {key: msgspec.json.encode({**state, "_transaction": counts[key]})
+                                     for key, state in checkpoints.items()})
+        return sum(map(len, pairs.values()))
 
-    def send_all(self, topic: str, batch: Iterable[records.Record], key: str, checkpoint: dict) -> int:
-        """One transaction: the records, then the checkpoint that says they were sent. Returns how many were sent."""
-        sent = 0
-        with reaching(self._settings):
-            self._producer.begin_transaction()
-            for record in batch:
-                symbol = records.key(record)
-                self._producer.send(topic, records.encode(record), symbol, partition=self._partition(topic, symbol))
-                sent += 1
-            self._producer.send(self._settings.kafka_topic_checkpoints, msgspec.json.encode(checkpoint), key.encode())
-            self._producer.commit_transaction()
-        return sent
+    def _in_transaction(self, pairs: Mapping[str, list[tuple[str, bytes]]], checkpoints: Mapping[str, bytes | None]) -> None:
+        """Try until it is committed, or until another producer has taken over, or the wait is too long."""
+        give_up = time.monotonic() + self._settings.kafka_wait_seconds
+        is_committed = False
+        while not is_committed:
+            began = time.monotonic()
+            try:
+                self._try_transaction(pairs, checkpoints)
+                is_committed = True
+            except kafka_errors.KafkaError as error:
+                cause = self._producer._transaction_manager.last_error or error  # noqa: SLF001 - the error itself names no cause
+                # The coordinator ends a transaction that takes too long in the same way as one that was taken over.
+                is_in_time = time.monotonic() - began < _TRANSACTION_SECONDS
+                if isinstance(cause, _FENCED) and is_in_time:
+                    raise self._taken_over() from error
+                if not isinstance(cause, (kafka_errors.RetriableError, *_FENCED, *_LOST)):
+                    with reaching(self._settings):
+                        raise cause from error
+                is_committed = self._recover(cause, checkpoints, give_up)
+        self._checkpoints.update(checkpoints)
 
-    def _partition(self, topic: str, symbol: bytes) -> int:
+    def _try_transaction(self, pairs: Mapping[str, list[tuple[str, bytes]]], checkpoints: Mapping[str, bytes | None]) -> None:
+        self._producer.begin_transaction()
+        futures = []
+        for topic, batch in pairs.items():
+            futures += self._append_fast(topic, batch) if self._is_fast else self._append(topic, batch)
+        for key, value in checkpoints.items():
+            futures.append(self._producer.send(self._settings.kafka_topic_checkpoints, value, key.encode(), partition=0))
+        self._producer.flush(timeout=_ANSWER_SECONDS)
+        # kafka-python commits a transaction of which a batch has expired, so every result is looked at first.
+        if failures := [reason for future in futures if (reason := record_batches.failure(future))]:
+            raise failures[0]
+        _within(_ANSWER_SECONDS, self._producer.commit_transaction)
+
+    def _append_fast(self, topic: str, batch: list[tuple[str, bytes]]) -> list:
+        lanes: dict[TopicPartition, list[tuple[bytes, bytes]]] = {}
+        lane_of = {}
+        for symbol, value in batch:
+            if symbol not in lane_of:
+                lane_of[symbol] = lanes.setdefault(self._partition(topic, symbol), []), symbol.encode()
+            lane, key = lane_of[symbol]
+            lane.append((key, value))
+        return [future for partition, lane in lanes.items() for future in record_batches.append(self._producer, partition, lane)]
+
+    def _append(self, topic: str, batch: list[tuple[str, bytes]]) -> list:
+        return [self._producer.send(topic, value, symbol.encode(), partition=self._partition(topic, symbol).partition)
+                for symbol, value in batch]
+
+    def _partition(self, topic: str, symbol: str) -> TopicPartition:
         """Kafka's default choice, remembered: hashing the same few symbols again costs a sixth of sending a record."""
         chosen = self._partitions.get((topic, symbol))
         if chosen is None:
             count = len(self._producer.partitions_for(topic))
-            chosen = self._partitions[topic, symbol] = (murmur2(symbol) & 0x7FFFFFFF) % count
+            chosen = self._partitions[topic, symbol] = TopicPartition(topic, (murmur2(symbol.encode()) & 0x7FFFFFFF) % count)
         return chosen
 
+    def _connect(self) -> None:
+        self._producer = KafkaProducer(
+            **connection(self._settings), transactional_id=self._producer_id, transaction_timeout_ms=_TRANSACTION_SECONDS * 1000,
+            batch_size=record_batches.BATCH_BYTES, linger_ms=5, retry_backoff_ms=10, max_block_ms=_ANSWER_SECONDS * 1000, metrics_enabled=False,
+        )
+        self._producer.init_transactions()
+        # Read after init_transactions: by then the broker has ended what a killed predecessor left open.
+        self._checkpoints = _read_checkpoints(self._settings)
+
+    def _recover(self, cause: Exception, checkpoints: Mapping[str, bytes | None], give_up: float) -> bool:
+        """Connect anew, and say whether the transaction in hand had been committed after all."""
+        known = {key: self._checkpoints.get(key) for key in checkpoints}
+        while True:
+            self._abandon()
+            left = give_up - time.monotonic()
+            log.warning("waiting for the broker", extra={"cause": repr(cause), "seconds_left": round(left)})
+            try:
+                with reaching(self._settings) if left <= 0 else nullcontext():
+                    self._connect()
+                    break
+            except kafka_errors.KafkaError as error:
+                cause = error
+                time.sleep(1)
+        found = {key: self._checkpoints.get(key) for key in checkpoints}
+        if found not in (known, dict(checkpoints)):
+            raise self._taken_over()
+        return found == checkpoints
+
+    def _taken_over(self) -> ServiceError:
+        return ServiceError(f"another producer with the id {self._producer_id!r} has taken over; this one stops. What it has sent is "
+                            "complete up to its last checkpoint, and the other one goes on from there")
+
+    def _abandon(self) -> None:
+        """Close at once. What is left unsent belongs to a transaction that is sent again as a whole."""
+        self._producer._sender.force_close()  # noqa: SLF001 - close(0) waits for what cannot be sent
+
     def close(self) -> None:
-        self._producer.close()
+        self._producer.close(timeout=_ANSWER_SECONDS)
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind:
+            self._abandon()
+        else:
+            self.close()
+
+
+# Longer, and the coordinator aborts it: a killed producer holds up read_committed readers no longer than this.
+_TRANSACTION_SECONDS = 60
+_ANSWER_SECONDS = 20
+_FENCED = (kafka_errors.ProducerFencedError, kafka_errors.InvalidProducerEpochError)
+# The transaction is lost, the producer is not: it was aborted by the coordinator, or the client has lost track of it.
+_LOST = (kafka_errors.InvalidTxnStateError, kafka_errors.TransactionAbortedError, kafka_errors.TransactionAbortableError,
+         kafka_errors.OutOfOrderSequenceNumberError, kafka_errors.UnknownProducerIdError, kafka_errors.IllegalStateError)
+
+
+def _within(seconds: float, call: Callable[[], None]) -> None:
+    """Run a call that has no time limit of its own; raises KafkaTimeoutError and leaves it behind."""
+    outcome: list[BaseException | None] = []
+
+    def run() -> None:
+        try:
+            call()
+            outcome.append(None)
+        except kafka_errors.KafkaError as error:
+            outcome.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if not outcome:
+        raise kafka_errors.KafkaTimeoutError(f"no answer in {seconds} seconds")
+    if outcome[0]:
+        raise outcome[0]
+
+
+def _read_checkpoints(settings: Settings) -> dict[str, bytes | None]:
+    """The latest committed value of every key."""
+    found = {}
+    options = {"isolation_level": "read_committed", "auto_offset_reset": "earliest", "enable_auto_commit": False, "fetch_max_wait_ms": 50}
+    with KafkaConsumer(**connection(settings), **options) as reader:
+        partition = TopicPartition(settings.kafka_topic_checkpoints, 0)
+        reader.assign([partition])
+        end = reader.end_offsets([partition])[partition]
+        while reader.position(partition) < end:
+            for record in reader.poll(timeout_ms=500, max_records=10_000).get(partition, []):
+                found[record.key.decode()] = record.value
+    return found

@@ -8,6 +8,7 @@ import glob
 import gzip
 import hashlib
 import io
+import os
 import shutil
 import sys
 import tempfile
@@ -45,11 +46,8 @@ class PriceFile:
     @contextmanager
     def open(self) -> Iterator[io.TextIOBase]:
         """The file as text, whatever it is packed in."""
-        with self.path.open("rb") as raw:
-            packed = raw.read(2) == b"\x1f\x8b"
-            raw.seek(0)
-            with io.TextIOWrapper(gzip.open(raw) if packed else raw, encoding=self.encoding, newline="") as text:
-                yield text
+        with _unpacked(self.path) as raw, io.TextIOWrapper(raw, encoding=self.encoding, newline="") as text:
+            yield text
 
     def lines(self) -> Iterator[str]:
         with self.open() as text:
@@ -67,7 +65,8 @@ def find(places: list[str], settings: Settings) -> list[str]:
         elif Path(place).is_dir():
             matches = sorted(str(p) for p in Path(place).rglob("*") if p.is_file() and p.name.lower().endswith(_SUFFIXES))
         else:
-            matches = [place] if Path(place).is_file() else sorted(m for m in glob.glob(place, recursive=True) if Path(m).is_file())
+            # A file may have a name with brackets in it.
+            matches = [place] if Path(place).is_file() else sorted(filter(os.path.isfile, glob.glob(place, recursive=True)))  # noqa: PTH207
         if not matches:
             raise UnusableFile(f"{place}: there is no such file, and no {', '.join(_SUFFIXES[:2])} in it if it is a folder")
         found += matches
@@ -113,16 +112,23 @@ def _copy(name: str, copy: io.BufferedIOBase, settings: Settings) -> None:
         raise ServiceError(f"AWS_REGION, AWS_ENDPOINT_URL or the credentials: cannot read {name}: {error}") from error
 
 
-def _encoding(path: Path) -> str:
+@contextmanager
+def _unpacked(path: Path) -> Iterator[io.BufferedIOBase]:
     with path.open("rb") as raw:
-        start = raw.read(2)
+        packed = raw.read(2) == b"\x1f\x8b"
         raw.seek(0)
-        head = (gzip.open(raw) if start == b"\x1f\x8b" else raw).read(1 << 20)
+        with gzip.open(raw) if packed else raw as plain:
+            yield plain
+
+
+def _encoding(path: Path) -> str:
+    with _unpacked(path) as raw:
+        head = raw.read(1 << 20)
     if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
         return "utf-16"
     try:
-        # The last bytes may be the first half of a letter.
-        head.decode("utf-8", "strict") if len(head) < 1 << 20 else head[: head.rfind(b"\n")].decode("utf-8", "strict")
+        # The last byte of a part may be the first half of a letter; its last line is left out.
+        (head if len(head) < 1 << 20 else head[: head.rfind(b"\n")]).decode("utf-8")
     except UnicodeDecodeError:
         return "cp1252"
     return "utf-8-sig"
