@@ -13,7 +13,8 @@ import argparse
 import logging
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from multiprocessing.pool import AsyncResult, ThreadPool
 
 from pipeline import batch, landing, settings, terminal, verify, watch, workers
@@ -55,9 +56,8 @@ def land(wanted: Settings, options: argparse.Namespace) -> int:
         terminal.stop_signals() as is_stopping,
         Member(wanted, topics, from_beginning=options.from_beginning, stock_decoder=options.stock_decoder) as member,
         watch.Watch(options.metrics_port) as seen,
+        _uploads(Lake(wanted, threads=options.uploads), options.uploads) as upload,
     ):
-        lake = Lake(wanted, threads=options.uploads)
-        upload = _uploader(lake, options.uploads)
         ends = member.end_offsets(topics) if options.until_caught_up else None
         seen.expect(ends)
         while True:
@@ -88,7 +88,6 @@ def land(wanted: Settings, options: argparse.Namespace) -> int:
                 raise ServiceError(f"--max-bad {options.max_bad}: {seen.bad} bad records are in dead_letter/; stopped")
             member.pause(landing.to_pause(lanes, 0 if is_draining else options.buffer_bytes))
             seen.tick(member, lanes, now)
-        lake.stop()
         seen.finish()
     return terminal.EXIT_DONE
 
@@ -123,16 +122,20 @@ def _advance(
             lane.upload = upload(lane.uploading.plan, lane.uploading.blocks)
 
 
-def _uploader(lake: Lake, threads: int) -> Callable[[Plan, list], AsyncResult]:
+@contextmanager
+def _uploads(lake: Lake, threads: int) -> Iterator[Callable[[Plan, list], AsyncResult]]:
     """Encoding and putting, each on threads of its own; daemons, so that a hanging upload cannot hold up a stop."""
-    encoders, putters = ThreadPool(2), ThreadPool(threads)
 
     def work(plan: Plan, blocks: list) -> Landed:
         objects = objects_of(plan, blocks)
         putters.map(lambda an_object: lake.put(plan, an_object), objects, chunksize=1)
         return Landed.of(objects)
 
-    return lambda plan, blocks: encoders.apply_async(work, (plan, blocks))
+    with ThreadPool(2) as encoders, ThreadPool(threads) as putters:
+        try:
+            yield lambda plan, blocks: encoders.apply_async(work, (plan, blocks))
+        finally:
+            lake.stop()
 
 
 def _is_caught_up(member: Member, lanes: dict[Partition, Lane], ends: dict[Partition, int] | None) -> bool:

@@ -4,6 +4,7 @@ A batch is the range of offsets [start, end) of one partition. Its plan says whe
 Kafka before anything is uploaded, so that whoever finds it again writes the same bytes under the same names.
 """
 
+import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from datetime import date, timedelta
@@ -20,6 +21,7 @@ _PLAN_VERSION = 1
 _HOUR_MS = 3_600_000
 _DAY_MS = 24 * _HOUR_MS
 _EPOCH = date(1970, 1, 1)
+_NAME = re.compile(r"(.+)-(\d+)-(\d{20})-(\d{20})\.(?:json|csv|parquet)(?:\.gz)?", re.ASCII)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,9 +195,5 @@ class ObjectName:
 
 def read_object_key(key: str) -> ObjectName | None:
     """The range in an object's key, or None for an object of another writer."""
-    name = key.rsplit("/", 1)[-1].split(".", 1)[0]
-    topic, _, rest = name[: -len("-00000000000000000000-00000000000000000000")].rpartition("-")
-    numbers = name[-41:].split("-")
-    if not topic or not rest.isdecimal() or [len(n) for n in numbers] != [20, 20] or not all(n.isdecimal() for n in numbers):
-        return None
-    return ObjectName(key, topic, int(rest), int(numbers[0]), int(numbers[1]))
+    match = _NAME.fullmatch(key.rsplit("/", 1)[-1])
+    return ObjectName(key, match[1], int(match[2]), int(match[3]), int(match[4])) if match else None

@@ -26,6 +26,7 @@ class Closed:
 
     plan: Plan
     blocks: list
+    bytes: int
 
 
 @dataclass
@@ -49,8 +50,7 @@ class Lane:
     @property
     def bytes(self) -> int:
         """What this lane keeps in memory, in bytes of record values."""
-        held = sum(block.bytes for batch in (self.closed, self.uploading) if batch for block in batch.blocks)
-        return self.buffer.bytes + held
+        return self.buffer.bytes + sum(batch.bytes for batch in (self.closed, self.uploading) if batch)
 
     @property
     def is_idle(self) -> bool:
@@ -62,14 +62,14 @@ class Lane:
         if self.found:
             # Exactly the plan's offsets, whatever today's limits are. It is committed already, so it goes straight on.
             if position >= self.found.end:
-                self.uploading = Closed(self.found, self.buffer.cut_before(self.found.end, now))
+                self.uploading = _closed(self.found, self.buffer.cut_before(self.found.end, now))
                 self.found = None
             return
         if self.closed or not (self.buffer.is_due(limits, now) or (at_once and self.buffer.blocks)):
             return
         start = self.buffer.start
         end, blocks = self.buffer.cut(limits, position, now)
-        self.closed = Closed(Plan(self.topic, self.partition, start, end, self.layout), blocks)
+        self.closed = _closed(Plan(self.topic, self.partition, start, end, self.layout), blocks)
 
     @property
     def is_uploaded(self) -> bool:
@@ -90,6 +90,10 @@ class Lane:
         completed = self.uploading.plan if self.uploading else None
         self.uploading, self.closed, self.upload = self.closed, None, None
         return completed
+
+
+def _closed(plan: Plan, blocks: list) -> Closed:
+    return Closed(plan, blocks, sum(block.bytes for block in blocks))
 
 
 def to_pause(lanes: dict[Any, Lane], most_bytes: int) -> set[Any]:

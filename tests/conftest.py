@@ -1,0 +1,125 @@
+"""What all tests share: one embedded stack for the whole run, and names that no two tests have in common."""
+
+import os
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import boto3
+import pytest
+
+from local.stack import Stack
+from pipeline import settings as settings_module
+from pipeline.settings import Settings
+
+ROOT = Path(__file__).parent.parent
+SHARED_DATA = ROOT.parent / "shared/data"
+
+
+@pytest.fixture(scope="session")
+def stack() -> Iterator[Stack]:
+    """Kafka, the local AWS and Trino, started once on ports of their own and stopped at the end."""
+    running = Stack(ROOT / ".local/test")
+    running.down(wipe=True)
+    running.up()
+    yield running
+    running.down(wipe=True)
+
+
+@pytest.fixture(scope="session")
+def bucket(stack: Stack) -> str:
+    """The bucket of the tests, made once."""
+    environment = stack.environment()
+    _client(environment, "s3").create_bucket(Bucket=environment["S3_BUCKET"])
+    return environment["S3_BUCKET"]
+
+
+@pytest.fixture
+def environment(stack: Stack, bucket: str) -> dict[str, str]:
+    """The environment of a user of the embedded stack, with topics, group, prefix and tables that are this test's own."""
+    own = uuid.uuid4().hex[:8]
+    kept = {name: value for name, value in os.environ.items() if name not in {s.upper() for s in Settings.__dataclass_fields__}}
+    for name in stack.unset:
+        kept.pop(name, None)
+    return kept | stack.environment() | {
+        "KAFKA_TOPIC_BARS": f"bars_{own}",
+        "KAFKA_TOPIC_TICKS": f"ticks_{own}",
+        "KAFKA_TOPIC_NEWS": f"news_{own}",
+        "KAFKA_TOPIC_CHECKPOINTS": f"checkpoints_{own}",
+        "KAFKA_GROUP": f"group_{own}",
+        "KAFKA_SESSION_TIMEOUT_MS": "6000",
+        "S3_BUCKET": bucket,
+        "S3_PREFIX": f"test_{own}",
+        "GLUE_DATABASE": f"database_{own}",
+        "ATHENA_WORKGROUP": f"workgroup_{own}",
+        "DYNAMODB_TABLE": f"table_{own}",
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+@pytest.fixture
+def settings(environment: dict[str, str]) -> Settings:
+    """The settings that a script started with `environment` has."""
+    return settings_module.load(environ=environment, config_file="/dev/null")
+
+
+@pytest.fixture
+def run(environment: dict[str, str]) -> Callable[..., subprocess.CompletedProcess]:
+    """Run a script or module of the project as a user would, to its end: run("consumer.py", "--until-caught-up")."""
+
+    def run_script(*arguments: str, timeout_seconds: float = 120, **changes: str) -> subprocess.CompletedProcess:
+        return subprocess.run(
+            [sys.executable, *map(str, arguments)], cwd=ROOT, env=environment | changes,
+            capture_output=True, text=True, timeout=timeout_seconds, check=False, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+
+    return run_script
+
+
+@pytest.fixture
+def start(environment: dict[str, str], tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen]]:
+    """Start a script that runs on; whatever is still running at the end of the test is killed. Output goes to `.log_path`."""
+    started: list[subprocess.Popen] = []
+
+    def start_script(*arguments: str, **changes: str) -> subprocess.Popen:
+        log_path = tmp_path / f"{Path(arguments[0]).stem}-{len(started)}.log"
+        with log_path.open("w") as log:
+            process = subprocess.Popen(
+                [sys.executable, *map(str, arguments)], cwd=ROOT, env=environment | changes,
+                stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+            )  # fmt: skip
+        process.log_path = log_path
+        started.append(process)
+        return process
+
+    yield start_script
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+
+
+@pytest.fixture
+def s3(environment: dict[str, str]) -> object:
+    """A client of the embedded S3."""
+    return _client(environment, "s3")
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Real price files kept beside the project; a test that needs them is skipped where they are absent."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip("the shared price files (../shared/data) are not here")
+    return SHARED_DATA
+
+
+def _client(environment: dict[str, str], service: str) -> object:
+    return boto3.client(
+        service,
+        region_name=environment["AWS_REGION"],
+        endpoint_url=environment["AWS_ENDPOINT_URL"],
+        aws_access_key_id=environment["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=environment["AWS_SECRET_ACCESS_KEY"],
+    )
