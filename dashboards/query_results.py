@@ -4,16 +4,16 @@ import argparse
 import re
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from pathlib import Path
 
 import pandas as pd
 
-from pipeline import settings, terminal
+from pipeline import athena, settings, terminal
 from pipeline.settings import Settings, SettingsError
 
-# Names of queries in, their rows out; None where a result was not exported.
+# Names of queries in, their rows out; None where there is no such export, or no such query in the file.
 Read = Callable[[Iterable[str]], dict[str, pd.DataFrame | None]]
 
 _TIMES = ("day", "month", "first_time", "last_time", "last_ingested_at")
@@ -22,8 +22,6 @@ _SYMBOLS = ("symbol", "first_symbol", "second_symbol")
 _LOOK_BACK = frozenset({"moving_averages", "volatility", "drawdown", "returns"})
 # It tells of everything that landed, whatever a page shows.
 _WHOLE = frozenset({"data_quality"})
-# Athena runs 20 or more statements of an account at a time, by its default quota.
-_STATEMENTS_AT_A_TIME = 6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,19 +89,22 @@ def read_export(path: Path) -> pd.DataFrame:
 
 def from_athena(settings: Settings, narrowing: Narrowing) -> Read:
     """Results of Athena, a few statements at a time; raises ServiceError."""
-    from pipeline import athena  # noqa: PLC0415
-    def run(name: str, sql: str) -> pd.DataFrame:
+    known, runner = athena.queries(), athena.Athena(settings)
+
+    def run(name: str) -> pd.DataFrame | None:
+        if name not in known:
+            return None
+        query, look_back = known[name], name in _LOOK_BACK
         if name in _WHOLE:
-            return athena.run(settings, sql)
-        look_back = name in _LOOK_BACK
-        frame = athena.run(settings, narrowed(sql, narrowing, look_back=look_back))
-        return frame[frame["day"] >= pd.Timestamp(narrowing.first_day)] if look_back and narrowing.first_day else frame
+            return runner.query(query)
+        frame = runner.query(replace(query, sql=narrowed(query.sql, narrowing, look_back=look_back)))
+        first_day = narrowing.first_day if look_back else None
+        return frame[frame["day"] >= pd.Timestamp(first_day)].reset_index(drop=True) if first_day else frame
 
     def read(names: Iterable[str]) -> dict[str, pd.DataFrame | None]:
-        statements = athena.queries()
-        with ThreadPoolExecutor(_STATEMENTS_AT_A_TIME) as threads:
-            running = {name: threads.submit(run, name, statements[name]) for name in names}
-            return {name: frame.result() for name, frame in running.items()}
+        wanted = list(names)
+        with ThreadPoolExecutor(athena.AT_THE_SAME_TIME) as threads:
+            return dict(zip(wanted, threads.map(run, wanted), strict=True))
 
     return read
 
@@ -111,20 +112,30 @@ def from_athena(settings: Settings, narrowing: Narrowing) -> Read:
 def narrowed(sql: str, narrowing: Narrowing, *, look_back: bool = False) -> str:
     """The statement with `bars` and `news` standing for the narrowing's part of them.
 
-    A name given in WITH hides the view of the same name, and only after its own definition.
+    A name given in WITH hides the view of the same name, and only after its own definition. All of it goes on the statement's
+    first line, so that the line in an error of Athena's stays right.
     """
+    first_day = None if look_back else narrowing.first_day
+    views = [view for view in ("bars", "news") if re.search(rf"\b(?:from|join)\s+{view}\b", sql, re.IGNORECASE)]
+    if not views or not (narrowing.symbols or first_day or narrowing.last_day):
+        return sql
+    # The one free text in it, a symbol, is quoted.
+    named = ", ".join(f"{view} AS (SELECT * FROM {view} WHERE {_condition(view, narrowing, first_day)})" for view in views)  # noqa: S608
+    own_with = re.match(r"with\b", sql, re.IGNORECASE)
+    return f"WITH {named},{sql[own_with.end():]}" if own_with else f"WITH {named} {sql}"
+
+
+def _condition(view: str, narrowing: Narrowing, first_day: date | None) -> str:
     conditions = []
     if narrowing.symbols:
         listed = ", ".join("'" + symbol.replace("'", "''") + "'" for symbol in narrowing.symbols)
         conditions.append(f"symbol IN ({listed})")
-    if narrowing.first_day and not look_back:
-        conditions.append(f"time >= timestamp '{narrowing.first_day} 00:00:00'")
+    if first_day:
+        conditions.append(f"time >= timestamp '{first_day} 00:00:00'")
     if narrowing.last_day:
         conditions.append(f"time < timestamp '{narrowing.last_day + timedelta(days=1)} 00:00:00'")
-    views = [view for view in ("bars", "news") if re.search(rf"\b(?:from|join)\s+{view}\b", sql, re.IGNORECASE)]
-    if not conditions or not views:
-        return sql
-    named = ", ".join(f"{view} AS (SELECT * FROM {view} WHERE {' AND '.join(conditions)})"  # noqa: S608 - the one free text, a symbol, is quoted
-                      for view in views)
-    own = re.match(r"(?:\s*--[^\n]*\n)*\s*with\b", sql, re.IGNORECASE)
-    return f"WITH {named}, {sql[own.end():]}" if own else f"WITH {named}\n{sql}"
+    if view == "bars":
+        # The month is what the curated table is partitioned by: Athena reads these only.
+        conditions += [f"month >= '{first_day:%Y-%m}'"] if first_day else []
+        conditions += [f"month <= '{narrowing.last_day:%Y-%m}'"] if narrowing.last_day else []
+    return " AND ".join(conditions)

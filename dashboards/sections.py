@@ -83,7 +83,7 @@ def sections(results: Results) -> list[Section]:
 def _section(name: str, title: str, note: str, results: Results, parts: dict, *, half: bool = False) -> Section:
     there = {query: make for query, make in parts.items() if results[query] is not None and len(results[query])}
     missing = [
-        f"No result of the query {query} was exported." if results[query] is None else f"The query {query} gave no rows."
+        f"There is no result of the query {query}." if results[query] is None else f"The query {query} gave no rows."
         for query in parts if query not in there
     ]
     return Section(name=name, title=title, note=note, half=half, missing=missing,

@@ -22,7 +22,7 @@ def results(daily: pd.DataFrame) -> dict[str, pd.DataFrame]:
     day = daily[["symbol", "day"]]
     change = by_symbol["close"].pct_change()
     rolling = {f"average_{days}_days": by_symbol["close"].transform(lambda own, n=days: own.rolling(n).mean()) for days in (10, 30, 50)}
-    deviation = change.groupby(daily["symbol"]).transform(lambda own: own.rolling(20).std())
+    deviation = np.log1p(change).groupby(daily["symbol"]).transform(lambda own: own.rolling(20).std())
     close = by_symbol["close"]
     return {
         "monthly_performance": daily.groupby(["symbol", month])["close"].mean().rename("average_close").reset_index(),
@@ -31,7 +31,7 @@ def results(daily: pd.DataFrame) -> dict[str, pd.DataFrame]:
         "volume_by_ticker": by_symbol["volume"].agg(total_volume="sum", average_volume="mean", days="count").reset_index(),
         "spread_of_prices": close.agg(minimum="min", quartile_1=lambda own: own.quantile(0.25), median="median",
                                       quartile_3=lambda own: own.quantile(0.75), maximum="max").reset_index(),
-        "volatility": day.assign(volatility=deviation * np.sqrt(252)).dropna(),
+        "volatility": day.assign(volatility=deviation * np.sqrt(252)),
         "drawdown": day.assign(drawdown=daily["close"] / close.cummax() - 1),
         "returns": day.assign(daily_return=change).dropna(),
         "correlation": _pairs_by_symbol(daily),

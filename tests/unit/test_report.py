@@ -78,18 +78,18 @@ NARROWING = Narrowing(symbols=("AAPL", "O'X"), first_day=date(2012, 1, 1), last_
 
 
 def test_narrowing_hides_the_view_behind_a_part_of_it():
-    """A statement gets a WITH of the view's own name; quotes in a symbol are doubled, and the last day belongs to it."""
+    """A statement gets a WITH of the view's own name; quotes in a symbol are doubled, the last day and its month belong to it."""
     assert query_results.narrowed("SELECT symbol FROM bars", NARROWING) == (
         "WITH bars AS (SELECT * FROM bars WHERE symbol IN ('AAPL', 'O''X') AND time >= timestamp '2012-01-01 00:00:00'"
-        " AND time < timestamp '2013-01-01 00:00:00')\nSELECT symbol FROM bars")
+        " AND time < timestamp '2013-01-01 00:00:00' AND month >= '2012-01' AND month <= '2012-12') SELECT symbol FROM bars")
 
 
 def test_narrowing_joins_the_statements_own_with():
-    """A statement that starts with WITH, after comments even, keeps its parts behind the narrowed view."""
-    sql = query_results.narrowed("-- what for\nwith daily AS (SELECT * FROM bars) SELECT * FROM daily", NARROWING, look_back=True)
+    """A statement that starts with WITH keeps its parts, and its line numbers; one that looks back gets the days before too."""
+    sql = query_results.narrowed("WITH daily AS (\nSELECT * FROM bars) SELECT * FROM daily", NARROWING, look_back=True)
     assert sql == (
-        "WITH bars AS (SELECT * FROM bars WHERE symbol IN ('AAPL', 'O''X') AND time < timestamp '2013-01-01 00:00:00'),"
-        "  daily AS (SELECT * FROM bars) SELECT * FROM daily")
+        "WITH bars AS (SELECT * FROM bars WHERE symbol IN ('AAPL', 'O''X') AND time < timestamp '2013-01-01 00:00:00'"
+        " AND month <= '2012-12'), daily AS (\nSELECT * FROM bars) SELECT * FROM daily")
 
 
 def test_nothing_to_narrow_leaves_the_statement_alone():
