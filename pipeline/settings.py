@@ -50,6 +50,7 @@ class Settings:
     kafka_group: str = _setting("stock_market_landing", "consumer group; one group per S3_PREFIX")
     kafka_instance: str = _setting("", "static member name, so that a restarted consumer goes on within seconds")
     kafka_session_timeout_ms: int = _setting(45_000, "how long a silent consumer keeps its partitions, in ms")
+    kafka_max_poll_interval_ms: int = _setting(300_000, "how long a consumer may hang between polls before it is put out, in ms")
     kafka_partitions: int = _setting(4, "partitions of a topic that the producer has to create")
     kafka_wait_seconds: int = _setting(120, "how long the producer waits for a broker that is away, in seconds")
     kafka_topic_bars: str = _setting("stock_bars", "topic of bars")
@@ -63,11 +64,21 @@ class Settings:
     glue_database: str = _setting("stock_market", "Glue database, which is Athena's schema")
     athena_workgroup: str = _setting("stock_market", "Athena workgroup")
     athena_output: str = _setting("", "s3:// folder of query results; default: athena-results/ in the bucket")
+    athena_scan_limit_gb: int = _setting(100, "most that one query may scan, in GB; a query beyond it is stopped")
+    first_day: str = _setting("", "first day YYYY-MM-DD of raw tables; default: a year before glue_setup.py first ran")
+    etl_late_days: int = _setting(1, "days that a record may lie in Kafka before it lands; the ETL looks back this far")
+    etl_schedule: str = _setting("cron(30 6 * * ? *)", "when Glue runs the ETL job, UTC; off: never by itself")
+    crawler_schedule: str = _setting("cron(0 6 ? * MON *)", "when the crawler runs, UTC; off: never by itself")
+    glue_role: str = _setting("stock_market_glue", "IAM role of the crawler and the ETL job")
+    aws_tags: str = _setting("", "tags of what glue_setup.py makes: name=value, comma-separated")
     dynamodb_table: str = _setting("StockMkt", "DynamoDB table")
     polygon_api_key: str = _setting("", "key of Polygon.io, now Massive", secret=True)
     polygon_base_url: str = _setting("https://api.massive.com", "https://api.polygon.io still answers too")
+    polygon_requests_per_minute: int = _setting(5, "requests to it in any minute, for all symbols together; 0 is no limit")
+    polygon_stream_url: str = _setting("wss://delayed.massive.com/stocks", "wss://socket.massive.com/stocks is not delayed")
     alpha_vantage_api_key: str = _setting("", "key of Alpha Vantage", secret=True)
     alpha_vantage_base_url: str = _setting("https://www.alphavantage.co", "where Alpha Vantage is")
+    alpha_vantage_requests_per_minute: int = _setting(5, "requests to it in any minute; 0 is no limit")
     symbols: str = _setting("AAPL,AMZN,GOOG,META,MSFT,NFLX,NVDA,TSLA", "tickers, comma-separated")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = _setting("INFO", "DEBUG, INFO, WARNING or ERROR")
     log_format: Literal["text", "json"] = _setting("text", "text or json, one object a line")
@@ -153,9 +164,11 @@ def _mistakes_between(settings: Settings) -> list[str]:
         mistakes.append(f"S3_BUCKET: {settings.s3_bucket!r} is not a bucket name (3 to 63 of a-z, 0-9, dot and hyphen)")
     if settings.athena_output and not settings.athena_output.startswith("s3://"):
         mistakes.append(f"ATHENA_OUTPUT: {settings.athena_output!r} does not begin with s3://")
-    for name in ("kafka_partitions", "kafka_session_timeout_ms", "kafka_wait_seconds"):
+    for name in ("kafka_partitions", "kafka_session_timeout_ms", "kafka_max_poll_interval_ms", "kafka_wait_seconds"):
         if getattr(settings, name) < 1:
             mistakes.append(f"{name.upper()}: {getattr(settings, name)} is less than 1")
+    mistakes += [f"{name.upper()}: {getattr(settings, name)} is less than 0"
+                 for name in ("polygon_requests_per_minute", "alpha_vantage_requests_per_minute") if getattr(settings, name) < 0]
     if not re.fullmatch(r"[a-z0-9_]+", settings.glue_database):
         mistakes.append(f"GLUE_DATABASE: {settings.glue_database!r} is not lower-case letters, digits and _")
     if len({settings.kafka_topic_bars, settings.kafka_topic_ticks, settings.kafka_topic_news}) < 3:
