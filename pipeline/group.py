@@ -109,8 +109,7 @@ class Member:
                 max_partition_fetch_bytes=4 * 1024 * 1024,
                 fetch_max_bytes=32 * 1024 * 1024,
                 max_poll_records=50_000,
-                # Only a process that hangs should lose its partitions by this clock; S3 being away does not stop the polls.
-                max_poll_interval_ms=max(300_000, settings.kafka_session_timeout_ms),
+                max_poll_interval_ms=settings.kafka_max_poll_interval_ms,
             )
             decoder.install(self._consumer, stock=stock_decoder)
             self._consumer.subscribe(topics=list(topics), listener=self._listener)
@@ -124,6 +123,8 @@ class Member:
             except (kafka_errors.OffsetOutOfRangeError, kafka_errors.NoOffsetForPartitionError) as error:
                 gone = error
         revoked, assigned = self._listener.take()
+        if revoked or assigned:
+            log.info("rebalance", extra={"revoked": _names(revoked), "assigned": _names(assigned)})
         self._unstarted = (self._unstarted - revoked) | assigned
         # A partition just given has no position of ours yet; _start decides about it.
         if gone is not None and not set(gone.args[0]) <= self._unstarted:
@@ -237,6 +238,10 @@ class Member:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _names(partitions: Iterable[Partition]) -> str:
+    return ",".join(f"{partition.topic}-{partition.partition}" for partition in sorted(partitions)) or "none"
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ SHARED_DATA = ROOT.parent / "shared/data"
 @pytest.fixture(scope="session")
 def stack() -> Iterator[Stack]:
     """Kafka, the local AWS and Trino, started once on ports of their own and stopped at the end."""
-    running = Stack(ROOT / ".local/test")
+    running = Stack(Path(os.environ.get("LOCAL_STACK_DIR", ROOT / ".local")) / "test")
     running.down(wipe=True)
     running.up()
     yield running
