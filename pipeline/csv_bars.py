@@ -17,6 +17,7 @@ from zoneinfo import ZoneInfo
 
 from pipeline import csv_values
 from pipeline.csv_formats import Layout, UnusableFile, recognise
+from pipeline.intervals import INTRADAY
 from pipeline.records import Bar
 
 Missing = Literal["refuse", "drop", "fill"]
@@ -138,7 +139,7 @@ def _instants(rows: list[list[str]], layout: Layout, cell_of: Callable, read: Ca
 
 def _time_notes(instants: dict[str, list[datetime]], interval: str, options: Options, zone: str) -> Iterator[str]:
     naive = not next(chain(*instants.values())).tzinfo
-    if naive and interval in csv_values.INTRADAY and not options.timezone:
+    if naive and interval in INTRADAY and not options.timezone:
         yield f"times have no offset: read as {zone or 'UTC'} (another: --timezone America/New_York)"
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 
-NEW_YORK = "America/New_York"
+from pipeline.intervals import NEW_YORK
 
 
 class UnusableFile(ValueError):
@@ -103,6 +103,12 @@ class Layout:
         return len(self.header)
 
 
+def known_dialects() -> str:
+    """The dialects, one a line, for someone whose file is none of them."""
+    return "\n".join(["Known kinds (columns in brackets may be absent, further ones are ignored):",
+                      *(f"  {dialect.name}: {dialect.header}" for dialect in (*DIALECTS, _YFINANCE, _WIDE))])
+
+
 def column_name(text: str) -> str:
     """A header cell in the one spelling that tables here use: lower case, blanks for underscores, no ornaments."""
     return text.strip().strip("<>*.").strip().replace("_", " ").lower()
@@ -121,8 +127,7 @@ def recognise(lines: Sequence[str], *, file_name: str, symbol: str = "", symbol_
     rows = list(csv.reader(lines, delimiter=delimiter))
     found = _yfinance_layout(rows, delimiter) or _long_layout(rows[0], delimiter, symbol_column) or _wide_layout(rows[0], delimiter)
     if found is None:
-        known = "\n".join(f"  {d.name}: {d.header}" for d in (*DIALECTS, _YFINANCE, _WIDE))
-        raise UnusableFile(f"its header is of no known kind: {lines[0].strip()[:200]!r}\nKnown kinds:\n{known}")
+        raise UnusableFile(f"its header is of no known kind: {lines[0].strip()[:200]!r}\n{known_dialects()}")
     if found.symbol is None and not found.series[0].symbol:
         named = symbol or symbol_in_file_name(file_name)
         first = found.series[0]

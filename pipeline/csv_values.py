@@ -8,7 +8,8 @@ from itertools import pairwise, product
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
-from pipeline.csv_formats import NEW_YORK, UnusableFile
+from pipeline.csv_formats import UnusableFile
+from pipeline.intervals import INTERVAL_SECONDS, NEW_YORK
 from pipeline.records import DAILY_OR_LONGER
 
 _MISSING = frozenset({"", "null", "nan", "none", "n/a", "na", "#n/a", "-", "--", "<na>"})
@@ -178,10 +179,6 @@ def time_reader(rules: TimeRules) -> Callable[[str], tuple[str, int]]:
     return lru_cache(maxsize=1 << 13)(daily if rules.interval in DAILY_OR_LONGER else intraday)
 
 
-INTERVAL_SECONDS = {"1s": 1, "1m": 60, "2m": 120, "3m": 180, "5m": 300, "10m": 600, "15m": 900, "30m": 1800, "1h": 3600,
-                    "2h": 7200, "4h": 14400, "1d": 86400, "5d": 5 * 86400, "1w": 7 * 86400, "1mo": 28 * 86400,
-                    "3mo": 89 * 86400, "1y": 365 * 86400}
-INTRADAY = frozenset(INTERVAL_SECONDS) - DAILY_OR_LONGER
 # The smallest distance in days between two bars of a symbol, and what it says. Weekends and holidays make a day up to five.
 _DAILY_GAPS = (("1d", 1, 5), ("1w", 6, 8), ("1mo", 28, 31), ("3mo", 89, 92), ("1y", 364, 366))
 

@@ -1,6 +1,11 @@
-"""What a replay tells at its end."""
+"""What a replay tells at its end, and what it keeps of the rows that it did not send."""
 
-from pipeline.csv_bars import Chunk, Cleaner, Plan
+import csv
+from contextlib import AbstractContextManager, ExitStack
+from pathlib import Path
+
+from pipeline.csv_bars import Chunk, Cleaner, Plan, Reject
+from pipeline.settings import SettingsError
 
 _SYMBOLS_SHOWN = 40
 
@@ -46,3 +51,25 @@ class Summary:
             if len(self._symbols) > _SYMBOLS_SHOWN:
                 lines.append(f"  and {len(self._symbols) - _SYMBOLS_SHOWN:,} more symbols")
         return "\n".join(lines)
+
+
+class Rejects(AbstractContextManager):
+    """The file of rows that were not sent: file, line, reason, and the row as it was. Written anew by every run; none without a path."""
+
+    def __init__(self, path: str | None) -> None:
+        self._closing = ExitStack()
+        self._writer = None
+        if path:
+            try:
+                file = self._closing.enter_context(Path(path).open("w", newline="", encoding="utf-8"))  # noqa: SIM115 - it is one
+            except OSError as error:
+                raise SettingsError([f"--rejects {path}: {error.strerror}"]) from None
+            self._writer = csv.writer(file)
+            self._writer.writerow(["file", "line", "reason", "row"])
+
+    def keep(self, name: str, rejects: list[Reject]) -> None:
+        if self._writer:
+            self._writer.writerows([name, reject.line, reject.reason, *reject.cells] for reject in rejects)
+
+    def __exit__(self, *_: object) -> None:
+        self._closing.close()

@@ -1,0 +1,208 @@
+"""Polygon/Massive's WebSocket: trades, second bars and minute bars as they happen. https://massive.com/docs/websocket
+
+Reading is a thread of its own, which does nothing but decode and put away: the server cuts off readers that are slow. What arrives
+while the buffer is full is dropped, counted and said. Delivery up to the buffer: at most once; a live feed sends nothing again.
+"""
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Self
+
+import msgspec
+from websockets.exceptions import InvalidStatus, InvalidURI, WebSocketException
+from websockets.sync.client import ClientConnection, connect
+
+from pipeline.records import Bar, Tick, time_text_ms
+from pipeline.sources.polygon import CHANNELS, NAME
+from pipeline.sources.rest import SourceError
+
+log = logging.getLogger(__name__)
+
+_ANSWER_SECONDS = 15  # to a connection, an authentication, a ping
+_LONGEST_PAUSE_SECONDS = 60
+_SYMBOLS_A_MESSAGE = 500
+
+
+@dataclass
+class Counts:
+    """What happened since the start. `missed` are the pauses that no reader of gaps has taken yet, as epoch milliseconds."""
+
+    received: int = 0
+    dropped: int = 0
+    malformed: int = 0
+    reconnects: int = 0
+    gaps: list[tuple[int, int]] = field(default_factory=list)
+
+
+class Stream:
+    """A connection that is kept up. Use it as a context; `take` gives the events that arrived.
+
+    Raises SourceError from `take` when the server refuses the key or the plan does not include the feed.
+    """
+
+    def __init__(self, url: str, *, key: str, symbols: Sequence[str], channels: Sequence[str], capacity: int = 100_000,
+                 clock_ms: Callable[[], int] = lambda: int(time.time() * 1000), longest_pause_seconds: float = _LONGEST_PAUSE_SECONDS) -> None:
+        self._url, self._key, self._clock_ms, self._longest_pause = url, key, clock_ms, longest_pause_seconds
+        self._topics = [f"{CHANNELS[channel]}.{symbol}" for channel in channels for symbol in symbols]
+        self._capacity = capacity
+        self._buffer: deque[dict] = deque()
+        self._arrived = threading.Event()
+        self._stopping = threading.Event()
+        self._failure: SourceError | None = None
+        self._lost_since: int | None = None
+        self._gaps_lock = threading.Lock()
+        self._connection: ClientConnection | None = None
+        self.counts = Counts()
+        self._thread = threading.Thread(target=self._run, name="polygon-stream", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopping.set()
+        if self._connection:
+            self._connection.close()
+        self._thread.join(_ANSWER_SECONDS)
+
+    def take(self, timeout_seconds: float) -> list[dict]:
+        """All events that have arrived; waits for the first for at most the timeout."""
+        self._arrived.wait(timeout_seconds)
+        self._arrived.clear()
+        if self._failure:
+            raise self._failure
+        return [self._buffer.popleft() for _ in range(len(self._buffer))]
+
+    def take_gaps(self) -> list[tuple[int, int]]:
+        """The times (epoch milliseconds, from and to) of which something was missed, each once."""
+        with self._gaps_lock:
+            gaps, self.counts.gaps = self.counts.gaps, []
+        return gaps
+
+    def _note_gap(self, since: int, until: int) -> None:
+        with self._gaps_lock:
+            gaps = self.counts.gaps
+            if gaps and since - gaps[-1][1] < 1000:
+                since = gaps.pop()[0]
+            gaps.append((since, until))
+
+    def _run(self) -> None:
+        """Connect, read until it breaks, wait, connect again."""
+        failures = 0
+        while not self._stopping.is_set():
+            try:
+                with connect(self._url, open_timeout=_ANSWER_SECONDS, ping_interval=_ANSWER_SECONDS, ping_timeout=_ANSWER_SECONDS,
+                             max_size=1 << 24, max_queue=4096) as connection:
+                    self._connection = connection
+                    self._authenticate(connection)
+                    self._note_connected()
+                    failures = 0
+                    for message in connection:
+                        self._put(message)
+                reason = "closed by the server"
+            except SourceError as error:
+                self._fail(error)
+                return
+            except (OSError, TimeoutError, WebSocketException) as error:
+                if isinstance(error, InvalidURI) or (isinstance(error, InvalidStatus) and 400 <= error.response.status_code < 429):
+                    self._fail(SourceError(f"POLYGON_STREAM_URL={self._url}: {error}"))
+                    return
+                reason = f"{type(error).__name__}: {error}".replace(self._key or "\0", "***")
+            if self._stopping.is_set():
+                return
+            if self._lost_since is None:
+                self._lost_since = self._clock_ms()
+            pause = min(self._longest_pause, 2 ** min(failures, 10) * 0.5)
+            failures += 1
+            log.warning("stream lost", extra={"url": self._url, "reason": reason, "again_in_seconds": pause})
+            self._stopping.wait(pause)
+
+    def _fail(self, error: SourceError) -> None:
+        self._failure = error
+        self._arrived.set()
+
+    def _authenticate(self, connection: ClientConnection) -> None:
+        connection.send(msgspec.json.encode({"action": "auth", "params": self._key}).decode())
+        until = time.monotonic() + _ANSWER_SECONDS
+        while True:
+            for event in _events(connection.recv(timeout=max(0.0, until - time.monotonic()))) or ():
+                status, message = event.get("status"), event.get("message")
+                if status == "auth_success":
+                    for start in range(0, len(self._topics), _SYMBOLS_A_MESSAGE):
+                        some = ",".join(self._topics[start : start + _SYMBOLS_A_MESSAGE])
+                        connection.send(msgspec.json.encode({"action": "subscribe", "params": some}).decode())
+                    return
+                if status == "auth_failed":
+                    raise SourceError(f"POLYGON_API_KEY: {self._url} refused it: {message}")
+                if status == "max_connections":
+                    raise SourceError(f"POLYGON_API_KEY: {self._url}: {message}; a key has one connection at a time")
+
+    def _note_connected(self) -> None:
+        if self._lost_since is not None:
+            now = self._clock_ms()
+            self.counts.reconnects += 1
+            self._note_gap(self._lost_since, now)
+            log.warning("stream is back", extra={"missed_seconds": round((now - self._lost_since) / 1000, 1)})
+            self._lost_since = None
+
+    def _put(self, message: str | bytes) -> None:
+        events = _events(message)
+        if events is None:
+            self.counts.malformed += 1
+            log.warning("message not understood", extra={"begins": repr(message[:80])})
+            return
+        for event in events:
+            if event.get("ev") == "status":
+                if event.get("status") in ("error", "not_authorized"):
+                    # The plan has no such feed: asking again would not help.
+                    raise SourceError(f"POLYGON_STREAM_URL={self._url}: {event.get('message')}")
+                continue
+            self.counts.received += 1
+            if len(self._buffer) >= self._capacity:
+                self._drop()
+            else:
+                self._buffer.append(event)
+        self._arrived.set()
+
+    def _drop(self) -> None:
+        if self.counts.dropped % 10_000 == 0:
+            log.warning("buffer full, dropping", extra={"capacity": self._capacity, "dropped": self.counts.dropped})
+        self.counts.dropped += 1
+        now = self._clock_ms()
+        self._note_gap(now, now)
+
+
+def _events(message: str | bytes) -> list[dict] | None:
+    """The events of a message; None for what is no JSON array of objects."""
+    with suppress(msgspec.DecodeError, UnicodeDecodeError):
+        events = msgspec.json.decode(message)
+        events = events if isinstance(events, list) else [events]
+        return events if all(isinstance(event, dict) for event in events) else None
+    return None
+
+
+def record(event: dict, ingested_at: str) -> Tick | Bar | None:
+    """The record of an event: T and A (a trade, a second) give a Tick, AM (a minute) a Bar. None for other events.
+
+    `s` and `t` are milliseconds since 1970, UTC. A second's tick has its closing price and its volume. Raises ValueError.
+    """
+    kind = event.get("ev")
+    try:
+        if kind == "T":
+            return Tick(symbol=str(event["sym"]), time=time_text_ms(int(event["t"])), price=float(event["p"]), volume=float(event["s"]),
+                        source=NAME, ingested_at=ingested_at)
+        if kind == "A":
+            return Tick(symbol=str(event["sym"]), time=time_text_ms(int(event["s"])), price=float(event["c"]), volume=float(event["v"]),
+                        source=NAME, ingested_at=ingested_at)
+        if kind == "AM":
+            return Bar(symbol=str(event["sym"]), time=time_text_ms(int(event["s"])), interval="1m", open=float(event["o"]),
+                       high=float(event["h"]), low=float(event["l"]), close=float(event["c"]), volume=float(event["v"]),
+                       vwap=float(event["vw"]) if event.get("vw") is not None else None, source=NAME, ingested_at=ingested_at)
+    except (KeyError, TypeError, OverflowError) as error:
+        raise ValueError(f"{error!r} in {event}") from None
+    return None

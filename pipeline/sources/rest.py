@@ -1,0 +1,181 @@
+"""Asking a REST API for JSON: one rate limit for all requests, bounded retries, and no key in any message.
+
+Clock, sleep and randomness are arguments, so that tests wait for nothing.
+"""
+
+import logging
+import random
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from email.utils import parsedate_to_datetime
+from urllib.parse import parse_qsl, urlsplit
+
+import msgspec
+import requests
+
+from pipeline.settings import ServiceError
+
+log = logging.getLogger(__name__)
+
+_CONNECT_SECONDS, _READ_SECONDS, _WHOLE_ANSWER_SECONDS = 5, 30, 120
+_ATTEMPTS, _PATIENCE_SECONDS = 8, 600
+_LONGEST_PAUSE_SECONDS = 60
+
+
+class SourceError(ServiceError):
+    """An API refused, or did not answer as it should; the text holds its message and no key. `status` is HTTP's, 0 for none."""
+
+    def __init__(self, message: str, status: int = 0) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class _TryAgain(Exception):
+    """A failure that may pass. `after_seconds` is what the server asked for."""
+
+    def __init__(self, reason: str, after_seconds: float | None = None) -> None:
+        super().__init__(reason)
+        self.after_seconds = after_seconds
+
+
+class Limited(_TryAgain):
+    """An API's way of saying 429 with status 200."""
+
+
+class RateLimit:
+    """At most so many requests in any minute, whoever asks; 0 is no limit."""
+
+    def __init__(self, per_minute: int, *, clock: Callable[[], float] = time.monotonic, sleep: Callable[[float], None] = time.sleep) -> None:
+        self._clock, self._sleep = clock, sleep
+        self._asked: deque[float] = deque(maxlen=per_minute)
+
+    def wait(self) -> None:
+        if self._asked.maxlen and len(self._asked) == self._asked.maxlen:
+            # A little more than a minute: the server's clock counts from when the request arrives.
+            pause = self._asked[0] + 60.5 - self._clock()
+            if pause > 0:
+                log.info("waiting for the rate limit", extra={"seconds": round(pause, 1), "per_minute": self._asked.maxlen})
+                self._sleep(pause)
+        self._asked.append(self._clock())
+
+
+class Rest:
+    """One API. `key` travels as a bearer header, or as the query parameter `key_parameter` where the API knows nothing else.
+
+    `refusal` looks at a body that came with status 200 and returns the message of an error in it, or raises Limited.
+    `key_setting` is the name of the setting to look at when the key is refused.
+    """
+
+    def __init__(self, base_url: str, *, key: str, key_setting: str, limit: RateLimit, key_parameter: str = "",
+                 refusal: Callable[[dict], str] = lambda _: "", clock: Callable[[], float] = time.monotonic,
+                 sleep: Callable[[float], None] = time.sleep, jitter: Callable[[], float] = random.random) -> None:
+        self._base_url, self._key, self._key_setting, self._key_parameter = base_url.rstrip("/"), key, key_setting, key_parameter
+        self._limit, self._refusal, self._clock, self._sleep, self._jitter = limit, refusal, clock, sleep, jitter
+        self._session = requests.Session()
+        if not key_parameter:
+            self._session.auth = self._bearer  # As auth and not as a header: ~/.netrc would replace a header.
+
+    def _bearer(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.headers["Authorization"] = f"Bearer {self._key}"
+        return request
+
+    def get(self, path: str, parameters: Mapping[str, object] | None = None) -> dict:
+        """The JSON object at a path of the base URL. Raises SourceError after a refusal, or when all tries or all patience are spent."""
+        began = self._clock()
+        for attempt in range(1, _ATTEMPTS + 1):
+            self._limit.wait()
+            try:
+                return self._ask(path, dict(parameters or {}))
+            except _TryAgain as failure:
+                pause = failure.after_seconds
+                if pause is None:
+                    pause = min(_LONGEST_PAUSE_SECONDS, 2 ** (attempt - 1)) * (0.5 + self._jitter() / 2)
+                waited = self._clock() - began
+                if attempt == _ATTEMPTS or waited + pause > _PATIENCE_SECONDS:
+                    raise SourceError(self._clean(f"{self._base_url}{path}: {failure} (asked {attempt} times in {waited:.0f} s)")) from None
+                log.warning("asking again", extra={"path": path, "reason": self._clean(str(failure)), "in_seconds": round(pause, 1)})
+                self._sleep(pause)
+        raise AssertionError("the loop returns or raises")
+
+    def _ask(self, path: str, parameters: dict) -> dict:
+        if self._key_parameter:
+            parameters[self._key_parameter] = self._key
+        try:
+            with self._session.get(self._base_url + path, params=parameters, stream=True, timeout=(_CONNECT_SECONDS, _READ_SECONDS)) as answer:
+                body = self._read(answer)
+        except requests.RequestException as error:
+            # Its text holds the URL, and that may hold the key.
+            raise _TryAgain(_in_words(error)) from None
+        try:
+            decoded = msgspec.json.decode(body)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            decoded = None
+        self._check_status(answer, decoded, path)
+        if not isinstance(decoded, dict):
+            raise _TryAgain(f"the answer is not a JSON object but {body[:60]!r}")
+        if message := self._refusal(decoded):
+            raise SourceError(self._clean(f"{self._base_url}{path}: {message}"), answer.status_code)
+        return decoded
+
+    def _read(self, answer: requests.Response) -> bytes:
+        """The body, within a time of its own: the read timeout alone would let an answer trickle in for ever."""
+        until, body = self._clock() + _WHOLE_ANSWER_SECONDS, bytearray()
+        for part in answer.iter_content(1 << 16):
+            body += part
+            if self._clock() > until:
+                raise _TryAgain(f"the answer took longer than {_WHOLE_ANSWER_SECONDS} s")
+        return bytes(body)
+
+    def _check_status(self, answer: requests.Response, decoded: object, path: str) -> None:
+        status = answer.status_code
+        if status in (408, 429) or status >= 500:
+            raise _TryAgain(f"HTTP {status} {answer.reason}", _retry_after_seconds(answer.headers.get("Retry-After")))
+        if status >= 400:
+            said = decoded if isinstance(decoded, dict) else {}
+            message = said.get("error") or said.get("message") or answer.reason
+            setting = f"{self._key_setting}: " if status in (401, 403) else ""
+            raise SourceError(self._clean(f"{setting}{self._base_url}{path}: HTTP {status}: {message}"), status)
+
+    def _clean(self, text: str) -> str:
+        """Some APIs repeat the key in their messages."""
+        return text.replace(self._key, "***") if self._key else text
+
+
+def _in_words(error: requests.RequestException) -> str:
+    if isinstance(error, requests.Timeout):
+        return "no answer in time"
+    if isinstance(error, requests.exceptions.ChunkedEncodingError):
+        return "the answer was cut off"
+    return f"the connection failed ({type(error).__name__})"
+
+
+def _retry_after_seconds(header: str | None) -> float | None:
+    """Seconds, or an HTTP date; https://www.rfc-editor.org/rfc/rfc9110#field.retry-after."""
+    if not header:
+        return None
+    if header.strip().isdigit():
+        return float(header)
+    try:
+        return max(0.0, parsedate_to_datetime(header).timestamp() - time.time())
+    except ValueError:
+        return None
+
+
+def paginate(get: Callable[..., dict], path: str, parameters: Mapping[str, object] | None = None) -> Iterator[dict]:
+    """The page at a path and those that each page's next_url leads to.
+
+    Only the path and query of next_url are used: the key is sent to the configured host and to no other.
+    """
+    seen = set()
+    while True:
+        page = get(path, parameters)
+        yield page
+        next_url = page.get("next_url")
+        if not next_url:
+            return
+        if next_url in seen:
+            raise SourceError(f"{path}: its pages lead in a circle")
+        seen.add(next_url)
+        parts = urlsplit(next_url)
+        path, parameters = parts.path, {name: value for name, value in parse_qsl(parts.query) if name.lower() != "apikey"}
