@@ -78,14 +78,14 @@ def land(wanted: Settings, options: argparse.Namespace) -> int:
             for partition, lane in lanes.items():
                 lane.close(limits, member.position(partition), now, at_once=at_once)
             _advance(member, lanes, upload, seen)
+            if options.max_bad is not None and seen.bad > options.max_bad:
+                raise ServiceError(f"--max-bad {options.max_bad}: {seen.bad} bad records are in dead_letter/; stopped")
 
             if is_draining and all(lane.is_idle for lane in lanes.values()):
                 break
             if stopped_at is not None and now - stopped_at > STOP_WITHIN_SECONDS:
                 log.warning("stopped with uploads under way; the next start completes them")
                 break
-            if options.max_bad is not None and seen.bad > options.max_bad:
-                raise ServiceError(f"--max-bad {options.max_bad}: {seen.bad} bad records are in dead_letter/; stopped")
             member.pause(landing.to_pause(lanes, 0 if is_draining else options.buffer_bytes))
             seen.tick(member, lanes, now)
         seen.finish()

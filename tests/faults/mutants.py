@@ -1,0 +1,47 @@
+"""consumer.py with one safeguard taken out: python mutants.py NAME [arguments of consumer.py]. The fault tests must catch each."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent.parent))
+
+import consumer
+from pipeline import group, terminal
+from pipeline.landing import Lane
+
+commit_wanted = Lane.commit_wanted
+
+
+def no_plan(self: Lane) -> tuple[int, str] | None:
+    """The plan commit is left out: only the offset, as a tutorial would commit it."""
+    wanted = commit_wanted(self)
+    return wanted and (wanted[0], "")
+
+
+def end_before_upload(self: Lane) -> tuple[int, str] | None:
+    """The end is committed before the upload."""
+    wanted = commit_wanted(self)
+    return (self.closed.plan.end, "") if wanted and self.closed else wanted
+
+
+start = group.Member._start
+
+
+def no_seek(self: group.Member, partition: group.Partition) -> group.Committed:
+    """A partition that has stayed with this member is read on from where it was, as kafka-python does by itself."""
+    if self._consumer._subscription.assignment[partition].position is None:
+        return start(self, partition)
+    seek, self._consumer.seek = self._consumer.seek, lambda *_: None
+    try:
+        return start(self, partition)
+    finally:
+        self._consumer.seek = seek
+
+
+if __name__ == "__main__":
+    name = sys.argv.pop(1)
+    if name == "no_seek":
+        group.Member._start = no_seek
+    else:
+        Lane.commit_wanted = {"no_plan": no_plan, "end_before_upload": end_before_upload}[name]
+    terminal.run(consumer.main)

@@ -1,0 +1,219 @@
+"""The broker away, frozen or without the records; bad records; changed settings; another group; and tests of the tests."""
+
+import io
+import json
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import CompletedProcess, Popen
+
+import pyarrow.parquet as pq
+import pytest
+from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
+from landed import assert_exactly_once, bars, in_lake, in_topic, keys, produce, wait_for
+from s3_proxy import HOLD, HOLD_ANSWER, PASS, s3_proxy
+
+from local.stack import Stack
+from pipeline import records, topic
+from pipeline.group import standings
+from pipeline.settings import Settings
+
+Run = Callable[..., CompletedProcess]
+Start = Callable[..., Popen]
+MUTANTS = str(Path(__file__).with_name("mutants.py"))
+
+
+def test_broker_killed_and_restarted(stack: Stack, start: Start, s3: object, settings: Settings) -> None:
+    """A consumer goes on by itself after the broker was killed and came back, and lands everything once."""
+    produce(settings, 3_000)
+    process = start("consumer.py", "--flush-seconds", "0.3", "--flush-records", "300")
+    wait_for(lambda: keys(s3, settings), 30, process)
+    stack.kill("kafka")
+    time.sleep(2)
+    stack.up(["kafka"])
+    produce(settings, 3_000, first=3_000)
+    wait_for(lambda: in_lake(s3, settings) == in_topic(settings), 90, process)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(15) == 0, process.log_path.read_text()
+    assert_exactly_once(s3, settings, at_least=6_000)
+
+
+def test_commits_without_an_answer(stack: Stack, start: Start, run: Run, s3: object, settings: Settings) -> None:
+    """A broker that freezes for longer than a commit waits leaves commits unanswered; nothing is missing and nothing twice."""
+    produce(settings, 1_000)
+    process = start("consumer.py", "--flush-seconds", "0.1", "--flush-records", "50", KAFKA_SESSION_TIMEOUT_MS="30000")
+    wait_for(lambda: keys(s3, settings), 30, process)
+    produced = 1_000
+    for _ in range(3):
+        produce(settings, 5_000, first=produced)
+        produced += 5_000
+        time.sleep(0.2)
+        stack.process("kafka").send(signal.SIGSTOP)
+        time.sleep(6.5)
+        stack.process("kafka").send(signal.SIGCONT)
+        time.sleep(2)
+    wait_for(lambda: sum(in_lake(s3, settings).values()) >= produced, 120, process)
+    assert "unanswered" in process.log_path.read_text()
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(15) == 0, process.log_path.read_text()
+    assert run("consumer.py", "--until-caught-up").returncode == 0
+    assert_exactly_once(s3, settings, at_least=produced)
+
+
+def test_poison_records(run: Run, s3: object, settings: Settings) -> None:
+    """Whatever bytes a topic holds, the good records land, the bad ones lie in the dead letters, and the stream goes on."""
+    good = records.encode(bars(0, 1)[0])
+    poison = [
+        b"", b"\x00\xff", b"not json", b"{}", b"null", b"[1]", None, good.replace(b"1.5", b"NaN"), good.replace(b"1.5", b"1e999"),
+        good.replace(b'"source"', b'"extra":1,"source"'), good.replace(b"1.5", b'"1.5"'), good.replace(b"2.0", b"-2.0"),
+        good[:-1], b"x" * 900_000, good.replace(b'"test"', b'"' + b"y" * 900_000 + b'"')[:-2], "né".encode("latin-1"),
+    ]  # fmt: skip
+    big = good.replace(b'"test"', b'"' + b"y" * 900_000 + b'"')
+    topic.ensure_topics(settings, list(settings.topics))
+    with KafkaProducer(**topic.connection(settings), max_request_size=2_000_000) as producer:
+        for value in [good, *poison, big, good]:
+            producer.send(settings.kafka_topic_bars, value, b"AAPL").get(10)
+    done = run("consumer.py", "--until-caught-up")
+    assert done.returncode == 0, done.stderr
+    assert f"bad_records={len(poison)}" in done.stderr
+    letters = [json.loads(line) for key in keys(s3, settings, "dead_letter/") for line in _lines(s3, settings, key)]
+    assert [letter["offset"] for letter in letters] == list(range(1, len(poison) + 1))
+    assert all(letter["reason"] for letter in letters)
+    landed = [line for key in keys(s3, settings, "raw/") for line in _lines(s3, settings, key)]
+    assert sorted(landed) == sorted([good, big, good])
+    assert run("consumer.py", "verify", "--deep").returncode == 0
+
+
+def _lines(s3: object, settings: Settings, key: str) -> list[bytes]:
+    from pipeline.verify import content
+
+    return content(key, s3.get_object(Bucket=settings.s3_bucket, Key=key)["Body"].read())
+
+
+def test_too_many_bad_records(run: Run, settings: Settings) -> None:
+    """--max-bad ends the consumer with 1 once more records are bad, and they are kept in the dead letters."""
+    topic.ensure_topics(settings, list(settings.topics))
+    with KafkaProducer(**topic.connection(settings)) as producer:
+        for _ in range(5):
+            producer.send(settings.kafka_topic_bars, b"bad", b"k").get(10)
+    assert run("consumer.py", "--until-caught-up", "--max-bad", "5").returncode == 0
+    with KafkaProducer(**topic.connection(settings)) as producer:
+        for _ in range(5):
+            producer.send(settings.kafka_topic_bars, b"bad", b"k").get(10)
+    stopped = run("consumer.py", "--until-caught-up", "--max-bad", "4")
+    assert stopped.returncode == 1
+    assert "5 bad records are in dead_letter/" in stopped.stderr
+
+
+def test_records_deleted_by_retention(run: Run, s3: object, settings: Settings) -> None:
+    """When retention has deleted records that were not landed, the consumer stops loudly and lands nothing behind the hole."""
+    produce(settings, 1_000)
+    assert run("consumer.py", "--until-caught-up").returncode == 0
+    before = keys(s3, settings)
+    produce(settings, 1_000, first=1_000)
+    with KafkaAdminClient(**topic.connection(settings)) as admin:
+        found = standings(settings, [settings.kafka_topic_bars])
+        admin.delete_records({TopicPartition(*p): s.committed.offset + 10 for p, s in found.items() if s.end > s.oldest})
+    stopped = run("consumer.py", "--until-caught-up")
+    assert stopped.returncode == 1
+    assert f"KAFKA_GROUP={settings.kafka_group}: its next records are no longer in the topic" in stopped.stderr
+    assert "Traceback" not in stopped.stderr
+    assert keys(s3, settings) == before
+
+
+def test_settings_changed_between_crash_and_restart(
+    start: Start, run: Run, s3: object, settings: Settings, environment: dict[str, str]
+) -> None:
+    """A batch that was under way is completed as it was planned, whatever the settings are now; later ones follow the new."""
+    produce(settings, 2_000)
+    with s3_proxy(environment["AWS_ENDPOINT_URL"], lambda number, *_: HOLD_ANSWER if number == 0 else PASS) as proxy:
+        process = start("consumer.py", "--flush-seconds", "0.5", "--uploads", "1", AWS_ENDPOINT_URL=proxy.url, KAFKA_INSTANCE="a")
+        assert proxy.holding.wait(30)
+        process.kill()
+        process.wait()
+    produce(settings, 1_000, first=2_000)
+    other = settings.s3_prefix + "/other"
+    again = run("consumer.py", "--until-caught-up", "--format", "parquet", "--partition-by", "month", "--partition-time", "event",
+                S3_PREFIX=other, KAFKA_INSTANCE="a")  # fmt: skip
+    assert again.returncode == 0, again.stderr
+    every = keys(s3, settings)
+    planned = [key for key in every if key.endswith(".json.gz")]
+    later = [key for key in every if key.endswith(".parquet")]
+    assert planned
+    assert later
+    assert not [key for key in planned if "/other/" in key]
+    assert all("/other/raw/bars/dt=2023-11-01/" in key for key in later)
+    found = Counter(json.loads(line)["volume"] for key in planned for line in _lines(s3, settings, key))
+    for key in later:
+        rows = pq.read_table(io.BytesIO(s3.get_object(Bucket=settings.s3_bucket, Key=key)["Body"].read()))
+        found.update(rows["volume"].to_pylist())
+    assert found == Counter(float(number) for number in range(3_000))
+
+
+def test_two_groups_on_one_prefix(run: Run, settings: Settings) -> None:
+    """verify tells when a second group has landed the same topic under the same prefix."""
+    produce(settings, 1_000)
+    assert run("consumer.py", "--until-caught-up", "--flush-records", "100").returncode == 0
+    assert run("consumer.py", "verify").returncode == 0
+    assert run("consumer.py", "--until-caught-up", "--group", settings.kafka_group + "_b", "--flush-records", "70").returncode == 0
+    verified = run("consumer.py", "verify")
+    assert verified.returncode == 1
+    assert "do two groups share this prefix?" in verified.stdout
+
+
+def test_verify_finds_what_is_missing_or_changed(run: Run, s3: object, settings: Settings) -> None:
+    """verify fails when an object is gone, and --deep when one has lost a record or belongs to no batch."""
+    produce(settings, 2_000)
+    assert run("consumer.py", "--until-caught-up", "--flush-records", "100").returncode == 0
+    every = [key for key in keys(s3, settings) if f"{settings.kafka_topic_bars}-1-" in key]
+    assert len(every) >= 3
+    kept = s3.get_object(Bucket=settings.s3_bucket, Key=every[1])
+    body, metadata = kept["Body"].read(), kept["Metadata"]
+    s3.delete_object(Bucket=settings.s3_bucket, Key=every[1])
+    gone = run("consumer.py", "verify")
+    assert (gone.returncode, "are in no object" in gone.stdout) == (1, True)
+    import gzip
+
+    changed = gzip.compress(b"\n".join(gzip.decompress(body).splitlines()[1:]) + b"\n")
+    s3.put_object(Bucket=settings.s3_bucket, Key=every[1], Body=changed, Metadata=metadata)
+    assert run("consumer.py", "verify").returncode == 0, "names alone cannot tell"
+    deep = run("consumer.py", "verify", "--deep")
+    assert (deep.returncode, "were put" in deep.stdout, "differs from the topic's records" in deep.stdout) == (1, True, True)
+    s3.put_object(Bucket=settings.s3_bucket, Key=every[1], Body=body, Metadata=metadata)
+    assert run("consumer.py", "verify", "--deep").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("mutant", "how", "symptom"),
+    [("no_plan", HOLD_ANSWER, r"missing \[\], twice \[b"), ("end_before_upload", HOLD, r"missing \[b"), ("no_seek", None, r"missing \[b")],
+)
+def test_the_tests_have_teeth(  # noqa: PLR0917 - pytest passes them by name
+    mutant: str, how: str | None, symptom: str, start: Start, run: Run, s3: object, settings: Settings, environment: dict[str, str]
+) -> None:
+    """A consumer without the plan commit, with the end committed first, or without the seek, is caught by the same counting."""
+    produce(settings, 3_000)
+    with s3_proxy(environment["AWS_ENDPOINT_URL"], lambda number, *_: how if number == 0 and how else PASS) as proxy:
+        process = start(MUTANTS, mutant, "--flush-seconds", "0.5" if how else "600", AWS_ENDPOINT_URL=proxy.url, KAFKA_INSTANCE="a")
+        if how:
+            assert proxy.holding.wait(30), process.log_path.read_text()
+        else:
+            # Another member joins and leaves: the partitions come back to this one, whose buffer was dropped.
+            wait_for(lambda: "assigned=bars" in process.log_path.read_text(), 30, process)
+            time.sleep(1)
+            joining = start("consumer.py", "--flush-seconds", "600")
+            wait_for(lambda: "assigned=" in joining.log_path.read_text(), 30, joining)
+            joining.send_signal(signal.SIGTERM)
+            joining.wait(15)
+            wait_for(lambda: process.log_path.read_text().count("rebalance") >= 3, 30, process)
+            produce(settings, 1_000, first=4_000)
+            time.sleep(1)
+            process.send_signal(signal.SIGTERM)
+            process.wait(15)
+        process.kill()
+        process.wait()
+    produce(settings, 1_000, first=3_000)
+    assert run(MUTANTS, mutant, "--until-caught-up", KAFKA_INSTANCE="a").returncode == 0
+    with pytest.raises(AssertionError, match=symptom):
+        assert_exactly_once(s3, settings, at_least=4_000)
