@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.pool import AsyncResult, ThreadPool
 
-from pipeline import batch, landing, settings, terminal, verify, watch, workers
+from pipeline import aws, batch, group, landing, settings, terminal, verify, watch, workers
 from pipeline.batch import Layout, Limits, Plan
 from pipeline.group import Committed, Member, Partition
 from pipeline.lake import Lake, Landed, objects_of
@@ -40,8 +40,11 @@ def main() -> int:
     terminal.configure_logging(wanted)
     if options.command == "verify":
         return verify.report(wanted, _topics(wanted, options), deep=options.deep)
+    if options.from_beginning:
+        arguments.remove("--from-beginning")
+        _begin_anew(wanted, _topics(wanted, options))
     if options.workers > 1:
-        return workers.run(wanted, sys.argv[1:], options.workers)
+        return workers.run(wanted, arguments, options.workers, options.metrics_port)
     return land(wanted, options)
 
 
@@ -54,11 +57,12 @@ def land(wanted: Settings, options: argparse.Namespace) -> int:
     stopped_at = None
     with (
         terminal.stop_signals() as is_stopping,
-        Member(wanted, topics, from_beginning=options.from_beginning, stock_decoder=options.stock_decoder) as member,
+        Member(wanted, topics, stock_decoder=options.stock_decoder) as member,
         watch.Watch(options.metrics_port) as seen,
         _uploads(Lake(wanted, threads=options.uploads), options.uploads) as upload,
     ):
-        ends = member.end_offsets(topics) if options.until_caught_up else None
+        existing = _check_topics(member, topics, options)
+        ends = member.end_offsets(existing) if options.until_caught_up else None
         seen.expect(ends)
         while True:
             polled = member.poll(POLL_MS)
@@ -90,6 +94,16 @@ def land(wanted: Settings, options: argparse.Namespace) -> int:
             seen.tick(member, lanes, now)
         seen.finish()
     return terminal.EXIT_DONE
+
+
+def _begin_anew(wanted: Settings, topics: list[str]) -> None:
+    """Set the group to the oldest records, if that lands nothing for the second time."""
+    with aws.naming("S3_BUCKET", wanted.s3_bucket):
+        landed = verify.list_objects(wanted, topics)
+    if landed:
+        names = ", ".join(sorted({partition.topic for partition in landed}))
+        raise ServiceError(f"S3_PREFIX: it already holds objects of {names}; --from-beginning needs a prefix of its own")
+    group.reset_to_oldest(wanted, topics)
 
 
 def _begin(partition: Partition, layout: Layout, committed: Committed) -> Lane:
@@ -147,6 +161,16 @@ def _is_caught_up(member: Member, lanes: dict[Partition, Lane], ends: dict[Parti
 
 def _topics(wanted: Settings, options: argparse.Namespace) -> list[str]:
     return [name.strip() for name in options.topics.split(",")] if options.topics else list(wanted.topics)
+
+
+def _check_topics(member: Member, topics: list[str], options: argparse.Namespace) -> list[str]:
+    """The topics that exist. One that was named and does not is a mistake; one that is only configured may come later."""
+    existing = member.existing(topics)
+    if missing := [topic for topic in topics if topic not in existing]:
+        if options.topics or (options.until_caught_up and not existing):
+            raise ServiceError(f"KAFKA_TOPIC_* or --topics: the cluster has no topic {', '.join(missing)}")
+        log.info("topics not there yet", extra={"topics": ",".join(missing)})
+    return existing
 
 
 def _layout(wanted: Settings, options: argparse.Namespace, topic: str) -> Layout:
@@ -210,7 +234,8 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--max-bad", type=int, metavar="N", help="stop with exit code 1 after more than N bad records")
     run.add_argument("--uploads", type=_positive(int), default=8, metavar="N", help="uploads at the same time (default 8)")
     run.add_argument("--buffer-bytes", type=_bytes, default="256MB", metavar="SIZE", help="most record bytes in memory (default 256MB)")
-    run.add_argument("--metrics-port", type=int, metavar="PORT", help="serve Prometheus metrics on this port of 127.0.0.1")
+    run.add_argument("--metrics-port", type=int, metavar="PORT",
+                     help="serve Prometheus metrics on this port of 127.0.0.1; with --workers the next ports too")
     run.add_argument("--stock-decoder", action="store_true", help="use kafka-python's own record decoder")
 
     verify_parser = commands.add_parser("verify", parents=[common], help="check the objects against the offsets",

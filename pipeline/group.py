@@ -84,14 +84,10 @@ class Member:
     Raises ServiceError when the cluster cannot be reached, refuses us, or no longer holds the offset to read next.
     """
 
-    def __init__(
-        self, settings: Settings, topics: Iterable[str], *, from_beginning: bool = False, stock_decoder: bool = False
-    ) -> None:
+    def __init__(self, settings: Settings, topics: Iterable[str], *, stock_decoder: bool = False) -> None:
         self._settings = settings
-        self._from_beginning = from_beginning
         self._listener = _Listener()
         self._unstarted: set[Partition] = set()  # given by the group, committed offset not read yet
-        self._begun: set[Partition] = set()
         with reaching(settings):
             self._consumer = KafkaConsumer(
                 **connection(settings),
@@ -104,6 +100,8 @@ class Member:
                 auto_offset_reset="none",
                 isolation_level="read_committed",
                 allow_auto_create_topics=False,
+                # A topic that is made later is found within this time.
+                metadata_max_age_ms=30_000,
                 # A drained partition's fetch holds up its broker's other partitions for this long; the default is 500.
                 fetch_max_wait_ms=50,
                 max_partition_fetch_bytes=4 * 1024 * 1024,
@@ -152,11 +150,8 @@ class Member:
         past records that were buffered and dropped."""
         stored = self._consumer.committed(partition, metadata=True, timeout_ms=10_000)
         oldest = self._consumer.beginning_offsets([partition], timeout_ms=10_000)[partition]
-        if stored is None or stored.offset < 0 or (self._from_beginning and partition not in self._begun):
-            committed = Committed(oldest, "")
-        else:
-            committed = Committed(stored.offset, stored.metadata or "")
-        self._begun.add(partition)
+        # A group that never committed here begins with the oldest record, so that nothing is left out.
+        committed = _committed(stored) or Committed(oldest, "")
         if committed.offset < oldest:
             raise ServiceError(self._gone(f"{partition.topic}-{partition.partition} is at {committed.offset}, oldest is {oldest}"))
         self._consumer.seek(partition, committed.offset)
@@ -213,15 +208,15 @@ class Member:
         """The offset that is read next."""
         return self._consumer.position(partition)
 
+    def existing(self, topics: Iterable[str]) -> list[str]:
+        """Those of the topics that the cluster has."""
+        with reaching(self._settings):
+            return [topic for topic in topics if self._consumer.partitions_for_topic(topic)]
+
     def end_offsets(self, topics: Iterable[str]) -> dict[Partition, int]:
         """Per partition, the offset behind the last record that a read_committed reader can see now."""
         with reaching(self._settings):
-            partitions = []
-            for topic in topics:
-                numbers = self._consumer.partitions_for_topic(topic)
-                if not numbers:
-                    raise ServiceError(f"KAFKA_TOPIC_*: there is no topic {topic} on {self._settings.kafka_bootstrap_servers}")
-                partitions += [Partition(topic, number) for number in numbers]
+            partitions = [Partition(topic, number) for topic in topics for number in self._consumer.partitions_for_topic(topic)]
             return self._consumer.end_offsets(partitions)
 
     def pause(self, wanted: set[Partition]) -> None:
@@ -261,9 +256,23 @@ def standings(settings: Settings, topics: Iterable[str]) -> dict[Partition, Stan
         found = {}
         for partition in partitions:
             stored = reader.committed(partition, metadata=True, timeout_ms=10_000)
-            committed = Committed(stored.offset, stored.metadata or "") if stored and stored.offset >= 0 else None
-            found[partition] = Standing(oldest[partition], ends[partition], committed)
+            found[partition] = Standing(oldest[partition], ends[partition], _committed(stored))
         return found
+
+
+def _committed(stored: OffsetAndMetadata | None) -> Committed | None:
+    return Committed(stored.offset, stored.metadata or "") if stored is not None and stored.offset >= 0 else None
+
+
+def reset_to_oldest(settings: Settings, topics: Iterable[str]) -> None:
+    """Commit the oldest offset of every partition; refused by the broker while the group has members."""
+    oldest = {p: OffsetAndMetadata(s.oldest, "", -1) for p, s in standings(settings, topics).items()}
+    with reaching(settings), KafkaConsumer(**connection(settings), **_READER, group_id=settings.kafka_group) as reader:
+        reader.assign(list(oldest))
+        try:
+            reader.commit(oldest, timeout_ms=10_000)
+        except _MOVED_ON as error:
+            raise ServiceError(f"KAFKA_GROUP={settings.kafka_group}: stop its consumers before it begins anew") from error
 
 
 def read_range(settings: Settings, partition: Partition, start: int, end: int) -> list[decoder.Block]:

@@ -12,12 +12,13 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import compress
+from urllib.parse import urlencode
 
 import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, ParamValidationError
 from isal import igzip
 
 from pipeline import aws, batch, records
@@ -216,8 +217,15 @@ class Lake:
     """
 
     def __init__(self, settings: Settings, *, threads: int) -> None:
-        self._settings = settings
+        self._group = settings.kafka_group
         self._s3 = aws.client(settings, "s3", attempts=1, pool_connections=threads)
+        wanted = {
+            "ServerSideEncryption": settings.s3_encryption,
+            "SSEKMSKeyId": settings.s3_kms_key_id,
+            "StorageClass": settings.s3_storage_class,
+            "Tagging": urlencode(dict(tag.split("=", 1) for tag in settings.s3_tags.split(",") if tag)),
+        }
+        self._options = {name: value for name, value in wanted.items() if value}
         self._stopped = threading.Event()
 
     def put(self, plan: Plan, an_object: Object) -> None:
@@ -231,9 +239,12 @@ class Lake:
                     Key=an_object.key,
                     Body=an_object.body,
                     # What verify needs: names alone do not prove the content.
-                    Metadata={"records": str(an_object.records), "group": self._settings.kafka_group, "plan": plan.metadata()},
-                    **self._content_type(an_object.key),
+                    Metadata={"records": str(an_object.records), "group": self._group, "plan": plan.metadata()},
+                    ContentType=_content_type(an_object.key),
+                    **self._options,
                 )
+            except (NoCredentialsError, ParamValidationError) as error:
+                raise ServiceError(f"S3_BUCKET={plan.layout.bucket}: {error}") from error
             except (ClientError, BotoCoreError) as error:
                 if isinstance(error, ClientError) and aws.error_code(error) in _FINAL_CODES:
                     raise ServiceError(f"S3_BUCKET={plan.layout.bucket}: {error}") from error
@@ -248,11 +259,11 @@ class Lake:
         """Give up uploads that are waiting for S3; their plans are committed, so the next start completes them."""
         self._stopped.set()
 
-    def _content_type(self, key: str) -> dict[str, str]:
-        if key.endswith(".gz"):
-            # No Content-Encoding: a client that undoes it by itself would break the name's promise.
-            return {"ContentType": "application/gzip"}
-        return {"ContentType": {"json": "application/x-ndjson", "csv": "text/csv"}.get(key.rsplit(".", 1)[-1], "application/octet-stream")}
+
+def _content_type(key: str) -> str:
+    """No Content-Encoding for .gz: a client that undoes it by itself would break the name's promise."""
+    types = {"gz": "application/gzip", "json": "application/x-ndjson", "csv": "text/csv", "parquet": "application/vnd.apache.parquet"}
+    return types[key.rsplit(".", 1)[-1]]
 
 
 class Stopped(RuntimeError):

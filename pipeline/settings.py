@@ -61,6 +61,10 @@ class Settings:
     aws_endpoint_url: str = _setting("", "another endpoint than AWS's, as boto3 reads it; the embedded stack sets it")
     s3_bucket: str = _setting("", "bucket of the lake")
     s3_prefix: str = _setting("", "folder inside the bucket, empty for its root")
+    s3_encryption: Literal["", "AES256", "aws:kms", "aws:kms:dsse"] = _setting("", "AES256, aws:kms, aws:kms:dsse; empty: the bucket's own")
+    s3_kms_key_id: str = _setting("", "key of aws:kms; empty: the account's default key")
+    s3_storage_class: str = _setting("", "storage class of landed objects, such as STANDARD_IA; empty: STANDARD")
+    s3_tags: str = _setting("", "tags of landed objects: name=value, comma-separated")
     glue_database: str = _setting("stock_market", "Glue database, which is Athena's schema")
     athena_workgroup: str = _setting("stock_market", "Athena workgroup")
     athena_output: str = _setting("", "s3:// folder of query results; default: athena-results/ in the bucket")
@@ -162,6 +166,13 @@ def _mistakes_between(settings: Settings) -> list[str]:
             mistakes.append(f"{name.upper()}: there is no file {path}")
     if settings.s3_bucket and not re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", settings.s3_bucket):
         mistakes.append(f"S3_BUCKET: {settings.s3_bucket!r} is not a bucket name (3 to 63 of a-z, 0-9, dot and hyphen)")
+    if not re.fullmatch(r"[A-Za-z0-9!_.*'()/=-]{0,512}", settings.s3_prefix):
+        mistakes.append(f"S3_PREFIX: {settings.s3_prefix!r} has characters that need escaping in keys, or more than 512")
+    if settings.s3_kms_key_id and not settings.s3_encryption.startswith("aws:kms"):
+        mistakes.append("S3_ENCRYPTION: a KMS key needs aws:kms or aws:kms:dsse")
+    for name in ("s3_tags", "aws_tags"):
+        if not re.fullmatch(r"([^=,]+=[^=,]*(,[^=,]+=[^=,]*)*)?", getattr(settings, name)):
+            mistakes.append(f"{name.upper()}: {getattr(settings, name)!r} is not name=value, comma-separated")
     if settings.athena_output and not settings.athena_output.startswith("s3://"):
         mistakes.append(f"ATHENA_OUTPUT: {settings.athena_output!r} does not begin with s3://")
     for name in ("kafka_partitions", "kafka_session_timeout_ms", "kafka_max_poll_interval_ms", "kafka_wait_seconds"):

@@ -13,11 +13,11 @@ from pipeline.settings import Settings
 log = logging.getLogger(__name__)
 
 
-def run(settings: Settings, arguments: list[str], count: int) -> int:
+def run(settings: Settings, arguments: list[str], count: int, metrics_port: int | None) -> int:
     """Start the same command `count` times with one worker each, pass signals on, and wait. One that fails stops the others."""
     with terminal.stop_signals() as is_stopping:
         children = [
-            subprocess.Popen([sys.executable, sys.argv[0], *arguments, "--workers", "1", *_own(settings, number)])
+            subprocess.Popen([sys.executable, sys.argv[0], *arguments, "--workers", "1", *_own(settings, metrics_port, number)])
             for number in range(count)
         ]
         asked = False
@@ -34,6 +34,7 @@ def run(settings: Settings, arguments: list[str], count: int) -> int:
     return max((abs(code) and 1 for code in codes), default=terminal.EXIT_DONE)
 
 
-def _own(settings: Settings, number: int) -> list[str]:
-    """What each worker must have for itself: a static member name is one consumer's."""
-    return ["--instance", f"{settings.kafka_instance}-{number}"] if settings.kafka_instance else []
+def _own(settings: Settings, metrics_port: int | None, number: int) -> list[str]:
+    """What each worker must have for itself: a static member name and a port are one process's."""
+    own = ["--instance", f"{settings.kafka_instance}-{number}"] if settings.kafka_instance else []
+    return own + (["--metrics-port", str(metrics_port + number)] if metrics_port else [])

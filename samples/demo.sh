@@ -8,11 +8,11 @@ step() {
     "$@"
 }
 
-step python glue_setup.py
+step python glue_setup.py --with-roles
 step python producer.py replay samples/daily_prices.csv
 step python consumer.py --until-caught-up
 step python consumer.py verify
-step python -m pipeline.athena monthly_performance
+step python -m pipeline.athena volume_by_ticker
 step python -m dashboards.report
 
 printf '\nThe page is %s/report.html; the stack runs on (make down stops it).\n' "$PWD"

@@ -1,6 +1,7 @@
 """What all tests share: one embedded stack for the whole run, and names that no two tests have in common."""
 
 import os
+import socket
 import subprocess
 import sys
 import uuid
@@ -123,3 +124,11 @@ def _client(environment: dict[str, str], service: str) -> object:
         aws_access_key_id=environment["AWS_ACCESS_KEY_ID"],
         aws_secret_access_key=environment["AWS_SECRET_ACCESS_KEY"],
     )
+
+
+@pytest.fixture
+def unused_port() -> int:
+    """A port of loopback that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]

@@ -1,0 +1,206 @@
+"""consumer.py as a user runs it, on the embedded stack."""
+
+import json
+import re
+import signal
+import time
+import urllib.request
+from collections.abc import Callable
+from dataclasses import replace
+from subprocess import CompletedProcess, Popen
+
+import pytest
+from kafka import KafkaProducer
+from landed import assert_exactly_once, bars, in_lake, keys, produce, wait_for
+
+from pipeline import topic, verify
+from pipeline.settings import Settings
+
+Run = Callable[..., CompletedProcess]
+Start = Callable[..., Popen]
+
+
+def test_until_caught_up_twice(run: Run, s3: object, settings: Settings) -> None:
+    """A second run lands nothing again, and a third lands only what came since."""
+    produce(settings, 5_000)
+    first = run("consumer.py", "--until-caught-up")
+    assert first.returncode == 0, first.stderr
+    assert "records=5000" in first.stderr
+    before = keys(s3, settings)
+    assert "records=0" in run("consumer.py", "--until-caught-up").stderr
+    assert keys(s3, settings) == before
+    produce(settings, 7, first=5_000)
+    assert "records=7" in run("consumer.py", "--until-caught-up").stderr
+    assert_exactly_once(s3, settings, at_least=5_007)
+    checked = run("consumer.py", "verify", "--deep")
+    assert (checked.returncode, "0 problems; checked: names, content and topic" in checked.stdout) == (0, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "pattern"),
+    [
+        ([], r"raw/bars/dt=\d{4}-\d\d-\d\d/bars_\w+-\d-\d{20}-\d{20}\.json\.gz"),
+        (["--partition-by", "hour"], r"raw/bars/dt=\d{4}-\d\d-\d\d/hour=\d\d/.*\.json\.gz"),
+        (["--format", "csv", "--partition-by", "month"], r"raw/bars/dt=\d{4}-\d\d-01/.*\.csv\.gz"),
+        (["--format", "parquet", "--partition-time", "event"], r"raw/bars/dt=2023-11-1[45]/.*\.parquet"),
+        (["--compression", "none"], r"raw/bars/.*\.json"),
+    ],
+    ids=str,
+)
+def test_formats_and_folders(arguments: list[str], pattern: str, run: Run, s3: object, settings: Settings) -> None:
+    """Every format and folder layout holds all records, and verify --deep reads each of them."""
+    produce(settings, 900)
+    done = run("consumer.py", "--until-caught-up", *arguments)
+    assert done.returncode == 0, done.stderr
+    made = keys(s3, settings)
+    assert made
+    assert all(re.fullmatch(settings.s3_root + pattern, key) for key in made), made
+    contents = [verify.content(key, s3.get_object(Bucket=settings.s3_bucket, Key=key)["Body"].read()) for key in made]
+    assert sum(map(len, contents)) == 900
+    checked = run("consumer.py", "verify", "--deep")
+    assert checked.returncode == 0, checked.stdout
+
+
+def test_one_object_per_event_on_request(run: Run, s3: object, settings: Settings) -> None:
+    """--flush-records 1 gives the layout of one object per event, exactly once as well."""
+    produce(settings, 40)
+    done = run("consumer.py", "--until-caught-up", "--flush-records", "1")
+    assert done.returncode == 0, done.stderr
+    assert len(keys(s3, settings)) == 40
+    assert_exactly_once(s3, settings, at_least=40)
+
+
+def test_quiet_topic_is_flushed_by_the_clock(start: Start, s3: object, settings: Settings) -> None:
+    """Few records land after --flush-seconds although no batch is full and nothing more arrives."""
+    process = start("consumer.py", "--flush-seconds", "1")
+    time.sleep(1)
+    produce(settings, 3)
+    wait_for(lambda: sum(in_lake(s3, settings).values()) == 3, 45, process)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(15) == 0
+
+
+def test_a_topic_without_a_definition(run: Run, s3: object, settings: Settings) -> None:
+    """Any topic can be landed: as unchecked JSON below its own name, whatever format is asked for."""
+    name = f"orders.v1_{settings.kafka_group}"
+    topic.ensure_topics(settings, [name])
+    with KafkaProducer(**topic.connection(settings)) as producer:
+        for number in range(10):
+            producer.send(name, json.dumps({"order": number}).encode())
+    done = run("consumer.py", "--until-caught-up", "--topics", name, "--format", "parquet")
+    assert done.returncode == 0, done.stderr
+    assert all(f"/raw/{name}/" in key and key.endswith(".json.gz") for key in keys(s3, settings))
+    assert sum(in_lake(s3, settings).values()) == 10
+    assert run("consumer.py", "verify", "--deep", "--topic", name).returncode == 0
+
+
+def test_workers_share_the_partitions(run: Run, s3: object, settings: Settings) -> None:
+    """--workers lands with several processes of one group, each record once, and ends with 0."""
+    produce(settings, 8_000)
+    done = run("consumer.py", "--until-caught-up", "--workers", "2", KAFKA_INSTANCE="w")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("rebalance") >= 2
+    assert_exactly_once(s3, settings, at_least=8_000)
+
+
+def test_from_beginning(run: Run, s3: object, settings: Settings) -> None:
+    """--from-beginning lands everything again below a new prefix, and is refused where the objects are already."""
+    produce(settings, 500)
+    assert run("consumer.py", "--until-caught-up").returncode == 0
+    refused = run("consumer.py", "--until-caught-up", "--from-beginning")
+    assert refused.returncode == 1
+    assert "S3_PREFIX" in refused.stderr
+    other = replace(settings, s3_prefix=settings.s3_prefix + "_again")
+    again = run("consumer.py", "--until-caught-up", "--from-beginning", S3_PREFIX=other.s3_prefix)
+    assert "records=500" in again.stderr
+    assert_exactly_once(s3, other, at_least=500)
+
+
+def test_aborted_transactions_are_not_landed(run: Run, s3: object, settings: Settings) -> None:
+    """Records of an aborted transaction are in no object, and the ranges still follow on each other."""
+    produce(settings, 300)
+    with KafkaProducer(**topic.connection(settings), transactional_id=settings.kafka_group) as producer:
+        producer.init_transactions()
+        producer.begin_transaction()
+        for number in range(100):
+            producer.send(settings.kafka_topic_bars, b'{"aborted":%d}' % number, b"AAPL")
+        producer.flush()
+        producer.abort_transaction()
+    produce(settings, 300, first=300)
+    done = run("consumer.py", "--until-caught-up", "--flush-records", "50")
+    assert done.returncode == 0, done.stderr
+    assert "bad_records=0" in done.stderr
+    assert_exactly_once(s3, settings, at_least=600)
+    assert run("consumer.py", "verify", "--deep").returncode == 0
+
+
+def test_object_options_from_settings(run: Run, s3: object, settings: Settings) -> None:
+    """Encryption, storage class and tags of the settings are on every object."""
+    produce(settings, 10)
+    done = run("consumer.py", "--until-caught-up", S3_ENCRYPTION="AES256", S3_STORAGE_CLASS="STANDARD_IA", S3_TAGS="team=prices,cost=42")
+    assert done.returncode == 0, done.stderr
+    for key in keys(s3, settings):
+        head = s3.head_object(Bucket=settings.s3_bucket, Key=key)
+        assert (head["ServerSideEncryption"], head["StorageClass"]) == ("AES256", "STANDARD_IA")
+        tags = s3.get_object_tagging(Bucket=settings.s3_bucket, Key=key)["TagSet"]
+        assert {tag["Key"]: tag["Value"] for tag in tags} == {"team": "prices", "cost": "42"}
+
+
+def test_metrics_and_log_lines(start: Start, s3: object, settings: Settings, unused_port: int) -> None:
+    """A running consumer serves Prometheus metrics and logs a JSON line with rate, lag and counts every ten seconds."""
+    produce(settings, 2_000)
+    process = start("consumer.py", "--flush-seconds", "0.3", "--metrics-port", str(unused_port), "--log-format", "json")
+    wait_for(lambda: sum(in_lake(s3, settings).values()) == 2_000, 45, process)
+    wait_for(lambda: '"event": "landing"' in process.log_path.read_text(), 20, process)
+    metrics = urllib.request.urlopen(f"http://127.0.0.1:{unused_port}/metrics", timeout=5).read().decode()
+    assert f'stock_landed_records_total{{topic="{settings.kafka_topic_bars}"}} 2000.0' in metrics
+    assert "stock_lag_records{" in metrics
+    line = next(line for line in map(json.loads, process.log_path.read_text().splitlines()) if line["event"] == "landing")
+    assert {"records_per_second", "records", "objects", "bytes", "bad_records", "seconds_since_commit", "lag"} <= set(line)
+    assert line["records"] == 2_000
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(15) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "changes", "code", "message"),
+    [
+        (["--flush-seconds", "0"], {}, 2, "'0' is not more than 0"),
+        (["--flush-bytes", "lots"], {}, 2, "'lots' is not a size such as 64MB"),
+        (["--format", "xml"], {}, 2, "invalid choice"),
+        ([], {"S3_BUCKET": ""}, 2, "S3_BUCKET: is needed and empty"),
+        ([], {"KAFKA_PARTITIONS": "x", "S3_BUCKET": "B"}, 2, "KAFKA_PARTITIONS: 'x'"),
+        (["--topics", "no_such_topic"], {}, 1, "no topic no_such_topic"),
+        ([], {"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"}, 1, "KAFKA_BOOTSTRAP_SERVERS=127.0.0.1:1: no answer"),
+    ],
+    ids=str,
+)
+def test_mistakes(arguments: list[str], changes: dict[str, str], code: int, message: str, run: Run) -> None:
+    """Wrong use ends with 2 and a failing service with 1, each with one message and no traceback."""
+    done = run("consumer.py", *arguments, **changes)
+    assert done.returncode == code
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_help_of_each_command(run: Run) -> None:
+    """Every command has help with an example or its purpose."""
+    assert "python consumer.py --until-caught-up" in run("consumer.py", "--help").stdout
+    assert "--flush-seconds" in run("consumer.py", "land", "--help").stdout
+    assert "--deep" in run("consumer.py", "verify", "--help").stdout
+
+
+def test_big_records(run: Run, s3: object, settings: Settings) -> None:
+    """--flush-bytes closes a batch by size, and a record near Kafka's limit is landed whole."""
+    topic.ensure_topics(settings, list(settings.topics))
+    with KafkaProducer(**topic.connection(settings), max_request_size=2_000_000) as producer:
+        for bar in bars(0, 8):
+            bar.company = "x" * 900_000
+            from pipeline import records
+
+            producer.send(settings.kafka_topic_bars, records.encode(bar), b"AAPL")
+        producer.flush()
+    done = run("consumer.py", "--until-caught-up", "--flush-bytes", "2MB")
+    assert done.returncode == 0, done.stderr
+    assert len(keys(s3, settings)) >= 2
+    assert_exactly_once(s3, settings, at_least=8)
