@@ -1,21 +1,38 @@
-"""Make the Glue and Athena side of the lake, look at it, refresh it, take it away.
+"""Make the Glue and Athena side of the lake, look at it, keep it fresh, take it away.
 
-  python glue_setup.py                       bucket, database, tables, views, workgroup, saved queries; safe to run twice
-  python glue_setup.py create --with-roles   also the IAM role of the crawler and the ETL job
-  python glue_setup.py create --dry-run      the calls, without making them
+  python glue_setup.py                     bucket, database, tables, views, workgroup, saved queries; safe to run twice
+  python glue_setup.py --with-roles        and the IAM role that the crawler and the ETL job need, then crawler and job
+  python glue_setup.py --dry-run           say what would be called
+  python glue_setup.py show                what there is, and what differs from the definition
+  python glue_setup.py crawl               let the crawler look at what is landed, and compare with the declared tables
+  python glue_setup.py etl                 bring the curated tables up to date, by Athena
+  python glue_setup.py etl --engine glue   the same by the Glue Spark job
+  python glue_setup.py delete              take all of it away but the data
 """
 
 import argparse
+import json
 import sys
+import time
+import uuid
+from collections.abc import Iterable
 from datetime import UTC, datetime
 
-from pipeline import aws, settings, terminal
+from etl.curation import Curation
+from etl.publish import PublishFailed
+from pipeline import aws, catalog, crawled, resources, settings, terminal
+from pipeline.curate import AthenaEngine, etl_tables
+from pipeline.landed import Landed
 from pipeline.provision import Change, Provision
-from pipeline.settings import Settings
+from pipeline.removal import removals
+from pipeline.settings import ServiceError, Settings
 
-COMMANDS = ("create",)
-_DONE = {"create": "created", "update": "updated", "keep": "unchanged", "skip": "skipped"}
-_TO_DO = {"create": "would create", "update": "would update", "keep": "unchanged", "skip": "would skip"}
+COMMANDS = ("create", "show", "crawl", "etl", "delete")
+_DONE = {"create": "created", "update": "updated", "delete": "deleted", "keep": "unchanged", "skip": "skipped"}
+_TO_DO = {"create": "would create", "update": "would update", "delete": "would delete", "keep": "unchanged", "skip": "would skip"}
+_FOUND = {"create": "missing", "update": "differs", "keep": "as defined", "skip": "not made"}
+_JOB_POLL_SECONDS = 10
+_RUNNING = ("STARTING", "RUNNING", "STOPPING", "WAITING")
 
 
 def main() -> int:
@@ -27,39 +44,185 @@ def main() -> int:
     wanted = settings.load(given, required=["s3_bucket"])
     terminal.configure_logging(wanted)
     with aws.naming("AWS_REGION, S3_BUCKET, GLUE_DATABASE", f"{wanted.aws_region}, {wanted.s3_bucket}, {wanted.glue_database}"):
-        return options.run(wanted, options)
+        try:
+            return options.run(wanted, options)
+        except PublishFailed as error:
+            raise ServiceError(f"GLUE_DATABASE={wanted.glue_database}: {error}") from None
 
 
 def create(wanted: Settings, options: argparse.Namespace) -> int:
     """The loop: see what a part lacks, do it, go on to the next."""
-    counts = dict.fromkeys(_DONE, 0)
-    for change in Provision(wanted, today=datetime.now(UTC).date(), with_roles=options.with_roles).changes():
-        counts[change.action] += 1
-        _say(change, _TO_DO if options.dry_run else _DONE, with_calls=options.dry_run)
-        if not options.dry_run:
-            for call in change.calls:
-                call.run()
-    if counts["create"] + counts["update"] == 0:
-        print("nothing changed")
-    else:
-        print(f"{counts['create']} {'to create' if options.dry_run else 'created'}, {counts['update']} {'to update' if options.dry_run else 'updated'}")
+    made = Provision(wanted, today=datetime.now(UTC).date(), with_roles=options.with_roles)
+    _carry_out(made.changes(), dry_run=options.dry_run)
+    if made.missing_role_policy:
+        print(f"\nThe role {wanted.glue_role} is not there, so crawler and job were not made. `--with-roles` makes it; or let it be made with")
+        print(f"this trust policy:\n{json.dumps(resources.trust_policy())}\nand this policy:\n{json.dumps(made.missing_role_policy, indent=1)}")
     return terminal.EXIT_DONE
 
 
-def _say(change: Change, words: dict[str, str], *, with_calls: bool) -> None:
+def _carry_out(changes: Iterable[Change], *, dry_run: bool) -> None:
+    counts = dict.fromkeys(_DONE, 0)
+    for change in changes:
+        counts[change.action] += 1
+        _say(change, _TO_DO if dry_run else _DONE)
+        for call in change.calls:
+            if dry_run:
+                print(f"    {call.text}")
+            else:
+                call.run()
+    changed = [f"{counts[action]} {(_TO_DO if dry_run else _DONE)[action]}" for action in ("create", "update", "delete") if counts[action]]
+    print(", ".join(changed) or ("nothing would change" if dry_run else "nothing changed"))
+
+
+def _say(change: Change, words: dict[str, str]) -> None:
     print(f"{words[change.action]:<13}{change.what}{f' ({change.why})' if change.why else ''}")
-    if with_calls:
-        print(*(f"    {call.text}" for call in change.calls), sep="\n", end="\n" if change.calls else "")
+
+
+def show(wanted: Settings, options: argparse.Namespace) -> int:
+    """What there is; exit code 1 when something is missing or differs."""
+    made = Provision(wanted, today=datetime.now(UTC).date(), with_roles=False)
+    if options.ddl:
+        print(*(f"{catalog.ddl(wanted.glue_database, table)};\n" for table in made.tables()), sep="\n")
+        return terminal.EXIT_DONE
+    if options.policy:
+        print(json.dumps(resources.role_policy(wanted, aws.client(wanted, "sts").get_caller_identity()["Account"]), indent=1))
+        return terminal.EXIT_DONE
+    is_as_defined = True
+    for change in made.changes():
+        _say(change, _FOUND)
+        is_as_defined = is_as_defined and change.action in ("keep", "skip")
+    print(*_console_links(wanted), sep="\n")
+    return terminal.EXIT_DONE if is_as_defined else terminal.EXIT_FAILED
+
+
+def _console_links(wanted: Settings) -> list[str]:
+    """Only AWS itself has a console."""
+    if wanted.aws_endpoint_url:
+        return []
+    console, region = f"https://{wanted.aws_region}.console.aws.amazon.com", f"region={wanted.aws_region}"
+    return [
+        f"tables   {console}/glue/home?{region}#/v2/data-catalog/databases/view/{wanted.glue_database}",
+        f"queries  {console}/athena/home?{region}#/query-editor",
+        f"objects  {console}/s3/buckets/{wanted.s3_bucket}?prefix={wanted.s3_root}&{region}",
+    ]
+
+
+def crawl(wanted: Settings, _options: argparse.Namespace) -> int:
+    """Run the crawler to its end, and say what it found beside what is declared."""
+    glue, name = aws.client(wanted, "glue"), resources.crawler_name(wanted)
+    try:
+        glue.start_crawler(Name=name)
+    except glue.exceptions.CrawlerRunningException:
+        print(f"crawler {name} is running already")
+    except glue.exceptions.EntityNotFoundException:
+        raise ServiceError(f"GLUE_ROLE={wanted.glue_role}: crawler {name} is not there; `python glue_setup.py --with-roles` makes it") from None
+    with terminal.progress("s") as progress:
+        while (crawler := glue.get_crawler(Name=name)["Crawler"])["State"] != "READY":
+            time.sleep(1)
+            progress.update(1)
+    last = crawler.get("LastCrawl") or {}
+    if last.get("Status") != "SUCCEEDED":
+        raise ServiceError(f"crawler {name}: {last.get('Status')}: {last.get('ErrorMessage', 'its log says why: ' + last.get('LogGroup', ''))}")
+    for line in crawled.comparison(wanted, glue):
+        print(line)
+    return terminal.EXIT_DONE
+
+
+def etl(wanted: Settings, options: argparse.Namespace) -> int:
+    """Raw to curated, table by table; what is published stays published if a later table fails."""
+    tables = [record for record in catalog.CURATED if not options.tables or record in options.tables]
+    if options.engine == "glue":
+        return _run_job(wanted, options, tables)
+    now = datetime.now(UTC)
+    landed = Landed(wanted)
+    landings = {record: landed.landing(record, landed.first_day_declared(record)) for record in tables}
+    clients = {name: aws.client(wanted, name) for name in ("s3", "glue", "athena")}
+    curation = Curation(AthenaEngine(wanted), **clients, run=f"{now:%Y%m%dT%H%M%SZ}_{uuid.uuid4().hex[:8]}", now=now)
+    only_days = (options.first or "0001-01-01", options.last or "9999-12-31") if options.first or options.last else None
+    for record, table in etl_tables(wanted, landings).items():
+        outcome = curation.curate(table, only_days)
+        done = outcome.why_not or f"{len(outcome.days)} raw days into {outcome.partitions} partitions"
+        swept = f", {outcome.removed} superseded files removed" if outcome.removed else ""
+        print(f"{record:<6}{done}{swept}; watermark {outcome.watermark}")
+        if table.partition_time == "event" and not only_days and not outcome.why_not:
+            print("      folders are by the record's own time: every raw day was read; --from and --to read fewer")
+    return terminal.EXIT_DONE
+
+
+def _run_job(wanted: Settings, options: argparse.Namespace, tables: list[str]) -> int:
+    """Start the Glue job and wait for its end."""
+    glue, name = aws.client(wanted, "glue"), resources.job_name(wanted)
+    arguments = {"--tables": ",".join(tables), **({"--from": options.first} if options.first else {}), **({"--to": options.last} if options.last else {})}
+    try:
+        run = glue.start_job_run(JobName=name, Arguments=arguments)["JobRunId"]
+    except glue.exceptions.EntityNotFoundException:
+        raise ServiceError(f"GLUE_ROLE={wanted.glue_role}: job {name} is not there; `python glue_setup.py --with-roles` makes it") from None
+    except glue.exceptions.ConcurrentRunsExceededException:
+        raise ServiceError(f"job {name} is running already; it runs one at a time") from None
+    print(f"job {name} runs as {run}; Ctrl-C leaves it running")
+    with terminal.progress("s") as progress:
+        while (state := glue.get_job_run(JobName=name, RunId=run)["JobRun"])["JobRunState"] in _RUNNING:
+            time.sleep(_JOB_POLL_SECONDS)
+            progress.update(_JOB_POLL_SECONDS)
+    if state["JobRunState"] != "SUCCEEDED":
+        raise ServiceError(f"job {name}, run {run}: {state['JobRunState']}: {state.get('ErrorMessage', 'its log says why: /aws-glue/jobs')}")
+    print(f"job {name}: succeeded in {state.get('ExecutionTime', 0)} s")
+    return terminal.EXIT_DONE
+
+
+def delete(wanted: Settings, options: argparse.Namespace) -> int:
+    """Asks first: tables can be made again, data cannot."""
+    what = f"the tables, views, crawler, job and workgroup of {wanted.glue_database}"
+    what += f" AND EVERY OBJECT below s3://{wanted.s3_bucket}/{wanted.s3_root}" if options.data else "; the data stays"
+    if not options.yes and not options.dry_run:
+        try:
+            answer = input(f"Delete {what}? Type the database's name to go on: ")
+        except EOFError:
+            answer = ""
+        if answer.strip() != wanted.glue_database:
+            print("nothing deleted", file=sys.stderr)
+            return terminal.EXIT_FAILED
+    _carry_out(removals(wanted, with_roles=options.with_roles, with_data=options.data), dry_run=options.dry_run)
+    return terminal.EXIT_DONE
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
-    command = commands.add_parser("create", help="make what is missing, update what differs (the default)")
-    command.add_argument("--with-roles", action="store_true")
-    command.add_argument("--dry-run", action="store_true")
-    command.set_defaults(run=create)
+    common = argparse.ArgumentParser(add_help=False)
+    for name in ("s3_bucket", "s3_prefix", "glue_database", "athena_workgroup", "glue_role"):
+        common.add_argument(f"--{name.replace('_', '-')}", dest=name, help=name.upper())
+
+    def add(name: str, run: object, help: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, parents=[common], help=help, description=help)
+        command.set_defaults(run=run)
+        return command
+
+    command = add("create", create, "make what is missing, update what differs (the default)")
+    command.add_argument("--with-roles", action="store_true", help="make the IAM role of the crawler and the ETL job")
+    command.add_argument("--dry-run", action="store_true", help="say what would be called, and call nothing that changes anything")
+    command = add("show", show, "what there is, and what differs from the definition")
+    command.add_argument("--ddl", action="store_true", help="the tables as CREATE EXTERNAL TABLE statements instead")
+    command.add_argument("--policy", action="store_true", help="the policy that the role needs instead")
+    add("crawl", crawl, "run the crawler, and compare what it found with the declared tables")
+    command = add("etl", etl, "bring the curated tables up to date")
+    command.add_argument("--engine", choices=["athena", "glue"], default="athena", help="who does the work (default athena)")
+    command.add_argument("--tables", nargs="+", choices=list(catalog.CURATED), metavar="TABLE", help="bars, ticks, news (default: all)")
+    command.add_argument("--from", dest="first", type=_day, metavar="DAY", help="first raw day to read, in place of the new ones")
+    command.add_argument("--to", dest="last", type=_day, metavar="DAY", help="last raw day to read")
+    command = add("delete", delete, "take away what create made; the data stays")
+    command.add_argument("--yes", action="store_true", help="do not ask")
+    command.add_argument("--data", action="store_true", help="and every object below S3_PREFIX")
+    command.add_argument("--with-roles", action="store_true", help="and the IAM role")
+    command.add_argument("--dry-run", action="store_true", help="say what would be deleted")
     return parser
+
+
+def _day(text: str) -> str:
+    try:
+        return datetime.strptime(text, "%Y-%m-%d").date().isoformat()  # noqa: DTZ007 - a day has no zone
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a day YYYY-MM-DD") from None
 
 
 if __name__ == "__main__":

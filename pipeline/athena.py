@@ -208,7 +208,7 @@ def _series(texts: pa.ChunkedArray, kind: str, details: dict) -> pd.Series:
 
 def _placed(reason: str, query: str | Query) -> str:
     """Athena counts lines from the statement's first; the reader has the file."""
-    if not isinstance(query, Query):
+    if not isinstance(query, Query) or not query.path:
         return reason
     found = re.search(r"line (\d+):(\d+)", reason)
     line = query.line + (int(found[1]) - 1 if found else 0)

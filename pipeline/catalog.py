@@ -8,6 +8,7 @@ are what people and BI tools query. The form of the definitions is that of Glue'
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from etl.curation import CuratedTable
 from pipeline import records
 from pipeline.records import TABLES, Column
 from pipeline.settings import Settings
@@ -18,12 +19,6 @@ TableInput = dict[str, Any]
 DEAD_LETTERS = "dead_letters"
 # How the curated tables are partitioned. A tick has no key, so its day is copied whole, once no more can arrive for it.
 CURATED: dict[str, tuple[str, ...]] = {"bars": ("interval", "month"), "ticks": ("dt",), "news": ("month",)}
-
-# State of the ETL, kept as parameters of a curated table; a change of the definition leaves them as they are. The watermark is
-# the first raw day, YYYY-MM-DD, that the curated table may lack.
-WATERMARK, LAST_RUN, PUBLISHING = "etl.watermark", "etl.last_run", "etl.publishing"
-# The definition's hash, kept as a parameter of a view: Athena keeps its own wording of the SQL, which cannot be compared.
-VIEW_HASH = "definition"
 
 _TEXT_FILES = {
     "InputFormat": "org.apache.hadoop.mapred.TextInputFormat",
@@ -146,7 +141,7 @@ def typed(column: Column, format: Format) -> str:
     if format == "csv":
         source = f"nullif({source}, '')" if column.type != "timestamp" else source
         return source if column.type == "string" else f"CAST({source} AS {column.type})"
-    return f"CAST({source} AS timestamp)" if column.type == "timestamp" and format == "json" else source
+    return f"CAST({source} AS timestamp)" if column.type == "timestamp" else source
 
 
 def latest(record: str, rows: str) -> str:
@@ -159,6 +154,20 @@ def latest(record: str, rows: str) -> str:
         f"  SELECT *, row_number() OVER (PARTITION BY {_names(key)} ORDER BY {order}) AS recency\n"
         f"  FROM (\n  {rows}\n  )\n)\nWHERE recency = 1"
     )
+
+
+def for_etl(settings: Settings, record: str, landing: Landing, select: str) -> CuratedTable:
+    """What an ETL run has to know about a table. `select`: the text of etl/curate_<record>.sql."""
+    raw, curated = raw_table(settings, record, landing), curated_table(settings, record)
+    return CuratedTable(
+        record=record, database=settings.glue_database, workgroup=settings.athena_workgroup, bucket=settings.s3_bucket,
+        root=settings.s3_root, first_day=landing.first_day, late_days=settings.etl_late_days, partition_time=landing.partition_time,
+        format=landing.format, partition_columns=list(CURATED[record]),
+        raw_columns={c["Name"]: c["Type"] for c in raw["StorageDescriptor"]["Columns"]},
+        curated_columns={c["Name"]: c["Type"] for c in curated["StorageDescriptor"]["Columns"] + curated["PartitionKeys"]},
+        select=select, raw_select=raw_select(record, landing.format, "$table", "$condition"),
+        view=view_sql(settings, record, landing, "$watermark"),
+    )  # fmt: skip
 
 
 def ddl(database: str, table: TableInput) -> str:

@@ -1,13 +1,14 @@
 """What the consumer has landed so far, as the bucket's listing tells it: form, folders, topics."""
 
 from collections.abc import Iterator
+from datetime import date
 from typing import Any
 
 import msgspec
 from botocore.exceptions import ClientError
 
 from pipeline import aws
-from pipeline.catalog import Landing
+from pipeline.catalog import Landing, first_day_of
 from pipeline.settings import ServiceError, Settings
 
 _FORMATS = {"json": "json", "csv": "csv", "parquet": "parquet"}
@@ -18,7 +19,7 @@ class Landed:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._s3 = aws.client(settings, "s3")
+        self._s3, self._glue = aws.client(settings, "s3"), aws.client(settings, "glue")
 
     def landing(self, record: str, first_day: str) -> Landing:
         """How `record` (bars, ticks, news) is landed, from the oldest and the newest folder; the consumer's defaults when there
@@ -48,6 +49,15 @@ class Landed:
     def _days(self, record: str) -> tuple[str, list[str]]:
         folder = f"{self._settings.s3_root}raw/{record}/"
         return folder, [name.removeprefix("dt=") for name in self.folders(folder) if name.startswith("dt=")]
+
+    def first_day_declared(self, record: str) -> str:
+        """The first day that the raw table looks for; raises ServiceError where there is no table."""
+        database = self._settings.glue_database
+        try:
+            table = self._glue.get_table(DatabaseName=database, Name=f"raw_{record}")["Table"]
+        except self._glue.exceptions.EntityNotFoundException:
+            raise ServiceError(f"GLUE_DATABASE={database}: has no table raw_{record}; `python glue_setup.py` makes it") from None
+        return first_day_of(table) or date.min.isoformat()
 
     def dead_letter_topics(self) -> list[str]:
         return self.folders(f"{self._settings.s3_root}dead_letter/")

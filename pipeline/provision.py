@@ -6,7 +6,6 @@ over the same parts. A walk that an error ended is completed by the next one.
 
 import hashlib
 import json
-import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -15,22 +14,19 @@ from typing import Any, Literal
 
 from botocore.exceptions import ClientError
 
+from etl import publish
+from etl.publish import LAST_RUN, WATERMARK
 from pipeline import aws, catalog, resources
-from pipeline.athena import Athena, queries
-from pipeline.catalog import CURATED, DEAD_LETTERS, LAST_RUN, WATERMARK, TableInput
+from pipeline.athena import queries
+from pipeline.catalog import CURATED, DEAD_LETTERS, TableInput
+from pipeline.curate import etl_files
 from pipeline.landed import Landed
 from pipeline.settings import ServiceError, Settings
-
-log = logging.getLogger(__name__)
 
 _MISSING = frozenset({
     "404", "NoSuchBucket", "NoSuchKey", "NotFound", "EntityNotFoundException", "NoSuchEntity", "NoSuchPublicAccessBlockConfiguration",
     "ServerSideEncryptionConfigurationNotFoundError", "NoSuchLifecycleConfiguration", "NoSuchTagSet",
 })  # fmt: skip
-_TABLE_INPUT = (
-    "Name", "Description", "Owner", "Retention", "StorageDescriptor", "PartitionKeys", "ViewOriginalText", "ViewExpandedText",
-    "TableType", "Parameters",
-)  # fmt: skip
 # Parameters that a definition sets; one that it no longer sets goes. Others (of the ETL, of the user) stay.
 _OWN_PARAMETERS = ("projection.", "storage.location.template", "skip.header.line.count", "landing.")
 
@@ -48,7 +44,7 @@ class Change:
     """What is to be done to one part, or that nothing is."""
 
     what: str
-    action: Literal["create", "update", "keep", "skip"]
+    action: Literal["create", "update", "keep", "skip", "delete"]
     why: str = ""
     calls: tuple[Call, ...] = ()
 
@@ -56,21 +52,20 @@ class Change:
 class Provision:
     """The parts of the catalogue, in the order in which they need each other."""
 
-    def __init__(self, settings: Settings, *, today: date, with_roles: bool = False, scripts: dict[str, bytes] | None = None) -> None:
+    def __init__(self, settings: Settings, *, today: date, with_roles: bool = False) -> None:
         self._settings = settings
         self._today = today
         self._with_roles = with_roles
-        self._scripts = scripts or {}
         self._s3, self._glue, self._athena, self._iam = (aws.client(settings, name) for name in ("s3", "glue", "athena", "iam"))
-        self._queries = Athena(settings)
         self._landed = Landed(settings)
         self._landings: dict[str, catalog.Landing] = {}
+        self.missing_role_policy: dict[str, Any] | None = None
 
     def changes(self) -> Iterator[Change]:
         """Each part as it is found; the caller carries out a change before it asks for the next."""
         yield from self._bucket()
         yield self._database()
-        for table in self._tables():
+        for table in self.tables():
             yield self._table(table)
         yield self._workgroup()
         for record in CURATED:
@@ -125,7 +120,7 @@ class Provision:
         wanted = {"Name": name, "Description": "Stock market data: bars, ticks and news"}
         return Change(f"database {name}", "create", calls=(self._call(self._glue, "create_database", DatabaseInput=wanted, **self._tags()),))
 
-    def _tables(self) -> Iterator[TableInput]:
+    def tables(self) -> Iterator[TableInput]:
         """The definitions, which depend on how the consumer lands and on the first day that was chosen before."""
         for record in CURATED:
             self._landings[record] = self._landed.landing(record, self._first_day(f"raw_{record}"))
@@ -173,19 +168,12 @@ class Provision:
         if existing and existing.get("TableType") != "VIRTUAL_VIEW":
             raise ServiceError(f"GLUE_DATABASE={self._settings.glue_database}: {name} is a table, and is needed as a view; rename or drop it")
         sql = catalog.view_sql(self._settings, name, self._landings[name], self._watermark(name))
-        wanted = hashlib.sha256(sql.encode()).hexdigest()
-        if existing and existing.get("Parameters", {}).get(catalog.VIEW_HASH) == wanted:
+        if existing and existing.get("Parameters", {}).get(publish.VIEW_DEFINITION) == publish.view_mark(sql, existing):
             return Change(f"view {name}", "keep")
-        statement = f'CREATE OR REPLACE VIEW "{self._settings.glue_database}"."{name}" AS\n{sql}'
-        make = Call(f"athena.start_query_execution: {statement}", partial(self._queries.run, statement))
-        mark = Call(f"glue.update_table: {name}, Parameters {catalog.VIEW_HASH}={wanted}", partial(self._mark_view, name, wanted))
-        return Change(f"view {name}", "update" if existing else "create", "definition" if existing else "", (make, mark))
-
-    def _mark_view(self, name: str, definition: str) -> None:
-        table = self._existing_table(name)
-        kept = {field: table[field] for field in _TABLE_INPUT if table.get(field)}
-        kept["Parameters"] = table.get("Parameters", {}) | {catalog.VIEW_HASH: definition}
-        self._glue.update_table(DatabaseName=self._settings.glue_database, TableInput=kept, SkipArchive=True)
+        address = {"database": self._settings.glue_database, "workgroup": self._settings.athena_workgroup}
+        make = partial(publish.replace_view, self._glue, self._athena, **address, name=name, sql=sql)
+        text = f'athena.start_query_execution CREATE OR REPLACE VIEW "{self._settings.glue_database}"."{name}" AS\n{sql}'
+        return Change(f"view {name}", "update" if existing else "create", "definition" if existing else "", (Call(text, make),))
 
     # --- Athena
 
@@ -259,11 +247,12 @@ class Provision:
         """Yields the change and returns the role's ARN, None when the role is not there and is not to be made."""
         name = self._settings.glue_role
         found = self._found(self._iam.get_role, RoleName=name)
-        if found is None and not self._with_roles:
-            return None
         account = found["Role"]["Arn"].split(":")[4] if found else aws.client(self._settings, "sts").get_caller_identity()["Account"]
         arn = found["Role"]["Arn"] if found else f"arn:aws:iam::{account}:role/{name}"
         policy = resources.role_policy(self._settings, account)
+        if found is None and not self._with_roles:
+            self.missing_role_policy = policy
+            return None
         calls = [] if found else [self._call(self._iam, "create_role", RoleName=name, **self._tag_list(), Description=(
             "Crawler and ETL job of the stock market data pipeline"), AssumeRolePolicyDocument=json.dumps(resources.trust_policy()))]  # fmt: skip
         # A policy per lake: several lakes may share the role.
@@ -276,7 +265,7 @@ class Provision:
         return arn
 
     def _script_files(self) -> Iterator[Change]:
-        for name, body in self._scripts.items():
+        for name, body in etl_files(self._settings, self._landings).items():
             key = f"{self._settings.s3_root}{resources.SCRIPTS}/{name}"
             digest = hashlib.sha256(body).hexdigest()
             found = self._found(self._s3.head_object, Bucket=self._settings.s3_bucket, Key=key)

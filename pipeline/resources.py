@@ -23,7 +23,7 @@ def crawler_name(settings: Settings) -> str:
 
 
 def job_name(settings: Settings) -> str:
-    return f"{settings.glue_database}_curate_bars"
+    return f"{settings.glue_database}_curate"
 
 
 def tags(settings: Settings) -> dict[str, str]:
@@ -91,14 +91,12 @@ def job(settings: Settings, role_arn: str) -> dict[str, Any]:
     scripts = f"s3://{settings.s3_bucket}/{settings.s3_root}{SCRIPTS}/"
     return {
         "Name": job_name(settings),
-        "Description": "Writes the latest bars as Parquet and publishes them in curated_bars",
+        "Description": "Writes what is new in the raw tables into the curated tables",
         "Role": role_arn,
-        "Command": {"Name": "glueetl", "ScriptLocation": f"{scripts}curate_bars.py", "PythonVersion": "3"},
+        "Command": {"Name": "glueetl", "ScriptLocation": f"{scripts}curate.py", "PythonVersion": "3"},
         "DefaultArguments": {
-            "--extra-py-files": f"{scripts}publish.py",
-            "--scripts": scripts,
-            "--database": settings.glue_database,
-            "--workgroup": settings.athena_workgroup,
+            "--extra-py-files": f"{scripts}etl.zip",
+            "--configuration": f"{scripts}curate.json",
             "--enable-metrics": "true",
             "--enable-continuous-cloudwatch-log": "true",
         },

@@ -1,0 +1,169 @@
+"""One run of the ETL for one table: which raw days, which partitions, write, publish, sweep. The engine that writes is given.
+
+Delivery: exactly once per key. A run may die anywhere and be started again; what it wrote is seen only after publishing.
+Needs nothing but the standard library and boto3's clients: it runs in Glue, too.
+"""
+
+import logging
+from dataclasses import dataclass
+from datetime import date, datetime
+from string import Template
+from typing import Any, Protocol
+
+from etl import publish, raw_days
+from etl.publish import RunNotes, Table
+from etl.raw_days import RawDays
+
+log = logging.getLogger(__name__)
+
+Partition = tuple[str, ...]  # the values of the partition columns
+
+
+@dataclass(frozen=True, kw_only=True)
+class CuratedTable:
+    """What a run has to know about a table; glue_setup.py writes it beside the job's script, and passes it to the Athena engine."""
+
+    record: str  # bars, ticks or news
+    database: str
+    workgroup: str
+    bucket: str
+    root: str  # the lake's prefix: empty, or ending in a slash
+    first_day: str  # first day of the raw table, YYYY-MM-DD
+    late_days: int
+    partition_time: str  # arrival or event
+    format: str  # of the raw objects: json, csv or parquet
+    partition_columns: list[str]
+    raw_columns: dict[str, str]  # name to type, as the raw objects have them
+    curated_columns: dict[str, str]
+    select: str  # with $raw, $curated and $touched
+    raw_select: str  # with $table and $condition
+    view: str  # with $watermark
+
+    @property
+    def raw_folder(self) -> str:
+        return f"{self.root}raw/{self.record}/"
+
+    @property
+    def curated_location(self) -> str:
+        return f"s3://{self.bucket}/{self.root}curated/{self.record}/"
+
+    def sql(self, *, raw_table: str, condition: str, curated_table: str, partitions: list[Partition]) -> str:
+        """The SELECT that gives the new rows of some partitions."""
+        return Template(self.select).substitute(
+            raw=self.raw_rows(raw_table, condition), curated=curated_table, touched=self.touched(partitions)
+        )
+
+    def raw_rows(self, raw_table: str, condition: str) -> str:
+        return Template(self.raw_select).substitute(table=raw_table, condition=condition)
+
+    def touched(self, partitions: list[Partition]) -> str:
+        """The condition that names partitions: those equal but for the last value go together, so that an engine can prune."""
+        together: dict[Partition, list[str]] = {}
+        for *first, last in partitions:
+            together.setdefault(tuple(first), []).append(last)
+        names = [f'"{name}"' for name in self.partition_columns]
+        conditions = []
+        for first, lasts in together.items():
+            equal = [f"{name} = {text(value)}" for name, value in zip(names, first, strict=False)]
+            conditions.append(" AND ".join([*equal, is_one_of(names[-1], lasts)]))
+        return " OR ".join(f"({condition})" for condition in conditions)
+
+
+class Engine(Protocol):
+    """Athena or Spark. `days`: the raw days to read; places and locations are s3:// folders that end in a slash."""
+
+    partitions_per_write: int
+
+    def touched(self, table: CuratedTable, days: list[str]) -> list[Partition]: ...
+    def write(self, table: CuratedTable, days: list[str], partitions: list[Partition], place: str) -> dict[Partition, str]: ...
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run did for one table."""
+
+    record: str
+    days: list[str]
+    partitions: int
+    watermark: str
+    removed: int = 0
+    why_not: str = ""
+
+
+class Curation:
+    """One run. `run` is its name, part of every folder that it makes: letters, digits and _ only."""
+
+    def __init__(self, engine: Engine, *, s3: Any, glue: Any, athena: Any, run: str, now: datetime) -> None:
+        self._engine, self._s3, self._glue, self._athena, self._run, self._now = engine, s3, glue, athena, run, now
+
+    def curate(self, table: CuratedTable, only_days: tuple[str, str] | None = None) -> Outcome:
+        """Bring one table up to date. `only_days`: the first and the last raw day to read, in place of those that are new.
+        Raises PublishFailed."""
+        before = publish.begin(self._glue, table.database, f"curated_{table.record}")
+        found = self._raw_days(table, before, only_days)
+        notes = RunNotes(self._s3, table.bucket, f"{table.root}curated/_runs/{table.record}/")
+        why_not = _reason_to_skip(table, found, before, is_asked=only_days is not None)
+        partitions = 0 if why_not else self._curate_days(table, before, found, notes)
+        self._replace_view(table)
+        removed = notes.sweep(self._glue, before, self._now)
+        log.info("curated", extra={"table": before.name, "days": len(found.days), "partitions": partitions, "removed": removed})
+        return Outcome(table.record, found.days, partitions, found.watermark, removed, why_not)
+
+    def _raw_days(self, table: CuratedTable, before: Table, only_days: tuple[str, str] | None) -> RawDays:
+        """Folders of the event's day never close: unless days are asked for all of them are read, and the watermark stays."""
+        if only_days or table.partition_time == "event":
+            first, last = only_days or (table.first_day, date.max.isoformat())
+            found = raw_days.all_days(self._s3, table.bucket, table.raw_folder)
+            days = [day for day in found if max(first, table.first_day) <= day <= last]
+            return RawDays(days, before.watermark, raw_days.listing_of(self._s3, table.bucket, table.raw_folder, days))
+        return raw_days.find(
+            self._s3, table.bucket, table.raw_folder, watermark=before.watermark, last_run=before.last_run,
+            today=self._now.date(), late_days=table.late_days, whole_days=table.record == "ticks",
+        )  # fmt: skip
+
+    def _curate_days(self, table: CuratedTable, before: Table, found: RawDays, notes: RunNotes) -> int:
+        folder = f"{table.curated_location}run={self._run}"
+        # Noted first, so that the files are removed one day should this run die.
+        notes.write(self._run, self._now, [folder])
+        partitions = self._engine.touched(table, found.days)
+        locations: dict[Partition, str] = {}
+        for number, start in enumerate(range(0, len(partitions), self._engine.partitions_per_write)):
+            some = partitions[start : start + self._engine.partitions_per_write]
+            locations |= self._engine.write(table, found.days, some, f"{folder}_{number}/")
+        superseded = publish.partition_locations(self._glue, before, locations)
+        folders = [folder, *superseded.values()]
+        notes.write(self._run, self._now, folders)
+        publish.publish(
+            self._glue, before, locations, run=self._run, watermark=found.watermark, listing=found.listing, started_at=self._now
+        )
+        notes.write(self._run, self._now, folders, published_at=self._now)
+        return len(locations)
+
+    def _replace_view(self, table: CuratedTable) -> None:
+        """By the watermark that the table has now, whoever set it: a run that died after publishing left the view behind."""
+        now = publish.begin(self._glue, table.database, f"curated_{table.record}")
+        sql = Template(table.view).substitute(watermark=now.watermark)
+        view = self._glue.get_table(DatabaseName=table.database, Name=table.record)["Table"]
+        if view.get("Parameters", {}).get(publish.VIEW_DEFINITION) != publish.view_mark(sql, view):
+            publish.replace_view(
+                self._glue, self._athena, database=table.database, workgroup=table.workgroup, name=table.record, sql=sql
+            )
+
+
+def _reason_to_skip(table: CuratedTable, found: RawDays, before: Table, *, is_asked: bool) -> str:
+    if table.record == "ticks" and table.partition_time == "event":
+        return "ticks in folders of the event's day are read from the raw table: a day that never closes cannot be copied once"
+    if not found.days:
+        return "no raw day is due"
+    is_same = found.listing == before.parameters.get(publish.LISTING) and found.watermark == before.watermark
+    return "nothing new since the last run" if is_same and not is_asked else ""
+
+
+def is_one_of(expression: str, values: list[str]) -> str:
+    return f"{expression} IN ({', '.join(map(text, values))})"
+
+
+def text(value: str) -> str:
+    """A string of SQL."""
+    quoted = value.replace("'", "''")
+    return f"'{quoted}'"

@@ -1,0 +1,70 @@
+"""Which raw days an ETL run has to read. Needs nothing but the standard library and an S3 client: it runs in Glue, too.
+
+Folders of raw days are days of arrival in Kafka. A record may lie in Kafka for a while before it lands, so a day may still get
+objects after it is over: every run reads again the days from the watermark on, and looks a month further back for days that got
+objects since the run before.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+
+LOOK_BACK_DAYS = 30
+# S3 dates an object by the beginning of its upload.
+LONGEST_UPLOAD_SECONDS = 120
+
+
+@dataclass(frozen=True)
+class RawDays:
+    """What a run reads, and the watermark that holds after it."""
+
+    days: list[str]
+    watermark: str
+    listing: str  # a digest of the objects in `days`: two runs with the same one would do the same
+
+
+def all_days(s3: object, bucket: str, folder: str) -> list[str]:
+    """The days that have a folder dt=YYYY-MM-DD below `folder`, oldest first."""
+    pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=folder, Delimiter="/")
+    names = [found["Prefix"][len(folder) : -1] for page in pages for found in page.get("CommonPrefixes", [])]
+    return sorted(name.removeprefix("dt=") for name in names if name.startswith("dt="))
+
+
+def find(
+    s3: object, bucket: str, folder: str, *, watermark: str, last_run: datetime | None, today: date, late_days: int, whole_days: bool
+) -> RawDays:
+    """The days to read. `whole_days`: only those for which nothing more is expected (a table without a key is copied by days)."""
+    days = all_days(s3, bucket, folder)
+    after = _later_watermark(watermark, days, today, late_days)
+    due = [day for day in days if day >= watermark and (not whole_days or day < after)]
+    oldest = (date.fromisoformat(watermark) - timedelta(days=LOOK_BACK_DAYS)).isoformat()
+    since = last_run - timedelta(seconds=LONGEST_UPLOAD_SECONDS) if last_run else None
+    late = [
+        day for day in days
+        if since and oldest <= day < watermark and any(found["LastModified"] >= since for found in _objects(s3, bucket, f"{folder}dt={day}/"))
+    ]  # fmt: skip
+    chosen = late + due
+    return RawDays(chosen, after, listing_of(s3, bucket, folder, chosen))
+
+
+def listing_of(s3: object, bucket: str, folder: str, days: list[str]) -> str:
+    """A digest of which objects, with which content, lie in the folders of `days`."""
+    digest = hashlib.sha256()
+    for day in days:
+        for found in _objects(s3, bucket, f"{folder}dt={day}/"):
+            digest.update(f"{found['Key']} {found['ETag']}\n".encode())
+    return digest.hexdigest()
+
+
+def _later_watermark(watermark: str, days: list[str], today: date, late_days: int) -> str:
+    """Never beyond the newest day landed: while the consumer is down, what waits in Kafka belongs to days that look empty."""
+    if not days:
+        return watermark
+    newest = min(date.fromisoformat(days[-1]), today)
+    return max(watermark, (newest - timedelta(days=late_days)).isoformat())
+
+
+def _objects(s3: object, bucket: str, prefix: str) -> Iterator[dict]:
+    for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
+        yield from page.get("Contents", [])
