@@ -144,11 +144,35 @@ class Producer:
             futures += self._append_fast(topic, batch) if self._is_fast else self._append(topic, batch)
         for key, value in checkpoints.items():
             futures.append(self._producer.send(self._settings.kafka_topic_checkpoints, value, key.encode(), partition=0))
-        self._producer.flush(timeout=_ANSWER_SECONDS)
+        self._patiently(self._producer.flush)
         # kafka-python commits a transaction of which a batch has expired, so every result is looked at first.
         if failures := [reason for future in futures if (reason := record_batches.failure(future))]:
             raise failures[0]
-        _within(_ANSWER_SECONDS, self._producer.commit_transaction)
+        self._patiently(self._producer.commit_transaction)
+
+    def _patiently(self, call: Callable[[], None]) -> None:
+        """Run a call of the client, which may wait for ever, and say that it waits; raises KafkaTimeoutError and leaves it behind."""
+        outcome: list[BaseException | None] = []
+
+        def run() -> None:
+            try:
+                call()
+                outcome.append(None)
+            except kafka_errors.KafkaError as error:
+                outcome.append(error)
+
+        thread = threading.Thread(target=run, daemon=True)
+        thread.start()
+        longest = min(_ANSWER_SECONDS, self._settings.kafka_wait_seconds)
+        for waited in range(0, longest, _SAY_SECONDS):
+            thread.join(_SAY_SECONDS)
+            if outcome:
+                break
+            log.warning("no answer from the broker yet", extra={"servers": self._settings.kafka_bootstrap_servers, "seconds": waited + _SAY_SECONDS})
+        if not outcome:
+            raise kafka_errors.KafkaTimeoutError(f"no answer in {longest} seconds")
+        if outcome[0]:
+            raise outcome[0]
 
     def _append_fast(self, topic: str, batch: list[tuple[str, bytes]]) -> list:
         lanes: dict[TopicPartition, list[tuple[bytes, bytes]]] = {}
@@ -175,7 +199,9 @@ class Producer:
     def _connect(self) -> None:
         self._producer = KafkaProducer(
             **connection(self._settings), transactional_id=self._producer_id, transaction_timeout_ms=_TRANSACTION_SECONDS * 1000,
-            batch_size=record_batches.BATCH_BYTES, linger_ms=5, retry_backoff_ms=10, max_block_ms=_ANSWER_SECONDS * 1000, metrics_enabled=False,
+            batch_size=record_batches.BATCH_BYTES, linger_ms=5, max_block_ms=_ANSWER_SECONDS * 1000, metrics_enabled=False,
+            # A transaction that follows another at once is told to wait some milliseconds, not the 100 of the default.
+            retry_backoff_ms=10, reconnect_backoff_max_ms=1000,
         )
         self._producer.init_transactions()
         # Read after init_transactions: by then the broker has ended what a killed predecessor left open.
@@ -223,31 +249,11 @@ class Producer:
 
 # Longer, and the coordinator aborts it: a killed producer holds up read_committed readers no longer than this.
 _TRANSACTION_SECONDS = 60
-_ANSWER_SECONDS = 20
+_ANSWER_SECONDS, _SAY_SECONDS = 20, 2
 _FENCED = (kafka_errors.ProducerFencedError, kafka_errors.InvalidProducerEpochError)
 # The transaction is lost, the producer is not: it was aborted by the coordinator, or the client has lost track of it.
 _LOST = (kafka_errors.InvalidTxnStateError, kafka_errors.TransactionAbortedError, kafka_errors.TransactionAbortableError,
          kafka_errors.OutOfOrderSequenceNumberError, kafka_errors.UnknownProducerIdError, kafka_errors.IllegalStateError)
-
-
-def _within(seconds: float, call: Callable[[], None]) -> None:
-    """Run a call that has no time limit of its own; raises KafkaTimeoutError and leaves it behind."""
-    outcome: list[BaseException | None] = []
-
-    def run() -> None:
-        try:
-            call()
-            outcome.append(None)
-        except kafka_errors.KafkaError as error:
-            outcome.append(error)
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    thread.join(seconds)
-    if not outcome:
-        raise kafka_errors.KafkaTimeoutError(f"no answer in {seconds} seconds")
-    if outcome[0]:
-        raise outcome[0]
 
 
 def _read_checkpoints(settings: Settings) -> dict[str, bytes | None]:

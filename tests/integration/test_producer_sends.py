@@ -1,0 +1,142 @@
+"""The transactional producer against a real broker: once, in order, fenced, and through an outage of the broker."""
+
+import threading
+import time
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+from kafka import KafkaConsumer, TopicPartition
+
+from local.stack import Stack
+from pipeline.records import Bar, InvalidRecord, decode
+from pipeline.settings import ServiceError, Settings
+from pipeline.topic import Producer, connection, ensure_topics
+from tests.integration.committed import committed_values
+
+
+def bars(start: int, count: int, symbols: int = 5) -> list[Bar]:
+    """Bars whose volume is their number."""
+    return [Bar(symbol=f"S{n % symbols}", time="2024-01-02 00:00:00.000", interval="1d", open=1.0, high=2.0, low=1.0, close=2.0,
+                volume=float(n), source="test", ingested_at="2024-01-03 00:00:00.000") for n in range(start, start + count)]
+
+
+def volumes(settings: Settings) -> Counter:
+    return Counter(int(decode(Bar, value).volume) for value in committed_values(settings, settings.kafka_topic_bars))
+
+
+@pytest.fixture
+def topic(settings: Settings) -> str:
+    ensure_topics(settings, [settings.kafka_topic_bars])
+    return settings.kafka_topic_bars
+
+
+def test_records_and_checkpoint_are_committed_together(settings: Settings, topic: str) -> None:
+    """What was sent is read back whole and in order by symbol, in the partition that Kafka's own partitioner would choose."""
+    with Producer(settings, "once") as producer:
+        assert producer.checkpoint("file") is None
+        assert producer.send({topic: bars(0, 12_000)}, {"file": {"row": 12_000}}) == 12_000
+    with Producer(settings, "once") as producer:
+        assert producer.checkpoint("file")["row"] == 12_000
+    with KafkaConsumer(**connection(settings), isolation_level="read_committed", auto_offset_reset="earliest", enable_auto_commit=False) as reader:
+        partitions = [TopicPartition(topic, p) for p in reader.partitions_for_topic(topic)]
+        reader.assign(partitions)
+        ends, found = reader.end_offsets(partitions), {}
+        while any(reader.position(p) < ends[p] for p in partitions):
+            for partition, records in reader.poll(timeout_ms=500).items():
+                for record in records:
+                    found.setdefault(record.key, []).append((partition.partition, int(decode(Bar, record.value).volume)))
+    for key, places in found.items():
+        assert len({partition for partition, _ in places}) == 1
+        assert [number for _, number in places] == list(range(int(key[1:]), 12_000, 5))
+    assert sum(map(len, found.values())) == 12_000
+
+
+def test_stock_and_fast_sending_agree(settings: Settings, topic: str) -> None:
+    """kafka-python's send() and our own batches put the same records in the same partitions."""
+    with Producer(settings, "fast") as producer:
+        producer.send({topic: bars(0, 300)}, {"k": {}})
+        producer._is_fast = False
+        producer.send({topic: bars(0, 300)}, {"k": {}})
+        assert not [key for key in producer._partitions if key[0] != topic]
+    assert volumes(settings) == Counter([*range(300), *range(300)])
+
+
+def test_long_values_and_large_batches(settings: Settings, topic: str) -> None:
+    """Values of more bytes than one-byte lengths can hold, and more than a batch holds, arrive as they were."""
+    many = bars(0, 3000, symbols=1)
+    for number, record in enumerate(many):
+        record.company = "x" * (number % 700)
+    with Producer(settings, "long") as producer:
+        producer.send({topic: many}, {"k": {}})
+    assert volumes(settings) == Counter(range(3000))
+
+
+def test_an_invalid_record_sends_nothing(settings: Settings, topic: str) -> None:
+    """A record that breaks its definition is refused before its transaction begins, and the producer works on."""
+    bad = bars(0, 1)[0]
+    bad.high = float("nan")
+    with Producer(settings, "strict") as producer:
+        with pytest.raises(InvalidRecord, match="high"):
+            producer.send({topic: [*bars(0, 5), bad]}, {"k": {"row": 1}})
+        producer.send({topic: bars(5, 5)}, {"k": {"row": 2}})
+    assert volumes(settings) == Counter(range(5, 10))
+
+
+def test_forget_begins_again(settings: Settings, topic: str) -> None:
+    """A forgotten checkpoint is gone for the next producer too; others stay."""
+    with Producer(settings, "forgetful") as producer:
+        producer.send({topic: bars(0, 1)}, {"a": {"row": 1}, "b": {"row": 2}})
+        producer.forget("a")
+        assert producer.checkpoint("a") is None
+    with Producer(settings, "forgetful") as producer:
+        assert producer.checkpoint("a") is None
+        assert producer.checkpoint("b")["row"] == 2
+
+
+def test_second_producer_fences_the_first(settings: Settings, topic: str) -> None:
+    """The first stops with a message that says why, in a transaction or between two, and the second is not disturbed."""
+    with Producer(settings, "same-id") as second_to_come:
+        second_to_come.send({topic: bars(0, 10)}, {"k": {"row": 10}})
+        with Producer(settings, "same-id") as second:
+            with pytest.raises(ServiceError, match="another producer with the id 'same-id' has taken over"):
+                second_to_come.send({topic: bars(10, 10)}, {"k": {"row": 20}})
+            assert second.checkpoint("k")["row"] == 10
+            second.send({topic: bars(10, 10)}, {"k": {"row": 20}})
+    assert volumes(settings) == Counter(range(20))
+
+
+def test_broker_that_is_away_is_waited_for(settings: Settings, topic: str, stack: Stack, caplog: pytest.LogCaptureFixture) -> None:
+    """Killed and started again in the middle of sending, the broker ends with every record once, and the wait was told."""
+    def restart() -> None:
+        time.sleep(0.3)
+        stack.kill("kafka")
+        time.sleep(3)
+        stack.up(["kafka"])
+
+    with Producer(settings, "patient") as producer:
+        thread = threading.Thread(target=restart)
+        thread.start()
+        for number in range(40):
+            producer.send({topic: bars(number * 500, 500)}, {"k": {"row": number}})
+            time.sleep(0.02)
+        thread.join()
+        producer.send({topic: bars(20_000, 500)}, {"k": {"row": 40}})
+    assert "no answer from the broker yet" in caplog.text
+    assert volumes(settings) == Counter(range(20_500))
+
+
+def test_waiting_for_the_broker_is_bounded(settings: Settings, topic: str, stack: Stack) -> None:
+    """A broker that stays away ends in an error that names the setting, after about the time that the setting allows."""
+    producer = Producer(replace(settings, kafka_wait_seconds=3), "bounded")
+    producer.send({topic: bars(0, 10)}, {"k": {"row": 10}})
+    stack.kill("kafka")
+    began = time.monotonic()
+    try:
+        with pytest.raises(ServiceError, match="KAFKA_BOOTSTRAP_SERVERS"):
+            producer.send({topic: bars(10, 10)}, {"k": {"row": 20}})
+        assert time.monotonic() - began < 40
+    finally:
+        stack.up(["kafka"])
+        producer._abandon()
+    assert volumes(settings) == Counter(range(10))
