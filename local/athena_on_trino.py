@@ -185,15 +185,16 @@ class Queries:
                 return Outcome()
             case athena_statements.ShowPartitions(named_database, table):
                 return show_partitions(named_database or database, table)
-            case athena_statements.Trino(sql):
-                return self._on_trino(execution, sql, parameters, scan_limit_bytes(workgroup))
+            case athena_statements.Trino(sql, compression):
+                return self._on_trino(execution, sql, parameters, scan_limit_bytes(workgroup), compression)
 
-    def _on_trino(self, execution: dict, sql: str, parameters: list[str], limit_bytes: int | None) -> Outcome:
+    def _on_trino(self, execution: dict, sql: str, parameters: list[str], limit_bytes: int | None, compression: str | None) -> Outcome:
         context = execution["QueryExecutionContext"]
         connection = trino.dbapi.connect(
             host="127.0.0.1", port=read_json(self.state.ports_file)["trino"], user="athena", source="athena",
             catalog=context["Catalog"].lower(), schema=context["Database"].lower(), timezone="UTC",
-            session_properties={"query_max_scan_physical_bytes": f"{limit_bytes}B"} if limit_bytes else {},
+            session_properties=({"query_max_scan_physical_bytes": f"{limit_bytes}B"} if limit_bytes else {})
+            | ({"awsdatacatalog.compression_codec": compression} if compression else {}),
             legacy_primitive_types=True,
         )  # fmt: skip
         if parameters:

@@ -4,6 +4,7 @@ SELECT, INSERT, CREATE VIEW and CREATE TABLE AS are Trino's as they stand. CREAT
 by the emulator, which writes to the same Glue catalog that Trino reads.
 """
 
+import re
 from dataclasses import dataclass
 
 NOT_EMULATED = {
@@ -15,9 +16,10 @@ NOT_EMULATED = {
 
 @dataclass(frozen=True)
 class Trino:
-    """A statement for Trino to run."""
+    """A statement for Trino to run, and the compression it asked for by Athena's own property."""
 
     sql: str
+    compression: str | None = None
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,21 @@ def plan(query: str, table_location: str, athena) -> Trino | Emulator | ShowPart
     if cursor.keywords("show", "partitions"):
         name = cursor.dotted_name(2)
         return ShowPartitions(*name) if name and cursor.at_end() else Refused("SYNTAX_ERROR: SHOW PARTITIONS [database.]table")
-    return Trino(_with_location(_with_schema(sql, athena), table_location, athena))
+    sql, compression = _without_compression(sql, athena)
+    return Trino(_with_location(_with_schema(sql, athena), table_location, athena), compression)
+
+
+def _without_compression(sql: str, athena) -> tuple[str, str | None]:
+    """Take write_compression = '…' out of a CREATE TABLE AS: for Trino the codec is a property of the session
+    (https://docs.aws.amazon.com/athena/latest/ug/create-table-as.html)."""
+    cursor = athena._Cursor(sql)
+    if not cursor.keywords("create", "table"):
+        return sql, None
+    found = re.search(r"(,\s*)?\b(?:write|parquet|orc)_compression\s*=\s*'(\w+)'(\s*,)?", sql, re.IGNORECASE)
+    if found is None:
+        return sql, None
+    comma = ", " if found[1] and found[3] else ""
+    return sql[: found.start()] + comma + sql[found.end() :], found[2].upper()
 
 
 def _with_schema(sql: str, athena) -> str:

@@ -15,13 +15,12 @@ from kafka import ConsumerRebalanceListener, KafkaConsumer, OffsetAndMetadata, T
 from kafka import errors as kafka_errors
 
 from pipeline import blocks as decoder
-from pipeline.batch import Buffer
+from pipeline.reader import READER
 from pipeline.settings import ServiceError, Settings
 from pipeline.topic import connection, reaching
 
 log = logging.getLogger(__name__)
 
-_READER = {"isolation_level": "read_committed", "auto_offset_reset": "none", "enable_auto_commit": False, "fetch_max_wait_ms": 50}
 Partition = TopicPartition
 # What a restarting or overloaded broker causes; the same request may succeed a moment later.
 _PASSING = (kafka_errors.KafkaTimeoutError, kafka_errors.KafkaConnectionError)
@@ -250,7 +249,7 @@ class Standing:
 
 def standings(settings: Settings, topics: Iterable[str]) -> dict[Partition, Standing]:
     """The settings' group in each partition of the topics; joins no group. A topic that does not exist has no partitions."""
-    with reaching(settings), KafkaConsumer(**connection(settings), **_READER, group_id=settings.kafka_group) as reader:
+    with reaching(settings), KafkaConsumer(**connection(settings), **READER, group_id=settings.kafka_group) as reader:
         partitions = [Partition(topic, n) for topic in topics for n in sorted(reader.partitions_for_topic(topic) or ())]
         oldest, ends = reader.beginning_offsets(partitions), reader.end_offsets(partitions)
         found = {}
@@ -267,21 +266,9 @@ def _committed(stored: OffsetAndMetadata | None) -> Committed | None:
 def reset_to_oldest(settings: Settings, topics: Iterable[str]) -> None:
     """Commit the oldest offset of every partition; refused by the broker while the group has members."""
     oldest = {p: OffsetAndMetadata(s.oldest, "", -1) for p, s in standings(settings, topics).items()}
-    with reaching(settings), KafkaConsumer(**connection(settings), **_READER, group_id=settings.kafka_group) as reader:
+    with reaching(settings), KafkaConsumer(**connection(settings), **READER, group_id=settings.kafka_group) as reader:
         reader.assign(list(oldest))
         try:
             reader.commit(oldest, timeout_ms=10_000)
         except _MOVED_ON as error:
             raise ServiceError(f"KAFKA_GROUP={settings.kafka_group}: stop its consumers before it begins anew") from error
-
-
-def read_range(settings: Settings, partition: Partition, start: int, end: int) -> list[decoder.Block]:
-    """The blocks of the offsets [start, end) as a read_committed reader sees them; joins no group."""
-    buffer = Buffer(start)
-    with reaching(settings), KafkaConsumer(**connection(settings), **_READER) as reader:
-        decoder.install(reader, stock=False)
-        reader.assign([partition])
-        reader.seek(partition, start)
-        while reader.position(partition) < end:
-            buffer.add(decoder.poll(reader, 1_000).get(partition, []), now=0)
-    return buffer.cut_before(end, now=0)

@@ -86,14 +86,15 @@ def objects_of(plan: Plan, blocks: list) -> list[Object]:
     values = [value for block in blocks for value in block.values]
     timestamps = np.concatenate([block.timestamps for block in blocks])
     kind = records.TABLES.get(plan.layout.table)
-    checked, reasons = _check(kind, values)
+    needs_records = kind is not None and (plan.layout.format != "json" or plan.layout.partition_time == "event")
+    checked, reasons = _check(kind, blocks, keep=needs_records)
     objects = []
     if reasons:
         offsets = np.concatenate([block.offsets for block in blocks])
         objects = _dead_letters(plan, reasons, values, offsets, timestamps)
         keep = [index not in reasons for index in range(len(values))]
         values, timestamps = list(compress(values, keep)), timestamps[keep]
-        checked = list(compress(checked, keep)) if kind else None
+        checked = list(compress(checked, keep)) if needs_records else None
     for folder, chosen in _folders(plan.layout, timestamps, checked):
         some_values, some_records = (values, checked) if chosen is None else (_pick(values, chosen), _pick(checked, chosen))
         body = _body(plan.layout, kind, some_values, some_records)
@@ -105,20 +106,33 @@ def _pick(items: list | None, chosen: np.ndarray) -> list | None:
     return None if items is None else [items[index] for index in chosen]
 
 
-def _check(kind: type[records.Record] | None, values: list[bytes | None]) -> tuple[list | None, dict[int, str]]:
-    """The decoded records, and the reason per index of a bad one. Records of unknown topics need only be JSON."""
-    if kind is not None and (decoded := records.decode_all(kind, values)) is not None:
-        return decoded, {}
-    decoded, reasons = [], {}
-    for index, value in enumerate(values):
-        try:
-            if value is None:
-                raise records.InvalidRecord("value: is null")  # noqa: TRY301 - one place gathers the reasons
-            decoded.append(records.decode(kind, value) if kind else msgspec.json.decode(value, type=msgspec.Raw))
-        except (records.InvalidRecord, msgspec.DecodeError, UnicodeDecodeError) as error:
-            decoded.append(None)
-            reasons[index] = str(error)
-    return (decoded if kind else None), reasons
+def _check(kind: type[records.Record] | None, blocks: list, *, keep: bool) -> tuple[list | None, dict[int, str]]:
+    """The decoded records if they are to be kept, and the reason per index of a bad one. Records of unknown topics need only be
+    JSON. Block by block: records that are only checked are gone before the next block's are made, which is faster too."""
+    kept, reasons, index = [], {}, 0
+    for block in blocks:
+        decoded = records.decode_all(kind, block.values) if kind is not None else None
+        if decoded is None:
+            decoded = []
+            for value in block.values:
+                record, reason = _check_one(kind, value)
+                decoded.append(record)
+                if reason:
+                    reasons[index + len(decoded) - 1] = reason
+        if keep:
+            kept += decoded
+        index += len(block)
+    return (kept if keep else None), reasons
+
+
+def _check_one(kind: type[records.Record] | None, value: bytes | None) -> tuple[records.Record | None, str]:
+    """The record, or the reason why it is none."""
+    if value is None:
+        return None, "value: is null"
+    try:
+        return (records.decode(kind, value) if kind else msgspec.json.decode(value, type=msgspec.Raw)), ""
+    except (records.InvalidRecord, msgspec.DecodeError, UnicodeDecodeError) as error:
+        return None, str(error)
 
 
 def _folders(layout: batch.Layout, timestamps: np.ndarray, checked: list | None) -> Iterator[tuple[str, np.ndarray | None]]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import pyarrow.parquet as pq
 from isal import igzip
 
-from pipeline import aws, batch, group, lake, terminal
+from pipeline import aws, batch, group, lake, reader, terminal
 from pipeline.batch import ObjectName, Plan
 from pipeline.group import Partition, Standing
 from pipeline.settings import Settings
@@ -140,7 +140,7 @@ def content_problems(settings: Settings, partition: Partition, objects: Found, s
 
 
 def _compare(settings: Settings, partition: Partition, plan: Plan, contents: dict[str, list]) -> Iterator[str]:
-    blocks = group.read_range(settings, partition, plan.start, plan.end)
+    blocks = reader.read_range(settings, partition, plan.start, plan.end)
     rebuilt = {made.key: content(made.key, made.body) for made in lake.objects_of(plan, blocks)} if blocks else {}
     for key in sorted(set(rebuilt) | set(contents)):
         if key not in contents:
