@@ -1,21 +1,21 @@
--- Questions to the view bars (and ticks, news), for Athena engine version 3. Each block is one statement: paste it into the console as
+-- Questions to the views bars, ticks and news, for Athena engine version 3. Each block is one statement: paste it into the console as
 -- it stands, or run it with `python -m pipeline.athena NAME`. What may be changed are the literals in the first lines of a block.
--- bars has one row per symbol, interval and time, the latest that was landed. A condition on month ('YYYY-MM', as bars has it)
--- spares Athena from reading the other months.
+-- bars has one row per symbol, interval and time, the latest that was landed. A condition on month ('YYYY-MM', a column of bars)
+-- spares Athena from reading the other months. Raw tables are asked with a condition on dt, always: they list every day otherwise.
 
 -- name: monthly_performance
 -- How did each ticker do, month by month? Average, first and last close of every month, for a heatmap.
 WITH daily AS (
-  SELECT symbol, time, close
+  SELECT symbol, time, "close"
   FROM bars
   WHERE "interval" = '1d' AND month >= '1970-01'
 )
 SELECT
   symbol,
   date(date_trunc('month', time)) AS month,
-  avg(close) AS average_close,
-  min_by(close, time) AS first_close,
-  max_by(close, time) AS last_close,
+  avg("close") AS average_close,
+  min_by("close", time) AS first_close,
+  max_by("close", time) AS last_close,
   count(*) AS days
 FROM daily
 GROUP BY symbol, date_trunc('month', time)
@@ -23,7 +23,14 @@ ORDER BY symbol, month;
 
 -- name: closing_trend
 -- How did the closing prices move?
-SELECT symbol, date(time) AS day, close
+SELECT symbol, date(time) AS day, "close"
+FROM bars
+WHERE "interval" = '1d' AND month >= '1970-01'
+ORDER BY symbol, day;
+
+-- name: daily_bars
+-- The daily bars themselves, for candles, files and other programs.
+SELECT symbol, date(time) AS day, "open", high, low, "close", volume
 FROM bars
 WHERE "interval" = '1d' AND month >= '1970-01'
 ORDER BY symbol, day;
@@ -39,14 +46,26 @@ SELECT
 FROM bars
 WHERE "interval" = '1d' AND month >= '1970-01'
 GROUP BY symbol
-ORDER BY total_volume DESC;
+ORDER BY total_volume DESC, symbol;
+
+-- name: volume_by_month
+-- When is each ticker traded most? Volume of every month, and its share of all tickers' volume in that month.
+WITH monthly AS (
+  SELECT symbol, date(date_trunc('month', time)) AS month, sum(volume) AS total_volume, count(*) AS days
+  FROM bars
+  WHERE "interval" = '1d' AND month >= '1970-01'
+  GROUP BY symbol, date_trunc('month', time)
+)
+SELECT symbol, month, total_volume, days, total_volume / nullif(sum(total_volume) OVER (PARTITION BY month), 0) AS share_of_month
+FROM monthly
+ORDER BY symbol, month;
 
 -- name: daily_average_price
 -- What did a share cost on average, day by day? The mean of open, high, low and close over the day's bars of one interval.
 SELECT
   symbol,
   date(time) AS day,
-  avg((open + high + low + close) / 4) AS average_price,
+  avg(("open" + high + low + "close") / 4) AS average_price,
   min(low) AS lowest_price,
   max(high) AS highest_price,
   count(*) AS bars
@@ -55,10 +74,27 @@ WHERE "interval" = '1d' AND month >= '1970-01'
 GROUP BY symbol, date(time)
 ORDER BY symbol, day;
 
+-- name: moving_averages
+-- Is the price above its own past? Averages of the last 10, 30 and 50 closes, empty until there are that many.
+WITH daily AS (
+  SELECT symbol, date(time) AS day, "close", row_number() OVER (PARTITION BY symbol ORDER BY time) AS days
+  FROM bars
+  WHERE "interval" = '1d' AND month >= '1970-01'
+)
+SELECT
+  symbol,
+  day,
+  "close",
+  IF(days >= 10, avg("close") OVER (PARTITION BY symbol ORDER BY day ROWS BETWEEN 9 PRECEDING AND CURRENT ROW)) AS average_10_days,
+  IF(days >= 30, avg("close") OVER (PARTITION BY symbol ORDER BY day ROWS BETWEEN 29 PRECEDING AND CURRENT ROW)) AS average_30_days,
+  IF(days >= 50, avg("close") OVER (PARTITION BY symbol ORDER BY day ROWS BETWEEN 49 PRECEDING AND CURRENT ROW)) AS average_50_days
+FROM daily
+ORDER BY symbol, day;
+
 -- name: volatility
 -- How much does each ticker swing? Standard deviation of the last 20 daily log returns, times the root of 252 trading days.
 WITH daily AS (
-  SELECT symbol, date(time) AS day, ln(close / lag(close) OVER (PARTITION BY symbol ORDER BY time)) AS daily_return
+  SELECT symbol, date(time) AS day, ln("close" / nullif(lag("close") OVER (PARTITION BY symbol ORDER BY time), 0)) AS daily_return
   FROM bars
   WHERE "interval" = '1d' AND month >= '1970-01'
 ),
@@ -75,19 +111,380 @@ SELECT symbol, day, IF(returns = 20, deviation * sqrt(252)) AS volatility
 FROM windowed
 ORDER BY symbol, day;
 
--- name: moving_averages
--- Is the price above its own past? Averages of the last 10, 30 and 50 closes, empty until there are that many.
+-- name: returns
+-- What did a holder gain over a day, a week and a month? Over 1, 5 and 21 trading days; 0.01 is one percent.
 WITH daily AS (
-  SELECT symbol, date(time) AS day, close, row_number() OVER (PARTITION BY symbol ORDER BY time) AS days
+  SELECT
+    symbol,
+    date(time) AS day,
+    "close",
+    lag("close", 1) OVER (PARTITION BY symbol ORDER BY time) AS close_1_day_before,
+    lag("close", 5) OVER (PARTITION BY symbol ORDER BY time) AS close_5_days_before,
+    lag("close", 21) OVER (PARTITION BY symbol ORDER BY time) AS close_21_days_before
   FROM bars
   WHERE "interval" = '1d' AND month >= '1970-01'
 )
 SELECT
   symbol,
   day,
-  close,
-  IF(days >= 10, avg(close) OVER (PARTITION BY symbol ORDER BY day ROWS BETWEEN 9 PRECEDING AND CURRENT ROW)) AS average_10_days,
-  IF(days >= 30, avg(close) OVER (PARTITION BY symbol ORDER BY day ROWS BETWEEN 29 PRECEDING AND CURRENT ROW)) AS average_30_days,
-  IF(days >= 50, avg(close) OVER (PARTITION BY symbol ORDER BY day ROWS BETWEEN 49 PRECEDING AND CURRENT ROW)) AS average_50_days
+  "close" / nullif(close_1_day_before, 0) - 1 AS daily_return,
+  "close" / nullif(close_5_days_before, 0) - 1 AS weekly_return,
+  "close" / nullif(close_21_days_before, 0) - 1 AS monthly_return
+FROM daily
+WHERE close_1_day_before IS NOT NULL
+ORDER BY symbol, day;
+
+-- name: best_and_worst_days
+-- Which were the five best and the five worst days of each ticker?
+WITH daily AS (
+  SELECT symbol, date(time) AS day, "close" / nullif(lag("close") OVER (PARTITION BY symbol ORDER BY time), 0) - 1 AS daily_return
+  FROM bars
+  WHERE "interval" = '1d' AND month >= '1970-01'
+),
+ranked AS (
+  SELECT
+    symbol,
+    day,
+    daily_return,
+    row_number() OVER (PARTITION BY symbol ORDER BY daily_return DESC, day) AS from_best,
+    row_number() OVER (PARTITION BY symbol ORDER BY daily_return, day) AS from_worst
+  FROM daily
+  WHERE daily_return IS NOT NULL
+)
+SELECT symbol, IF(from_best <= 5, 'best', 'worst') AS kind, IF(from_best <= 5, from_best, from_worst) AS place, day, daily_return
+FROM ranked
+WHERE from_best <= 5 OR from_worst <= 5
+ORDER BY symbol, kind, place;
+
+-- name: correlation_of_returns
+-- Which tickers move together? Correlation of the daily returns of every pair, over the days that both have.
+WITH daily AS (
+  SELECT symbol, date(time) AS day, "close" / nullif(lag("close") OVER (PARTITION BY symbol ORDER BY time), 0) - 1 AS daily_return
+  FROM bars
+  WHERE "interval" = '1d' AND month >= '1970-01'
+)
+SELECT
+  one.symbol AS first_symbol,
+  other.symbol AS second_symbol,
+  corr(one.daily_return, other.daily_return) AS correlation,
+  count(*) AS days
+FROM daily AS one
+JOIN daily AS other ON other.day = one.day AND other.symbol > one.symbol
+WHERE one.daily_return IS NOT NULL AND other.daily_return IS NOT NULL
+GROUP BY one.symbol, other.symbol
+ORDER BY first_symbol, second_symbol;
+
+-- name: correlation
+-- How do open, high, low, close and volume of one ticker hang together? Correlation of every pair.
+WITH daily AS (
+  SELECT symbol, "open" AS o, high AS h, low AS l, "close" AS c, volume AS v
+  FROM bars
+  WHERE "interval" = '1d' AND month >= '1970-01'
+),
+correlated AS (
+  SELECT
+    symbol,
+    corr(o, h) AS oh, corr(o, l) AS ol, corr(o, c) AS oc, corr(o, v) AS ov, corr(h, l) AS hl,
+    corr(h, c) AS hc, corr(h, v) AS hv, corr(l, c) AS lc, corr(l, v) AS lv, corr(c, v) AS cv
+  FROM daily
+  GROUP BY symbol
+)
+SELECT symbol, first_column, second_column, correlation
+FROM correlated
+CROSS JOIN UNNEST(ARRAY[
+  ROW('open', 'high', oh), ROW('open', 'low', ol), ROW('open', 'close', oc), ROW('open', 'volume', ov), ROW('high', 'low', hl),
+  ROW('high', 'close', hc), ROW('high', 'volume', hv), ROW('low', 'close', lc), ROW('low', 'volume', lv), ROW('close', 'volume', cv)
+]) AS pairs (first_column, second_column, correlation)
+ORDER BY symbol, first_column, second_column;
+
+-- name: drawdown
+-- How far is each ticker below its highest close so far? 0 is a new high, -0.2 is a fifth below it.
+WITH daily AS (
+  SELECT symbol, date(time) AS day, "close", max("close") OVER (PARTITION BY symbol ORDER BY time) AS highest_close
+  FROM bars
+  WHERE "interval" = '1d' AND month >= '1970-01'
+)
+SELECT symbol, day, "close", highest_close, "close" / nullif(highest_close, 0) - 1 AS drawdown
 FROM daily
 ORDER BY symbol, day;
+
+-- name: rsi
+-- Is a ticker overbought (above 70) or oversold (below 30)? Relative strength index of 14 days, gains and losses averaged plainly
+-- (Cutler's form; Wilder's smoothing has no end in SQL). Empty until there are 14 changes.
+WITH daily AS (
+  SELECT symbol, date(time) AS day, "close", "close" - lag("close") OVER (PARTITION BY symbol ORDER BY time) AS change
+  FROM bars
+  WHERE "interval" = '1d' AND month >= '1970-01'
+),
+windowed AS (
+  SELECT
+    symbol,
+    day,
+    "close",
+    count(change) OVER last_14_days AS changes,
+    sum(greatest(change, 0)) OVER last_14_days AS gains,
+    sum(greatest(-change, 0)) OVER last_14_days AS losses
+  FROM daily
+  WINDOW last_14_days AS (PARTITION BY symbol ORDER BY day ROWS BETWEEN 13 PRECEDING AND CURRENT ROW)
+)
+SELECT symbol, day, "close", IF(changes = 14, 100 * gains / nullif(gains + losses, 0)) AS rsi
+FROM windowed
+ORDER BY symbol, day;
+
+-- name: bollinger_bands
+-- Is the price out of its usual range? The average of 20 closes, and two standard deviations above and below it.
+WITH daily AS (
+  SELECT symbol, date(time) AS day, "close"
+  FROM bars
+  WHERE "interval" = '1d' AND month >= '1970-01'
+),
+windowed AS (
+  SELECT
+    symbol,
+    day,
+    "close",
+    count(*) OVER last_20_days AS days,
+    avg("close") OVER last_20_days AS middle,
+    stddev_pop("close") OVER last_20_days AS deviation
+  FROM daily
+  WINDOW last_20_days AS (PARTITION BY symbol ORDER BY day ROWS BETWEEN 19 PRECEDING AND CURRENT ROW)
+)
+SELECT
+  symbol,
+  day,
+  "close",
+  IF(days = 20, middle) AS middle_band,
+  IF(days = 20, middle + 2 * deviation) AS upper_band,
+  IF(days = 20, middle - 2 * deviation) AS lower_band
+FROM windowed
+ORDER BY symbol, day;
+
+-- name: vwap
+-- At what price was a share traded on average? Volume-weighted by month; from the source's own VWAP where it gives one, else from
+-- the typical price (high + low + close) / 3 of each bar.
+WITH daily AS (
+  SELECT symbol, time, coalesce(vwap, (high + low + "close") / 3) AS price, volume, "close"
+  FROM bars
+  WHERE "interval" = '1d' AND month >= '1970-01'
+)
+SELECT
+  symbol,
+  date(date_trunc('month', time)) AS month,
+  sum(price * volume) / nullif(sum(volume), 0) AS vwap,
+  avg("close") AS average_close,
+  sum(volume) AS total_volume
+FROM daily
+GROUP BY symbol, date_trunc('month', time)
+ORDER BY symbol, month;
+
+-- name: spread_of_prices
+-- Between which prices does a ticker move? The figures of a box plot of its closes, quartiles interpolated.
+WITH daily AS (
+  SELECT
+    symbol,
+    "close",
+    row_number() OVER (PARTITION BY symbol ORDER BY "close") - 1 AS place,
+    count(*) OVER (PARTITION BY symbol) - 1 AS last_place
+  FROM bars
+  WHERE "interval" = '1d' AND month >= '1970-01'
+)
+SELECT
+  symbol,
+  min("close") AS minimum,
+  -- Between two places the value is a mixture of theirs, by nearness: each place counts 1 at itself and 0 one place away.
+  sum("close" * greatest(0, 1 - abs(place - 0.25e0 * last_place))) AS quartile_1,
+  sum("close" * greatest(0, 1 - abs(place - 0.50e0 * last_place))) AS median,
+  sum("close" * greatest(0, 1 - abs(place - 0.75e0 * last_place))) AS quartile_3,
+  max("close") AS maximum,
+  avg("close") AS mean,
+  count(*) AS days
+FROM daily
+GROUP BY symbol
+ORDER BY symbol;
+
+-- name: tick_fluctuation
+-- How did the live price move, minute by minute?
+WITH live AS (
+  SELECT symbol, time, price, volume
+  FROM ticks
+  WHERE dt >= '1970-01-01' AND time >= TIMESTAMP '1970-01-01 00:00:00'
+)
+SELECT
+  symbol,
+  date_trunc('minute', time) AS minute,
+  min_by(price, time) AS first_price,
+  max_by(price, time) AS last_price,
+  min(price) AS lowest_price,
+  max(price) AS highest_price,
+  (max(price) - min(price)) / nullif(min_by(price, time), 0) AS fluctuation,
+  sum(volume) AS volume,
+  count(*) AS ticks
+FROM live
+GROUP BY symbol, date_trunc('minute', time)
+ORDER BY symbol, minute;
+
+-- name: news_sentiment
+-- What is written about each ticker? Articles by month and sentiment.
+SELECT
+  symbol,
+  date(date_trunc('month', time)) AS month,
+  count_if(sentiment = 'positive') AS positive,
+  count_if(sentiment = 'neutral') AS neutral,
+  count_if(sentiment = 'negative') AS negative,
+  count_if(sentiment IS NULL) AS unknown
+FROM news
+WHERE month >= '1970-01'
+GROUP BY symbol, date_trunc('month', time)
+ORDER BY symbol, month;
+
+-- name: news_and_next_day_return
+-- Does the price follow the news? The return of the next trading day, by what was written the day before. An article of a day
+-- without trade counts for the trading day before it.
+WITH daily AS (
+  SELECT
+    symbol,
+    date(time) AS day,
+    "close",
+    lead(date(time)) OVER (PARTITION BY symbol ORDER BY time) AS next_day,
+    lead("close") OVER (PARTITION BY symbol ORDER BY time) AS next_close
+  FROM bars
+  WHERE "interval" = '1d' AND month >= '1970-01'
+),
+followed AS (
+  SELECT news.symbol, coalesce(news.sentiment, 'unknown') AS sentiment, daily.next_close / nullif(daily."close", 0) - 1 AS next_day_return
+  FROM news
+  JOIN daily ON daily.symbol = news.symbol AND date(news.time) >= daily.day AND date(news.time) < daily.next_day
+  WHERE news.month >= '1970-01'
+)
+SELECT
+  symbol,
+  sentiment,
+  count(*) AS articles,
+  avg(next_day_return) AS average_next_day_return,
+  CAST(count_if(next_day_return > 0) AS double) / count(*) AS share_of_rises
+FROM followed
+GROUP BY symbol, sentiment
+ORDER BY symbol, sentiment;
+
+-- name: data_quality
+-- What is there? Rows, symbols and times of everything that landed; dead letters of the last 30 days.
+SELECT
+  'bars' AS table_name, count(*) AS row_count, count(DISTINCT symbol) AS symbols,
+  min(time) AS first_time, max(time) AS last_time, max(ingested_at) AS last_ingested_at
+FROM bars
+UNION ALL
+SELECT 'ticks', count(*), count(DISTINCT symbol), min(time), max(time), max(ingested_at)
+FROM ticks
+UNION ALL
+SELECT 'news', count(*), count(DISTINCT symbol), min(time), max(time), max(ingested_at)
+FROM news
+UNION ALL
+SELECT 'dead_letters', count(*), NULL, CAST(min(time) AS timestamp), CAST(max(time) AS timestamp), NULL
+FROM dead_letters
+WHERE dt >= date_format(current_date - INTERVAL '30' DAY, '%Y-%m-%d')
+ORDER BY table_name;
+
+-- name: missing_trading_days
+-- Which days does a ticker lack? Days between its first and its last on which more than half of the others that it could have
+-- traded with did trade.
+WITH daily AS (
+  SELECT symbol, date(time) AS day
+  FROM bars
+  WHERE "interval" = '1d' AND month >= '1970-01'
+),
+spans AS (
+  SELECT symbol, min(day) AS first_day, max(day) AS last_day
+  FROM daily
+  GROUP BY symbol
+),
+expected AS (
+  SELECT days.day, spans.symbol, count(*) OVER (PARTITION BY days.day) - 1 AS others
+  FROM (SELECT DISTINCT day FROM daily) AS days
+  JOIN spans ON days.day BETWEEN spans.first_day AND spans.last_day
+),
+counted AS (
+  SELECT expected.symbol, expected.day, expected.others, daily.symbol IS NULL AS is_missing,
+    count(daily.symbol) OVER (PARTITION BY expected.day) AS traded
+  FROM expected
+  LEFT JOIN daily ON daily.symbol = expected.symbol AND daily.day = expected.day
+)
+SELECT symbol, day, traded AS others_traded, others
+FROM counted
+WHERE is_missing AND traded * 2 > others
+ORDER BY symbol, day;
+
+-- name: stale_symbols
+-- Which tickers have stopped coming? Those whose last bar is more than 5 days older than the newest bar of the same interval.
+WITH latest AS (
+  SELECT symbol, "interval", max(time) AS last_time, max(ingested_at) AS last_ingested_at
+  FROM bars
+  WHERE month >= '1970-01'
+  GROUP BY symbol, "interval"
+),
+compared AS (
+  SELECT symbol, "interval", last_time, last_ingested_at, max(last_time) OVER (PARTITION BY "interval") AS newest_time
+  FROM latest
+)
+SELECT symbol, "interval", last_time, date_diff('day', last_time, newest_time) AS days_behind, last_ingested_at
+FROM compared
+WHERE date_diff('day', last_time, newest_time) > 5
+ORDER BY days_behind DESC, symbol, "interval";
+
+-- name: duplicates_and_revisions
+-- How often did the same bar come more than once, and how often with other figures? What landed in the last 7 days.
+WITH landed AS (
+  SELECT symbol, "interval", time, count(*) AS records, count(DISTINCT ROW("open", high, low, "close", volume)) AS versions
+  FROM raw_bars
+  WHERE dt >= date_format(current_date - INTERVAL '7' DAY, '%Y-%m-%d')
+  GROUP BY symbol, "interval", time
+)
+SELECT
+  symbol,
+  "interval",
+  count(*) AS bars,
+  sum(records) AS records,
+  sum(records - versions) AS duplicates,
+  sum(versions - 1) AS revisions
+FROM landed
+GROUP BY symbol, "interval"
+ORDER BY symbol, "interval";
+
+-- name: dead_letters_by_reason
+-- What was refused in the last 30 days, and why? Figures and quoted values are left out of the reasons, so that like goes with like.
+SELECT
+  topic,
+  regexp_replace(reason, '''[^'']*''|-?\d+(\.\d+)?(e[+-]?\d+)?', '…') AS kind,
+  count(*) AS dead_letters,
+  min(reason) AS example,
+  CAST(min(time) AS timestamp) AS first_time,
+  CAST(max(time) AS timestamp) AS last_time
+FROM dead_letters
+WHERE dt >= date_format(current_date - INTERVAL '30' DAY, '%Y-%m-%d')
+GROUP BY topic, regexp_replace(reason, '''[^'']*''|-?\d+(\.\d+)?(e[+-]?\d+)?', '…')
+ORDER BY dead_letters DESC, topic, kind;
+
+-- name: landing_freshness
+-- Is the pipeline alive? Per table, what landed in the last 7 days, and how long ago the newest record was read from its source.
+WITH landed AS (
+  SELECT 'bars' AS table_name, dt, CAST(time AS timestamp) AS time, CAST(ingested_at AS timestamp) AS ingested_at
+  FROM raw_bars
+  WHERE dt >= date_format(current_date - INTERVAL '7' DAY, '%Y-%m-%d')
+  UNION ALL
+  SELECT 'ticks', dt, CAST(time AS timestamp), CAST(ingested_at AS timestamp)
+  FROM raw_ticks
+  WHERE dt >= date_format(current_date - INTERVAL '7' DAY, '%Y-%m-%d')
+  UNION ALL
+  SELECT 'news', dt, CAST(time AS timestamp), CAST(ingested_at AS timestamp)
+  FROM raw_news
+  WHERE dt >= date_format(current_date - INTERVAL '7' DAY, '%Y-%m-%d')
+)
+SELECT
+  table_name,
+  count(*) AS records,
+  max(dt) AS last_day,
+  max(time) AS last_time,
+  max(ingested_at) AS last_ingested_at,
+  date_diff('second', max(ingested_at), CAST(current_timestamp AT TIME ZONE 'UTC' AS timestamp)) / 60e0 AS minutes_since
+FROM landed
+GROUP BY table_name
+ORDER BY table_name;
