@@ -241,15 +241,17 @@ numbers = st.sampled_from([-2, -1, 0, 1, 4, 63, 64, 65, 200, 10_000, 1 << 33, 1 
 
 @thorough
 @given(
-    st.integers(blocks._FEWEST_RECORDS, 40), st.integers(0, 23), st.sampled_from(FIELDS),
-    st.builds(varint, numbers, st.integers(1, 11)) | st.binary(max_size=3), st.sampled_from([b"AAPL", b"", None]),
-    st.sampled_from(sorted(CODECS)), st.sampled_from([10, 30]),
-)  # fmt: skip
-def test_damaged_records_are_never_misread(
-    count: int, place: int, field: str, wrong: bytes, key: bytes | None, compression: int, fetch_offset: int
-) -> None:
+    count=st.integers(blocks._FEWEST_RECORDS, 40),
+    place=st.integers(0, blocks._FEWEST_RECORDS - 1),
+    field=st.sampled_from(FIELDS),
+    wrong=st.builds(varint, numbers, st.integers(1, 11)) | st.binary(max_size=3),
+    key=st.sampled_from([b"AAPL", b"", None]),
+    fetch_offset=st.sampled_from([10, 30]),
+    compression=st.sampled_from(sorted(CODECS)),
+)
+def test_damaged_records_are_never_misread(*, count: int, fetch_offset: int, compression: int, **damage: object) -> None:
     """Records that are wrong under a right checksum give kafka-python's records and error, whichever field of them it is."""
-    compare(build_damaged(count, place, field, wrong, key), count, fetch_offset, compression)
+    compare(build_damaged(count, **damage), count, fetch_offset, compression)
 
 
 @pytest.mark.parametrize(("field", "wrong"), [
@@ -310,6 +312,14 @@ def test_large_batches_take_the_fast_decoder(compression: int, record: tuple, st
         reader.answer(build_batch(body, ENOUGH, base_offset, deltas[-1], compression=compression))
         (block,) = reader.poll_blocks()
         assert (len(block), block.decoder, block.values[-1]) == (ENOUGH, "numpy", record[2])
+
+
+def test_log_append_time() -> None:
+    """Where the broker stamps a batch, all its records have that time."""
+    reader = Reader(stock=False)
+    reader.answer(plain_batch(0, ENOUGH, flags=DefaultRecordBatch.TIMESTAMP_TYPE_MASK))
+    (block,) = reader.poll_blocks()
+    assert (set(block.timestamps.tolist()), block.decoder) == ({FIRST_TIMESTAMP + 99_999}, "numpy")
 
 
 @pytest.mark.parametrize("place", ["base offset", "first timestamp"])

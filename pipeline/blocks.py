@@ -1,0 +1,286 @@
+"""Kafka's record batches decoded whole, by numpy: ten times faster than one object a record.
+
+kafka-python makes two objects of every record, which costs more CPU than all the rest of landing it. Here a record batch (message
+format v2) becomes one `Block`: arrays of offsets and timestamps and a list of values. `install` puts this into a consumer and
+`poll` reads from it. Only the reading of the records inside a batch is ours. Fetching, checksums, decompression, aborted
+transactions, control batches and positions stay kafka-python's: its loop over a batch is handed a batch that yields a single
+record, whose value is the block. What numpy cannot read the same way (headers, odd varints, anything corrupt), and batches too
+small to gain, go to kafka-python's own decoder, and so does everything with a version of kafka-python that was not tested.
+"""
+
+import itertools
+import logging
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Self
+
+import kafka
+import numpy as np
+from kafka import KafkaConsumer, TopicPartition
+from kafka.consumer.fetcher import ConsumerRecord, Fetcher
+from kafka.errors import CorruptRecordError
+from kafka.record import MemoryRecords
+from kafka.record.default_records import DefaultRecord, DefaultRecordBatch
+from kafka.record.util import decode_varint
+
+log = logging.getLogger(__name__)
+
+# `install` replaces private methods of kafka-python: Fetcher._append and Fetcher.PartitionRecords._unpack_records.
+TESTED_VERSIONS = frozenset({"3.0.12"})
+# Below about this many records the fixed cost of some hundred numpy calls is more than kafka-python's loop (measured).
+_FEWEST_RECORDS = 24
+# Batches whose offsets or times are beyond this go to the stock decoder, for adding to them could overflow 64 bits.
+_GREATEST = 1 << 62
+
+
+@dataclass(slots=True, eq=False)
+class Block:
+    """Consecutive records of one partition: offsets ascend, with gaps where records were compacted away. Never empty.
+
+    offsets and timestamps (milliseconds since 1970, UTC) are int64 arrays; a value is None where the record has none, and
+    `bytes` is the length of all values together. `decoder` is "numpy", or "stock" where kafka-python's own decoder was used.
+    """
+
+    topic: str
+    partition: int
+    offsets: np.ndarray
+    timestamps: np.ndarray
+    values: list[bytes | None]
+    bytes: int
+    decoder: str
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def split(self, count: int) -> tuple[Self, Self]:
+        """The first `count` records and the rest; neither may be empty."""
+        return self._part(slice(count)), self._part(slice(count, None))
+
+    def _part(self, part: slice) -> Self:
+        values = self.values[part]
+        return Block(self.topic, self.partition, self.offsets[part], self.timestamps[part], values, _size(values), self.decoder)
+
+
+def install(consumer: KafkaConsumer, *, stock: bool = False) -> bool:
+    """Make the consumer decode by blocks, before its first poll; False when it stays with kafka-python's decoder.
+
+    That is so on request (`stock`), and with a version of kafka-python that this was not tested with, which is logged. `poll`
+    returns the same records either way. The consumer must have no deserializers.
+    """
+    if stock:
+        return False
+    if kafka.__version__ not in TESTED_VERSIONS:
+        log.warning("kafka-python untested, decoding slowly", extra={"version": kafka.__version__, "tested": sorted(TESTED_VERSIONS)})
+        return False
+    consumer._fetcher.__class__ = _BlockFetcher  # noqa: SLF001 - the seam; the class adds methods and no state
+    return True
+
+
+def poll(consumer: KafkaConsumer, timeout_ms: int, max_records: int | None = None) -> dict[TopicPartition, list[Block]]:
+    """KafkaConsumer.poll, returning blocks. Raises what it raises.
+
+    The consumer's position is then behind the last block. At most max_records (default: the consumer's max_poll_records) and,
+    with the fast decoder, the rest of the batch in which that number is reached.
+    """
+    polled = consumer.poll(timeout_ms=timeout_ms, max_records=max_records)
+    return {partition: list(_blocks(partition, found)) for partition, found in polled.items()}
+
+
+def _blocks(partition: TopicPartition, found: Iterable[ConsumerRecord]) -> Iterator[Block]:
+    """Blocks as they are, and plain records (the stock path, and batches of Kafka before 0.11) gathered into blocks."""
+    for is_block, records in itertools.groupby(found, key=lambda record: type(record.value) is Block):
+        if is_block:
+            yield from (record.value for record in records)
+        else:
+            yield _gather(partition, list(records))
+
+
+def _gather(partition: TopicPartition, records: list) -> Block:
+    """A block from records of kafka-python, which have offset, timestamp and value.
+
+    Raises CorruptRecordError where kafka-python would not: for numbers beyond 64 bits, and offsets that do not ascend, on which
+    the names of objects and the end of every batch depend.
+    """
+    try:
+        offsets = np.array([record.offset for record in records], np.int64)
+        timestamps = np.array([record.timestamp for record in records], np.int64)
+    except OverflowError:
+        raise CorruptRecordError(f"{partition}: an offset or timestamp exceeds 64 bits") from None
+    if not _ascend(offsets):
+        raise CorruptRecordError(f"{partition}: offsets do not ascend behind {offsets[0]}")
+    values = [record.value for record in records]
+    return Block(*partition, offsets, timestamps, values, _size(values), "stock")
+
+
+def _size(values: list[bytes | None]) -> int:
+    return sum(len(value) for value in values if value is not None)
+
+
+def _ascend(offsets: np.ndarray) -> bool:
+    return bool((offsets[1:] > offsets[:-1]).all())
+
+
+class _BlockFetcher(Fetcher):
+    """kafka-python's fetcher, whose records are blocks."""
+
+    def _append(self, drained: dict, part: "_BlockFetcher.PartitionRecords", max_records: int, update_offsets: bool) -> int:  # noqa: ARG002
+        """Take one batch, and answer how many records it has: kafka-python calls again until it has enough of them."""
+        try:
+            taken = super()._append(drained, part, 1, update_offsets)
+        except Exception:
+            # kafka-python 3.0.12 would keep the broken data and loop for ever in the next poll. Without it, the next poll fetches
+            # again from the position, which is behind the last record returned.
+            part.drain()
+            raise
+        if not taken:
+            return 0
+        value = drained[part.topic_partition][-1].value
+        return len(value) if type(value) is Block else 1
+
+    class PartitionRecords(Fetcher.PartitionRecords):
+        """What one fetch brought of one partition."""
+
+        def _unpack_records(self, tp: TopicPartition, records: MemoryRecords, *deserializers: object) -> Iterator[ConsumerRecord]:
+            return super()._unpack_records(tp, _Batches(records, tp), *deserializers)
+
+        def _maybe_skip_record(self, record: ConsumerRecord) -> bool:
+            """Asked until it says no: a fetch in the middle of a batch brings the whole batch, whose start is cut off here."""
+            block = record.value
+            if type(block) is not Block:
+                return super()._maybe_skip_record(record)
+            unwanted = int(np.searchsorted(block.offsets, self.fetch_offset))
+            if unwanted == len(block):
+                return True
+            if unwanted:
+                _, rest = block.split(unwanted)
+                block.offsets, block.timestamps, block.values, block.bytes = rest.offsets, rest.timestamps, rest.values, rest.bytes
+            return False
+
+
+class _Batches:
+    """Stands in for MemoryRecords: hands out batches that yield blocks."""
+
+    def __init__(self, records: MemoryRecords, partition: TopicPartition) -> None:
+        self._records, self._partition = records, partition
+
+    def next_batch(self) -> object:
+        batch = self._records.next_batch()
+        return _BlockBatch(batch, self._partition) if isinstance(batch, DefaultRecordBatch) else batch
+
+
+class _BlockBatch:
+    """Stands in for one DefaultRecordBatch: all but the iteration is the batch's own."""
+
+    def __init__(self, batch: DefaultRecordBatch, partition: TopicPartition) -> None:
+        self._batch, self._partition = batch, partition
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._batch, name)
+
+    def __next__(self) -> DefaultRecord:
+        return next(self._batch)  # the one record of a control batch
+
+    def __iter__(self) -> Iterator[DefaultRecord]:
+        """One record, whose value is the block; none where compaction emptied the batch."""
+        block, error = _decode(self._batch, self._partition), None
+        if block is None:
+            block, error = self._decode_stock()
+        if block:
+            # kafka-python counts the value's len() and sets the position behind the record's offset.
+            yield DefaultRecord(self.size_in_bytes, int(block.offsets[-1]), int(block.timestamps[-1]), 0, None, block, [])
+        if error:
+            raise error
+
+    def _decode_stock(self) -> tuple[Block | None, Exception | None]:
+        """The records by kafka-python's decoder, and the error that ended them early, if any."""
+        records, error = [], None
+        try:
+            records.extend(self._batch)  # keeps what came before an exception
+        except Exception as caught:  # noqa: BLE001 - raised again behind the records before it, as kafka-python does
+            error = caught
+        return (_gather(self._partition, records) if records else None), error
+
+
+def _decode(batch: DefaultRecordBatch, partition: TopicPartition) -> Block | None:
+    """The batch's records, or None when numpy might not read them exactly as kafka-python does. Raises if decompression does.
+
+    A record is: length, attributes (1 byte), timestamp delta, offset delta, key length, key, value length, value, header count,
+    headers. All numbers are varints. https://kafka.apache.org/documentation/#record
+    """
+    if batch.records_count < _FEWEST_RECORDS or max(abs(batch.base_offset), abs(batch.first_timestamp)) > _GREATEST:
+        return None
+    batch._maybe_uncompress()  # noqa: SLF001 - what its __iter__ begins with; it does nothing the second time
+    data = bytes(batch._buffer)  # noqa: SLF001 - of bytes, unlike a bytearray, a slice is the value without another copy
+    starts = _record_starts(data, batch._pos, batch.records_count)  # noqa: SLF001
+    if starts is None:
+        return None
+    # Each field is read for all records at once. Where a length is wrong the positions that follow are too, and nothing is
+    # checked on the way: every field moves its position forward, so a record that ends where it should was read right.
+    buffer = np.frombuffer(data, np.uint8)
+    lengths, bodies = _varints(buffer, starts[:-1])
+    time_deltas, after = _varints(buffer, bodies + 1)
+    offset_deltas, after = _varints(buffer, after)
+    key_lengths, after = _varints(buffer, after)
+    value_lengths, begins = _varints(buffer, after + np.maximum(key_lengths, 0))  # -1 says null
+    ends = begins + np.maximum(value_lengths, 0)
+    if not (np.array_equal(ends + 1, starts[1:]) and np.array_equal(bodies + lengths, starts[1:])):
+        return None
+    if buffer[bodies].any() or buffer[ends].any():  # attributes, of which Kafka has none yet, and the number of headers
+        return None
+    offsets = batch.base_offset + offset_deltas
+    if not _ascend(offsets):
+        return None
+    values: list[bytes | None] = [data[begin:end] for begin, end in zip(begins.tolist(), ends.tolist(), strict=True)]
+    for index in np.flatnonzero(value_lengths < 0).tolist():
+        values[index] = None
+    if batch.timestamp_type == batch.LOG_APPEND_TIME:
+        timestamps = np.full(len(values), batch.max_timestamp, np.int64)
+    else:
+        timestamps = batch.first_timestamp + time_deltas
+    size = int(np.maximum(value_lengths, 0).sum())
+    return Block(*partition, offsets, timestamps, values, size, "numpy")
+
+
+def _record_starts(data: bytes, position: int, count: int) -> np.ndarray | None:
+    """Where each record starts, and the end of the last; None unless they fill the data exactly.
+
+    The one loop over the records, and a third of the time: where the next starts is known only from the length of this one.
+    """
+    starts = [position]
+    try:
+        for _ in range(count):
+            low = data[position]
+            if low < 0x80:
+                position += 1 + (low >> 1)
+            elif (high := data[position + 1]) < 0x80:
+                # A record of 64 to 8,191 bytes. Zigzag: the lowest bit is the sign, which the caller checks; 2 - 128 / 2 is -62.
+                position += (high << 6) + (low >> 1) - 62
+            else:
+                length, position = decode_varint(data, position)
+                position += max(length, 0)
+            starts.append(position)
+    except (IndexError, ValueError):
+        return None
+    return np.array(starts) if position == len(data) else None
+
+
+def _varints(buffer: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The zigzag varint at each of these positions, and the position behind each.
+
+    Seven bits a byte, the lowest first; the top bit says that another byte follows. A pass reads one byte of all the varints
+    that have one more, so there are as many passes as the longest has bytes, mostly one or two. A position beyond the end reads
+    the last byte, and a varint of ten bytes, which may not fit 64 bits, is answered with such a position.
+    """
+    byte = buffer.take(at, mode="clip").astype(np.int64)
+    number = byte & 0x7F
+    at = at + 1
+    for shift in range(7, 63, 7):
+        more = byte > 0x7F
+        if not more.any():
+            break
+        byte = buffer.take(at, mode="clip") * more
+        number |= (byte & 0x7F).astype(np.int64) << shift
+        at += more
+    else:
+        at[byte > 0x7F] = len(buffer) + 1
+    return (number >> 1) ^ -(number & 1), at
