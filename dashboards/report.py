@@ -97,12 +97,18 @@ def columns(frame: pd.DataFrame) -> dict[str, list | dict]:
 
 def _column(column: pd.Series) -> list | dict:
     if pd.api.types.is_numeric_dtype(column):
-        # Eight digits: cents stay right after a second rounding, and it is half the bytes of sixteen.
-        return [None if pd.isna(number) else float(f"{number:.8g}") if number % 1 else int(number) for number in column]
+        return [None if pd.isna(number) else _short(number) for number in column]
     at, of = pd.factorize(column, use_na_sentinel=False)
     if pd.api.types.is_datetime64_any_dtype(column):
         of = of.strftime("%Y-%m-%d")
     return {"of": [None if pd.isna(value) else str(value) for value in of], "at": at.tolist()}
+
+
+def _short(number: float) -> float:
+    """Six decimals, or eight digits of what is less than 1: half the bytes of all digits, and cents stay right after another rounding."""
+    if number % 1 == 0:
+        return int(number)
+    return round(float(number), 6) if abs(number) >= 1 else float(f"{number:.8g}")
 
 
 def _json(value: object) -> str:

@@ -46,7 +46,7 @@ def test_columns_name_each_text_once():
                           "close": [1.0, float("nan"), 2.123456789123], "volume": [3, 4, 2**53]})
     assert report.columns(frame) == {
         "symbol": {"of": ["A", "B"], "at": [0, 0, 1]}, "day": {"of": ["2012-01-02", "2012-01-03"], "at": [0, 1, 0]},
-        "close": [1, None, 2.1234568], "volume": [3, 4, 2**53]}
+        "close": [1, None, 2.123457], "volume": [3, 4, 2**53]}
 
 
 def test_a_tickers_name_cannot_end_the_script(tmp_path):
