@@ -183,6 +183,11 @@ def _luminance(colour):
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
+def test_it_prints_on_few_pages(page):
+    """Five tickers over five years print on three pages: two by two where a chart needs half the width."""
+    assert len(re.findall(rb"/Type\s*/Page\b", page.pdf())) == 3
+
+
 def test_nothing_drawn_reads_nan(page):
     """No text of the page is NaN, undefined, null or Infinity."""
     assert page.run("return document.body.innerText.match(/NaN|undefined|null|Infinity/g)") is None
