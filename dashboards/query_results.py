@@ -119,23 +119,22 @@ def narrowed(sql: str, narrowing: Narrowing, *, look_back: bool = False) -> str:
     views = [view for view in ("bars", "news") if re.search(rf"\b(?:from|join)\s+{view}\b", sql, re.IGNORECASE)]
     if not views or not (narrowing.symbols or first_day or narrowing.last_day):
         return sql
+    condition = _condition(narrowing, first_day)
     # The one free text in it, a symbol, is quoted.
-    named = ", ".join(f"{view} AS (SELECT * FROM {view} WHERE {_condition(view, narrowing, first_day)})" for view in views)  # noqa: S608
+    named = ", ".join(f"{view} AS (SELECT * FROM {view} WHERE {condition})" for view in views)  # noqa: S608
     own_with = re.match(r"with\b", sql, re.IGNORECASE)
     return f"WITH {named},{sql[own_with.end():]}" if own_with else f"WITH {named} {sql}"
 
 
-def _condition(view: str, narrowing: Narrowing, first_day: date | None) -> str:
+def _condition(narrowing: Narrowing, first_day: date | None) -> str:
+    """The months are what the curated tables are partitioned by: Athena reads these only."""
     conditions = []
     if narrowing.symbols:
         listed = ", ".join("'" + symbol.replace("'", "''") + "'" for symbol in narrowing.symbols)
         conditions.append(f"symbol IN ({listed})")
     if first_day:
-        conditions.append(f"time >= timestamp '{first_day} 00:00:00'")
+        conditions.append(f"time >= timestamp '{first_day} 00:00:00' AND month >= '{first_day:%Y-%m}'")
     if narrowing.last_day:
-        conditions.append(f"time < timestamp '{narrowing.last_day + timedelta(days=1)} 00:00:00'")
-    if view == "bars":
-        # The month is what the curated table is partitioned by: Athena reads these only.
-        conditions += [f"month >= '{first_day:%Y-%m}'"] if first_day else []
-        conditions += [f"month <= '{narrowing.last_day:%Y-%m}'"] if narrowing.last_day else []
+        following = narrowing.last_day + timedelta(days=1)
+        conditions.append(f"time < timestamp '{following} 00:00:00' AND month <= '{narrowing.last_day:%Y-%m}'")
     return " AND ".join(conditions)

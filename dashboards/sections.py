@@ -169,8 +169,8 @@ def tiles(quality: pd.DataFrame | None, *, now: datetime) -> list[Tile]:
                           warning=age.days >= _STALE_DAYS))
     if (dead := tables.get("dead_letters")) is not None:
         count = int(dead["row_count"])
-        found.append(Tile(name="Dead letters", value=f"{count:,}", note="records that failed the checks" if count else "no record refused",
-                          warning=count > 0))
+        note = "refused in the last 30 days" if count else "none refused in the last 30 days"
+        found.append(Tile(name="Dead letters", value=f"{count:,}", note=note, warning=count > 0))
     return found
 
 
