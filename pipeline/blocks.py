@@ -1,11 +1,10 @@
 """Kafka's record batches decoded whole, by numpy: ten times faster than one object a record.
 
-kafka-python makes two objects of every record, which costs more CPU than all the rest of landing it. Here a record batch (message
-format v2) becomes one `Block`: arrays of offsets and timestamps and a list of values. `install` puts this into a consumer and
-`poll` reads from it. Only the reading of the records inside a batch is ours. Fetching, checksums, decompression, aborted
-transactions, control batches and positions stay kafka-python's: its loop over a batch is handed a batch that yields a single
-record, whose value is the block. What numpy cannot read the same way (headers, odd varints, anything corrupt), and batches too
-small to gain, go to kafka-python's own decoder, and so does everything with a version of kafka-python that was not tested.
+A record batch becomes one `Block`: arrays of offsets and timestamps, and a list of values. `install` puts this into a consumer,
+`poll` reads from it. Only reading the records inside a batch of message format v2 is ours; fetching, checksums, decompression,
+aborted transactions, control batches and positions stay kafka-python's, whose loop over a batch is handed a batch of one record,
+the block. What numpy might read differently (headers, odd numbers, anything corrupt) and batches too small to gain go to
+kafka-python's own decoder, and so does everything when its version is not one that was tested.
 """
 
 import itertools
@@ -21,13 +20,13 @@ from kafka.consumer.fetcher import ConsumerRecord, Fetcher
 from kafka.errors import CorruptRecordError
 from kafka.record import MemoryRecords
 from kafka.record.default_records import DefaultRecord, DefaultRecordBatch
-from kafka.record.util import decode_varint
 
 log = logging.getLogger(__name__)
 
-# `install` replaces private methods of kafka-python: Fetcher._append and Fetcher.PartitionRecords._unpack_records.
+# This stands on private parts of kafka-python: Fetcher._append, Fetcher.PartitionRecords._unpack_records and _maybe_skip_record,
+# DefaultRecordBatch._maybe_uncompress, _buffer and _pos. For a new version run tests/unit/test_blocks.py, then add it here.
 TESTED_VERSIONS = frozenset({"3.0.12"})
-# Below about this many records the fixed cost of some hundred numpy calls is more than kafka-python's loop (measured).
+# Below this many records some hundred numpy calls cost more than kafka-python's loop (measured).
 _FEWEST_RECORDS = 24
 # Batches whose offsets or times are beyond this go to the stock decoder, for adding to them could overflow 64 bits.
 _GREATEST = 1 << 62
@@ -77,7 +76,7 @@ def install(consumer: KafkaConsumer, *, stock: bool = False) -> bool:
 
 
 def poll(consumer: KafkaConsumer, timeout_ms: int, max_records: int | None = None) -> dict[TopicPartition, list[Block]]:
-    """KafkaConsumer.poll, returning blocks. Raises what it raises.
+    """KafkaConsumer.poll, returning blocks. Raises what it raises, and CorruptRecordError where offsets do not ascend.
 
     The consumer's position is then behind the last block. At most max_records (default: the consumer's max_poll_records) and,
     with the fast decoder, the rest of the batch in which that number is reached.
@@ -169,7 +168,7 @@ class _Batches:
 
 
 class _BlockBatch:
-    """Stands in for one DefaultRecordBatch: all but the iteration is the batch's own."""
+    """Stands in for a DefaultRecordBatch: all but the iteration is its own."""
 
     def __init__(self, batch: DefaultRecordBatch, partition: TopicPartition) -> None:
         self._batch, self._partition = batch, partition
@@ -182,23 +181,18 @@ class _BlockBatch:
 
     def __iter__(self) -> Iterator[DefaultRecord]:
         """One record, whose value is the block; none where compaction emptied the batch."""
-        block, error = _decode(self._batch, self._partition), None
+        block, records, error = _decode(self._batch, self._partition), [], None
         if block is None:
-            block, error = self._decode_stock()
+            try:
+                records.extend(self._batch)
+            except Exception as caught:  # noqa: BLE001 - raised below: kafka-python, too, returns the records before it first
+                error = caught
+            block = _gather(self._partition, records) if records else None
         if block:
-            # kafka-python counts the value's len() and sets the position behind the record's offset.
+            # Of this record kafka-python uses the offset, behind which it sets the position, and the value.
             yield DefaultRecord(self.size_in_bytes, int(block.offsets[-1]), int(block.timestamps[-1]), 0, None, block, [])
         if error:
             raise error
-
-    def _decode_stock(self) -> tuple[Block | None, Exception | None]:
-        """The records by kafka-python's decoder, and the error that ended them early, if any."""
-        records, error = [], None
-        try:
-            records.extend(self._batch)  # keeps what came before an exception
-        except Exception as caught:  # noqa: BLE001 - raised again behind the records before it, as kafka-python does
-            error = caught
-        return (_gather(self._partition, records) if records else None), error
 
 
 def _decode(batch: DefaultRecordBatch, partition: TopicPartition) -> Block | None:
@@ -211,57 +205,48 @@ def _decode(batch: DefaultRecordBatch, partition: TopicPartition) -> Block | Non
         return None
     batch._maybe_uncompress()  # noqa: SLF001 - what its __iter__ begins with; it does nothing the second time
     data = bytes(batch._buffer)  # noqa: SLF001 - of bytes, unlike a bytearray, a slice is the value without another copy
-    starts = _record_starts(data, batch._pos, batch.records_count)  # noqa: SLF001
-    if starts is None:
+    buffer = np.frombuffer(data, np.uint8)
+    found = _find_records(buffer, batch._pos, batch.records_count)  # noqa: SLF001
+    if found is None:
         return None
     # Each field is read for all records at once. Where a length is wrong the positions that follow are too, and nothing is
     # checked on the way: every field moves its position forward, so a record that ends where it should was read right.
-    buffer = np.frombuffer(data, np.uint8)
-    lengths, bodies = _varints(buffer, starts[:-1])
-    time_deltas, after = _varints(buffer, bodies + 1)
+    attributes, ends = found
+    time_deltas, after = _varints(buffer, attributes + 1)
     offset_deltas, after = _varints(buffer, after)
     key_lengths, after = _varints(buffer, after)
-    value_lengths, begins = _varints(buffer, after + np.maximum(key_lengths, 0))  # -1 says null
-    ends = begins + np.maximum(value_lengths, 0)
-    if not (np.array_equal(ends + 1, starts[1:]) and np.array_equal(bodies + lengths, starts[1:])):
-        return None
-    if buffer[bodies].any() or buffer[ends].any():  # attributes, of which Kafka has none yet, and the number of headers
-        return None
+    value_lengths, value_begins = _varints(buffer, after + np.maximum(key_lengths, 0))  # -1 says null
+    value_sizes = np.maximum(value_lengths, 0)
+    value_ends = value_begins + value_sizes
     offsets = batch.base_offset + offset_deltas
-    if not _ascend(offsets):
+    if not np.array_equal(value_ends + 1, ends) or not _ascend(offsets):
         return None
-    values: list[bytes | None] = [data[begin:end] for begin, end in zip(begins.tolist(), ends.tolist(), strict=True)]
+    values: list[bytes | None] = [data[begin:end] for begin, end in zip(value_begins.tolist(), value_ends.tolist(), strict=True)]
     for index in np.flatnonzero(value_lengths < 0).tolist():
         values[index] = None
     if batch.timestamp_type == batch.LOG_APPEND_TIME:
-        timestamps = np.full(len(values), batch.max_timestamp, np.int64)
+        timestamps = np.full(len(values), batch.max_timestamp)
     else:
         timestamps = batch.first_timestamp + time_deltas
-    size = int(np.maximum(value_lengths, 0).sum())
-    return Block(*partition, offsets, timestamps, values, size, "numpy")
+    return Block(*partition, offsets, timestamps, values, int(value_sizes.sum()), "numpy")
 
 
-def _record_starts(data: bytes, position: int, count: int) -> np.ndarray | None:
-    """Where each record starts, and the end of the last; None unless they fill the data exactly.
+def _find_records(buffer: np.ndarray, first: int, count: int) -> tuple[np.ndarray, np.ndarray] | None:
+    """Where the attributes of each record are and where it ends; None unless these are `count` records that fill the buffer.
 
-    The one loop over the records, and a third of the time: where the next starts is known only from the length of this one.
+    Only a record's length tells where the next one starts, and a loop that follows them takes half as long as all the rest. But a
+    record without headers ends in a zero byte, their number, and text has no zeros: so a few bytes a record are behind a zero, and
+    the starts are those whose length leads to behind another zero, with attributes (always zero) in between. Then the records
+    are found if each starts where the one before ends. Values with zeros in them can look like more, and take the stock decoder.
     """
-    starts = [position]
-    try:
-        for _ in range(count):
-            low = data[position]
-            if low < 0x80:
-                position += 1 + (low >> 1)
-            elif (high := data[position + 1]) < 0x80:
-                # A record of 64 to 8,191 bytes. Zigzag: the lowest bit is the sign, which the caller checks; 2 - 128 / 2 is -62.
-                position += (high << 6) + (low >> 1) - 62
-            else:
-                length, position = decode_varint(data, position)
-                position += max(length, 0)
-            starts.append(position)
-    except (IndexError, ValueError):
+    starts = np.append(first, first + 1 + np.flatnonzero(buffer[first:] == 0))
+    lengths, attributes = _varints(buffer, starts)
+    ends = attributes + lengths
+    likely = (lengths > 0) & (buffer.take(attributes, mode="clip") == 0) & (buffer.take(ends - 1, mode="clip") == 0)
+    starts, attributes, ends = starts[likely], attributes[likely], ends[likely]
+    if len(starts) != count or not np.array_equal(np.append(starts, len(buffer)), np.append(first, ends)):
         return None
-    return np.array(starts) if position == len(data) else None
+    return attributes, ends
 
 
 def _varints(buffer: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
