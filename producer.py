@@ -17,6 +17,7 @@ import random
 import sys
 import time
 from argparse import Namespace
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -28,7 +29,7 @@ from pipeline.csv_bars import Cleaner
 from pipeline.csv_formats import UnusableFile, known_dialects
 from pipeline.intervals import first_day, is_finished
 from pipeline.pacing import Pace
-from pipeline.progress import Progress, earlier
+from pipeline.progress import Progress, SentMinutes, earlier
 from pipeline.records import DAILY_OR_LONGER, Bar, InvalidRecord, Record, Tick, time_text, time_text_ms
 from pipeline.settings import Settings, SettingsError
 from pipeline.sources import alpha_vantage, csv_file, polygon, simulated
@@ -114,6 +115,8 @@ def poll(wanted: Settings, options: Namespace, is_stopping: Callable[[], bool]) 
         if source is not polygon:
             raise SettingsError(["--grouped and --previous-close: only Polygon has them"])
         options.interval = "1d"
+    if "*" in wanted.symbol_list and not options.grouped:
+        raise SettingsError(["SYMBOLS: '*' is for --grouped, news and stream"])
     sleep = _sleeper(is_stopping)
     get = _client(source, wanted, options, sleep)
     topic, interval = wanted.kafka_topic_bars, options.interval
@@ -212,37 +215,39 @@ def stream(wanted: Settings, options: Namespace, is_stopping: Callable[[], bool]
     ticks, bars = wanted.kafka_topic_ticks, wanted.kafka_topic_bars
     ensure_topics(wanted, [ticks, bars])
     key = f"{polygon.NAME}/stream/{','.join(options.channels)}/{wanted.symbols}"
-    totals = {"ticks": 0, "bars": 0, "filled": 0, "malformed": 0}
+    totals = Counter()
     fills: list[Future] = []
     with (
         Producer(wanted, _id(options, "stream", key, ticks, bars)) as producer,
-        ThreadPoolExecutor(1) as filler,
+        ThreadPoolExecutor(1) as filler,  # One: the rate limit is for all requests together.
         polygon_stream.Stream(wanted.polygon_stream_url, key=wanted.polygon_api_key, symbols=wanted.symbol_list,
                               channels=options.channels, capacity=options.buffer) as feed,
     ):
         get = _client(polygon, wanted, options, _sleeper(is_stopping))
-        seen = Progress(_checkpoint(producer, key, options).get("minutes"), revise=timedelta(hours=1))
-        gaps = [(earlier(seen.last, timedelta(minutes=1)), _now())] if seen.last else []
+        seen = SentMinutes(_checkpoint(producer, key, options).get("minutes"))
+        missed_since = [seen.last] if seen.last else []
         while not is_stopping():
-            found = [record for event in feed.take(0.5) if (record := _checked(polygon_stream.record, event, totals))]
-            gaps += [(time_text_ms(since - 60_000), time_text_ms(until)) for since, until in feed.take_gaps()]
-            if "minutes" in options.channels and gaps:
-                log.warning("filling minute bars", extra={"from": gaps[0][0], "to": gaps[-1][1]})
-                fills.append(filler.submit(_minute_bars, get, wanted.symbol_list, gaps[0][0]))
-            gaps = []
-            for fill in [f for f in fills if f.done()]:
+            arrived = [record for event in feed.take(0.5) if (record := _checked(polygon_stream.record, event, totals))]
+            missed_since += [time_text_ms(since - 60_000) for since, _ in feed.take_gaps()]
+            if "minutes" in options.channels and missed_since:
+                log.warning("filling minute bars", extra={"since": min(missed_since)})
+                fills.append(filler.submit(_minute_bars, get, wanted.symbol_list, min(missed_since)))
+            missed_since = []
+            for fill in [fill for fill in fills if fill.done()]:
                 fills.remove(fill)
-                missed = [bar for bar in fill.result() if not seen.has(_minute(bar))]
+                missed = [bar for bar in fill.result() if not seen.has(bar)]
                 totals["filled"] += len(missed)
-                found += missed
-            new_ticks = [record for record in found if type(record) is Tick]
-            new_bars = list({_minute(bar): bar for bar in found if type(bar) is Bar and seen.is_new(_minute(bar), bar)}.values())
-            if new_ticks or new_bars:
-                if new_bars:
-                    times = [bar.time for bar in new_bars]
-                    seen.sent([(_minute(bar), bar) for bar in new_bars], seen.last or min(times), max(*times, seen.last or times[0]))
-                totals["ticks"], totals["bars"] = totals["ticks"] + len(new_ticks), totals["bars"] + len(new_bars)
+                arrived += missed
+            new_ticks = [record for record in arrived if type(record) is Tick]
+            new_bars = list({(bar.symbol, bar.time): bar for bar in arrived if type(bar) is Bar and seen.is_new(bar)}.values())
+            totals["ticks"], totals["bars"] = totals["ticks"] + len(new_ticks), totals["bars"] + len(new_bars)
+            if new_bars:
+                seen.add(new_bars)
                 producer.send({ticks: new_ticks, bars: new_bars}, {key: {"minutes": seen.state}})
+            elif new_ticks:
+                producer.send({ticks: new_ticks}, {f"{key}/ticks": {}})
+            if not fills:
+                seen.forget(but_minutes=15)
     counts = feed.counts
     print(f"received {counts.received:,} · sent {totals['ticks']:,} ticks and {totals['bars']:,} minute bars, of which {totals['filled']:,} "
           f"filled from REST · dropped {counts.dropped:,} · not understood {counts.malformed + totals['malformed']:,} · "
@@ -250,7 +255,7 @@ def stream(wanted: Settings, options: Namespace, is_stopping: Callable[[], bool]
     return terminal.EXIT_DONE
 
 
-def _checked(record_of: Callable[[dict, str], Record | None], event: dict, totals: dict) -> Record | None:
+def _checked(record_of: Callable[[dict, str], Record | None], event: dict, totals: Counter) -> Record | None:
     try:
         record = record_of(event, _now())
         return record if record and _is_valid(record) else None
@@ -264,16 +269,15 @@ def _minute_bars(get: Callable[..., dict], symbols: Iterable[str], since: str) -
     """All finished minute bars from a time on; those of a symbol that cannot be had are told and left out."""
     now, found = datetime.now(UTC), []
     for symbol in symbols:
+        if symbol == "*":
+            log.error("minute bars not filled", extra={"symbol": symbol, "since": since, "reason": "REST has minutes by symbol only"})
+            continue
         try:
             bars = polygon.bars(get, symbol, "1m", _instant(since), now, adjusted=False, ingested_at=_now)
             found += [bar for bar, is_delayed in bars if is_finished(bar, now, polygon.DELAY if is_delayed else timedelta(0))]
         except SourceError as error:
             log.error("minute bars not filled", extra={"symbol": symbol, "since": since, "reason": str(error)})  # noqa: TRY400
     return found
-
-
-def _minute(bar: Bar) -> str:
-    return f"{bar.symbol} {bar.time}"
 
 
 def simulate(wanted: Settings, options: Namespace, is_stopping: Callable[[], bool]) -> int:

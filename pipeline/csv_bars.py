@@ -148,7 +148,7 @@ class Cleaner:
 
     def __init__(self, plan: Plan, *, source: str, ingested_at: Callable[[], str], missing: Missing = "drop") -> None:
         self._plan, self._layout, self._missing = plan, plan.layout, missing
-        self._source, self._ingested_at = source, ingested_at
+        self._source, self._ingested_at, self._adjusted = source, ingested_at, plan.layout.dialect.adjusted
         self._series = [
             (s.symbol, itemgetter(s.open, s.high, s.low, s.close, s.close if s.volume is None else s.volume), s.volume is not None)
             for s in self._layout.series
@@ -161,15 +161,15 @@ class Cleaner:
 
     def clean(self, lines: Iterable[str], first_line: int, step: int = 1) -> Chunk:
         """The bars of some lines of the file. `first_line` is the number of the first, `step` is -1 for lines read backwards."""
-        layout, time_of, ingested_at = self._layout, self._plan.time_of, self._ingested_at()
+        width, time_of, ingested_at = self._layout.width, self._plan.time_of, self._ingested_at()
         chunk = Chunk()
-        for line, cells in enumerate(csv.reader(lines, delimiter=layout.delimiter)):
+        for line, cells in enumerate(csv.reader(lines, delimiter=self._layout.delimiter)):
             position = self._position
             self._position += len(self._series)
             if not cells:
                 continue  # A blank line.
             chunk.rows += 1
-            if len(cells) != layout.width:
+            if len(cells) != width:
                 self._reject(chunk, first_line + step * line, "not as many columns as the header", cells)
                 continue
             try:
@@ -216,16 +216,11 @@ class Cleaner:
         self._last_close[symbol] = close
         return Bar(
             symbol=symbol, time=time, interval=self._plan.interval, open=open_, high=high, low=low, close=close, volume=volume,
-            company=cells[layout.company].strip() or None if layout.company is not None else None,
-            vwap=self._optional("vwap", cells, layout.vwap), trades=self._optional("trades", cells, layout.trades, int),
-            adjusted=layout.dialect.adjusted, source=self._source, ingested_at=ingested_at,
+            company=None if layout.company is None else cells[layout.company].strip() or None,
+            vwap=None if layout.vwap is None else _number("vwap", cells[layout.vwap]),
+            trades=None if layout.trades is None else _count("trades", cells[layout.trades]),
+            adjusted=self._adjusted, source=self._source, ingested_at=ingested_at,
         )
-
-    def _optional(self, name: str, cells: list[str], column: int | None, kind: Callable = float) -> float | int | None:
-        if column is None:
-            return None
-        value = _number(name, cells[column])
-        return None if value is None else kind(value)
 
     def _numbers(self, texts: Sequence[str], symbol: str, has_volume: bool) -> tuple[float, float, float, float, float]:
         """Five numbers that are not plain: with ornaments, or missing and perhaps filled."""
@@ -270,3 +265,10 @@ def _number(name: str, text: str) -> float | None:
         return csv_values.number(text)
     except ValueError:
         raise _Unusable(f"{name} is not a number") from None
+
+
+def _count(name: str, text: str) -> int | None:
+    value = _number(name, text)
+    if value is not None and (value < 0 or value != int(value)):
+        raise _Unusable(f"{name} is not a count")
+    return None if value is None else int(value)

@@ -1,10 +1,13 @@
 """When a record is due: by a rate, by the records' own clock, or at once. The clock and the sleep are arguments."""
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from pipeline.records import Record
+
+log = logging.getLogger(__name__)
 
 _LONGEST_SLEEP_SECONDS = 0.5  # callers look between sleeps whether they should stop
 _SHORTEST_SLEEP_SECONDS = 0.05  # records that are due within it share a transaction
@@ -18,6 +21,7 @@ class Pace:
         self._rate, self._speed, self._clock, self._sleep = rate, speed, clock, sleep
         self._start: float | None = None
         self._first_time: datetime | None = None
+        self._latest_time, self._has_warned = "", False
         self._released = 0
 
     def due(self, waiting: Sequence[Record]) -> int:
@@ -40,6 +44,11 @@ class Pace:
 
     def _by_record_time(self, waiting: Sequence[Record], elapsed: float) -> tuple[int, float]:
         for count, record in enumerate(waiting):
+            if record.time < self._latest_time and not self._has_warned:
+                self._has_warned = True
+                log.warning("goes back in time", extra={"symbol": record.symbol, "time": record.time, "after": self._latest_time,
+                                                        "so": "sent at once; sort the file by time for the market's own pace"})
+            self._latest_time = max(self._latest_time, record.time)
             at = (datetime.fromisoformat(record.time) - self._first_time).total_seconds() / self._speed
             if at > elapsed:
                 return count, at

@@ -4,13 +4,14 @@ The state is a checkpoint: ranges of time that are done, and a checksum of each 
 is told from the same bar seen again. Times are the records' texts, which sort as they are.
 """
 
+import base64
 import zlib
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 import msgspec
 
-from pipeline.records import Record, time_text
+from pipeline.records import Bar, Record, time_text
 
 
 class Progress:
@@ -19,13 +20,16 @@ class Progress:
     def __init__(self, state: dict | None, *, revise: timedelta) -> None:
         state = state or {}
         self._done: list[list[str]] = [list(r) for r in state.get("done", ())]  # ascending, apart from each other, both ends included
-        self._recent: dict[str, list] = dict(state.get("recent", {}))  # identity: time and checksum
+        packed = base64.b64decode(state.get("recent", ""))
+        self._recent: dict[str, list] = msgspec.json.decode(zlib.decompress(packed)) if packed else {}  # identity: time and checksum
         self._recent_since: str = state.get("recent_since", "")  # all records sent from this time on are in `recent`
         self._revise = revise
 
     @property
     def state(self) -> dict:
-        return {"done": self._done, "recent": self._recent, "recent_since": self._recent_since}
+        # Packed, three days of every US stock are 0.4 MB: they have to fit into a message of Kafka's 1 MB.
+        packed = base64.b64encode(zlib.compress(msgspec.json.encode(self._recent))).decode()
+        return {"done": self._done, "recent": packed, "recent_since": self._recent_since}
 
     @property
     def last(self) -> str | None:
@@ -51,10 +55,6 @@ class Progress:
             return self._recent.get(identity, ("", None))[1] != checksum(record)
         return not any(first <= record.time <= last for first, last in self._done)
 
-    def has(self, identity: str) -> bool:
-        """Whether a record of the last days was sent, whatever it said."""
-        return identity in self._recent
-
     def sent(self, records: Iterable[tuple[str, Record]], start: str, end: str) -> None:
         """Note records (with their identities) as sent, and [start, end] as done."""
         self._recent |= {identity: [record.time, checksum(record)] for identity, record in records}
@@ -79,3 +79,37 @@ def checksum(record: Record) -> int:
     """Of what the record says; when it was read does not count."""
     fields = [getattr(record, name) for name in record.__struct_fields__ if name not in ("ingested_at", "source")]
     return zlib.crc32(msgspec.json.encode(fields))
+
+
+class SentMinutes:
+    """Which minute bars a live stream has sent lately, so that what REST fills in is not sent again.
+
+    The state that goes into a checkpoint has the symbols of the last two minutes: a restart fills from the last one on.
+    """
+
+    def __init__(self, state: dict | None) -> None:
+        self._sent: dict[str, dict[str, int | None]] = {time: dict.fromkeys(symbols) for time, symbols in (state or {}).items()}
+
+    @property
+    def state(self) -> dict:
+        return {time: list(self._sent[time]) for time in sorted(self._sent)[-2:]}
+
+    @property
+    def last(self) -> str | None:
+        return max(self._sent, default=None)
+
+    def has(self, bar: Bar) -> bool:
+        return bar.symbol in self._sent.get(bar.time, ())
+
+    def is_new(self, bar: Bar) -> bool:
+        """Whether the bar was not sent, or says something else than what was sent."""
+        return not self.has(bar) or self._sent[bar.time][bar.symbol] not in (None, checksum(bar))
+
+    def add(self, bars: Iterable[Bar]) -> None:
+        for bar in bars:
+            self._sent.setdefault(bar.time, {})[bar.symbol] = checksum(bar)
+
+    def forget(self, *, but_minutes: int) -> None:
+        """Keep the last minutes only."""
+        for time in sorted(self._sent)[:-but_minutes]:
+            del self._sent[time]

@@ -96,9 +96,13 @@ def at_hand(name: str, settings: Settings, *, encoding: str = "") -> Iterator[Pr
             path = Path(folder) / "copy"
             with path.open("wb") as copy:
                 _copy(name, copy, settings)
-        with path.open("rb") as raw:
-            fingerprint = hashlib.file_digest(raw, "sha256").hexdigest()[:32]
-        yield PriceFile(name, path, fingerprint, encoding or _encoding(path))
+        try:
+            with path.open("rb") as raw:
+                fingerprint = hashlib.file_digest(raw, "sha256").hexdigest()[:32]
+            found = PriceFile(name, path, fingerprint, encoding or _encoding(path))
+        except (OSError, EOFError) as error:
+            raise UnusableFile(f"cannot be read: {error}") from error
+        yield found
 
 
 def _copy(name: str, copy: io.BufferedIOBase, settings: Settings) -> None:

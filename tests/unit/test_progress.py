@@ -2,7 +2,9 @@
 
 from datetime import timedelta
 
-from pipeline.progress import Progress
+import msgspec
+
+from pipeline.progress import Progress, SentMinutes
 from pipeline.records import Bar
 
 TWO_DAYS = timedelta(days=2)
@@ -69,5 +71,32 @@ def test_earlier_days_are_filled_and_closed() -> None:
 def test_the_checkpoint_stays_small() -> None:
     """Only the last days are kept record by record."""
     progress = sent(Progress(None, revise=TWO_DAYS), 1, 28)
-    assert sorted(progress.state["recent"]) == [day(26), day(27), day(28)]
+    assert [n for n in range(1, 32) if progress.is_new(*bar(n, close=5))] == [26, 27, 28, 29, 30, 31]
     assert progress.state["done"] == [[day(1), day(28)]]
+
+
+def test_every_us_stock_fits_into_a_message() -> None:
+    """Three days of twelve thousand tickers make a checkpoint of less than Kafka's 1 MB."""
+    progress = Progress(None, revise=TWO_DAYS)
+    for number in (1, 2, 3):
+        many = [(f"T{n * 7919 % 12_000} {day(number)}", bar(number, close=n / 100)[1]) for n in range(12_000)]
+        progress.sent(many, day(1), day(number))
+    assert 100_000 < len(msgspec.json.encode(progress.state)) < 900_000
+
+
+def minute(symbol: str, number: int, close: float = 1.0) -> Bar:
+    return Bar(symbol=symbol, time=f"2024-01-02 15:{number:02}:00.000", interval="1m", open=1, high=9, low=1, close=close, volume=1, source="s",
+               ingested_at="x")  # fmt: skip
+
+
+def test_minutes_of_a_stream_are_known_again_after_a_restart() -> None:
+    """The checkpoint holds who had a bar in the last two minutes; in memory a changed bar is told from a repeated one."""
+    sent = SentMinutes(None)
+    sent.add([minute("A", 1), minute("A", 2), minute("B", 2), minute("A", 3)])
+    assert not sent.is_new(minute("A", 3))
+    assert sent.is_new(minute("A", 3, close=2.0))
+    again = SentMinutes(sent.state)
+    assert again.last == minute("A", 3).time
+    assert [again.has(bar) for bar in (minute("A", 1), minute("B", 2), minute("B", 3))] == [False, True, False]
+    sent.forget(but_minutes=1)
+    assert [sent.has(bar) for bar in (minute("A", 2), minute("A", 3))] == [False, True]
