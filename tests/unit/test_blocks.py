@@ -149,17 +149,18 @@ def test_damaged_records_are_never_misread(*, count: int, fetch_offset: int, com
     compare(build_damaged(count, **damage), count, fetch_offset, compression)
 
 
-@pytest.mark.parametrize(("field", "wrong"), [
-    ("length", varint(-len(b"".join([b"\0", varint(3), varint(3), varint(4), b"AAPL", varint(len(VALUE)), VALUE, b"\0"])) - 1)),
-    ("attributes", b"\x80"),
-    ("time", b"\x80" * 9),
-    ("headers", varint(-1)),
-    ("value", VALUE + b"\0"),
-    ("value", VALUE[1:]),
-], ids=["negative length", "long attributes", "time of ten bytes", "negative number of headers", "long value", "short value"])
-def test_damage_that_looks_right(field: str, wrong: bytes) -> None:
+@pytest.mark.parametrize(("place", "field", "wrong"), [
+    (3, "length", varint(-len(b"".join([b"\0", varint(3), varint(3), varint(4), b"AAPL", varint(len(VALUE)), VALUE, b"\0"])) - 1)),
+    (3, "attributes", b"\x80"),
+    (3, "time", b"\x80" * 9),
+    (3, "headers", varint(-1)),
+    (ENOUGH - 1, "headers", varint(-1)),
+    (3, "value", VALUE + b"\0"),
+    (3, "value", VALUE[1:]),
+], ids=["negative length", "long attributes", "time of ten bytes", "headers", "headers of the last record", "long value", "short value"])
+def test_damage_that_looks_right(place: int, field: str, wrong: bytes) -> None:
     """Where only one byte of a record tells that it is wrong, that byte is looked at."""
-    assert "CorruptRecordError" in compare(build_damaged(ENOUGH, 3, field, wrong), ENOUGH)
+    assert "CorruptRecordError" in compare(build_damaged(ENOUGH, place, field, wrong), ENOUGH)
 
 
 @pytest.mark.parametrize("more", [-1, 1])
