@@ -41,8 +41,9 @@ def _chart(data: str, *, height: int) -> alt.Chart:
     return alt.Chart(alt.NamedData(data), width="container", height=height)
 
 
-def _ticker_colour() -> alt.Color:
-    return alt.Color("symbol:N", title=None, scale=alt.Scale(range=SERIES))
+def ticker_colours(symbols: list[str]) -> dict[str, str]:
+    """A colour a ticker, the same in every chart whichever tickers are shown. After eight they begin again."""
+    return {symbol: SERIES[number % len(SERIES)] for number, symbol in enumerate(symbols)}
 
 
 def _page_signals(chart: alt.Chart | alt.LayerChart) -> alt.Chart | alt.LayerChart:
@@ -108,28 +109,31 @@ def monthly_heatmap(rows: pd.DataFrame) -> alt.LayerChart:
     return _coloured_text(base, "index_100", edges, fitting, font_size=alt.expr("bandwidth('x') < 34 ? 9 : 11"))
 
 
-def _over_time(data: str, field: str, title: str, format: dict, *, height: int = 230) -> alt.Chart:
-    """A line a ticker over the days. The page reads `hover` to show the values of the day under the pointer."""
+def _over_time(data: str, field: str, title: str, format: dict, symbols: list[str], *, height: int = 230) -> alt.Chart:
+    """A line a ticker over the days. The page writes the key, and reads `hover` to show the values of the day under the pointer."""
+    colours = ticker_colours(symbols)
+    scale = alt.Scale(domain=list(colours), range=list(colours.values()))
     axis = alt.Axis(format=".0%") if format is PERCENT else alt.Axis()
     lines = _chart(data, height=height).mark_line().encode(
-        _day_axis(), alt.Y(f"{field}:Q", title=title, scale=alt.Scale(zero=False), axis=axis), _ticker_colour()
+        _day_axis(), alt.Y(f"{field}:Q", title=title, scale=alt.Scale(zero=False), axis=axis),
+        alt.Color("symbol:N", scale=scale, legend=None),
     )
     return _page_signals(lines).properties(usermeta={"hover": {"values": {field: title}, "format": format}})
 
 
-def closing_trend() -> alt.Chart:
+def closing_trend(symbols: list[str]) -> alt.Chart:
     """Closing prices of the chosen tickers."""
-    return _over_time("closing_trend", "close", "Close, $", DOLLARS, height=320)
+    return _over_time("closing_trend", "close", "Close, $", DOLLARS, symbols, height=320)
 
 
-def volatility() -> alt.Chart:
+def volatility(symbols: list[str]) -> alt.Chart:
     """How much the daily returns of the last 20 days vary, as a yearly figure."""
-    return _over_time("volatility", "volatility", "Volatility a year", PERCENT)
+    return _over_time("volatility", "volatility", "Volatility a year", PERCENT, symbols)
 
 
-def drawdown() -> alt.Chart:
+def drawdown(symbols: list[str]) -> alt.Chart:
     """How far each close lies below the highest close before it."""
-    return _over_time("drawdown", "drawdown", "Below the highest close so far", PERCENT)
+    return _over_time("drawdown", "drawdown", "Below the highest close so far", PERCENT, symbols)
 
 
 AVERAGES = {"close": "Close", "average_10_days": "10 days", "average_30_days": "30 days", "average_50_days": "50 days"}
@@ -169,16 +173,18 @@ CORRELATION_EDGES = [-0.8, -0.5, -0.2, -0.05, 0.05, 0.2, 0.5, 0.8]
 def correlations(data: str, first: str, second: str, order: list[str], *, by_ticker: bool = False) -> alt.LayerChart:
     """A square of correlations from -1 to 1. Takes pairs()."""
     ends = {"title": None, "sort": order}
-    quiet = {"domain": False, "ticks": False, "labelAngle": 0}
+    quiet = {"domain": False, "ticks": False}
+    across = {"labelAngle": 0} if len(order) <= 10 else {"labelAngle": -90, "labelAlign": "left", "labelBaseline": "middle"}
     base = _chart(data, height=34 * max(len(order), 2) + 20).encode(
-        alt.X(f"{first}:N", scale=alt.Scale(paddingInner=0.04), axis=alt.Axis(orient="top", **quiet), **ends),
+        alt.X(f"{first}:N", scale=alt.Scale(paddingInner=0.04), axis=alt.Axis(orient="top", **quiet, **across), **ends),
         alt.Y(f"{second}:N", scale=alt.Scale(paddingInner=0.06), axis=alt.Axis(**quiet), **ends),
         tooltip=[alt.Tooltip(f"{first}:N", title="One"), alt.Tooltip(f"{second}:N", title="Other"),
                  alt.Tooltip("correlation:Q", title="Correlation", format=".3f")],
     )
     if by_ticker:
         base = base.transform_filter("datum.symbol == ticker")
-    square = _coloured_text(base, "correlation", CORRELATION_EDGES, alt.expr("format(datum.correlation, '.2f')"), font_size=11)
+    text = alt.expr("bandwidth('x') < 28 ? '' : format(datum.correlation, '.2f')")
+    square = _coloured_text(base, "correlation", CORRELATION_EDGES, text, font_size=11)
     return square.add_params(alt.param(name="ticker", value="")) if by_ticker else square
 
 

@@ -17,7 +17,12 @@ function rowsOf(columns) {
 async function draw(element) {
   const spec = contents.charts[element.dataset.chart];
   spec.datasets = { [spec.usermeta.table]: tables[spec.usermeta.table] };
-  for (const param of spec.params ?? []) param.value = wanted(param.name, element) ?? param.value;
+  // A chart of nothing has no scales: where the browser remembers such a choice, it is drawn whole and hidden afterwards.
+  const something = hasRows(element, spec);
+  for (const { name } of spec.params ?? []) {
+    const value = something ? wanted(name, element) : { tickers: Object.keys(contents.colours), since: 0, ticker: tickerOf(element) }[name];
+    if (value !== undefined) spec.params.find((param) => param.name === name).value = value;
+  }
   const { view } = await vegaEmbed(element, spec, { renderer: "svg", actions: false, ast: false });
   charts.set(element.dataset.chart, { view, element, spec });
 }
@@ -39,8 +44,33 @@ function wanted(signal, element) {
   return signal === "ticker" ? tickerOf(element) : undefined;
 }
 
+// Whether the chosen tickers have a row in the chosen days.
+function hasRows(element, spec) {
+  const names = (spec.params ?? []).map((param) => param.name);
+  const tickers = names.includes("tickers") ? shownTickers() : names.includes("ticker") ? [tickerOf(element)] : null;
+  const first = names.includes("since") ? wanted("since") : -Infinity;
+  return tables[spec.usermeta.table].some((row) => (!tickers || tickers.includes(row.symbol)) && !(Date.parse(row.day) < first));
+}
+
+// What each line's colour means; also on paper, where the controls are not.
+function writeKeys() {
+  for (const key of document.querySelectorAll(".key.lines")) {
+    key.replaceChildren(...shownTickers().map((symbol) => {
+      const entry = document.createElement("li");
+      const line = document.createElement("i");
+      line.style.background = contents.colours[symbol];
+      entry.append(line, symbol);
+      return entry;
+    }));
+  }
+}
+
 function followControls() {
+  writeKeys();
   for (const { view, element, spec } of charts.values()) {
+    const something = hasRows(element, spec);
+    element.closest("figure").classList.toggle("nothing", !something);
+    if (!something) continue;
     for (const { name } of spec.params ?? []) {
       const value = wanted(name, element);
       if (value !== undefined) view.signal(name, value);
@@ -74,7 +104,7 @@ function followPointer({ view, element, spec }) {
       for (const [field, title] of Object.entries(hover.values)) {
         if (row[field] === null || row[field] === undefined) continue;
         const series = choice ? title : row.symbol;
-        entries.push({ series, value: row[field], colour: colourOf(view, series) });
+        entries.push({ series, value: row[field], colour: view.scale("color")(series) });
       }
     }
     if (!choice) entries.sort((one, other) => other.value - one.value);
@@ -115,10 +145,6 @@ function followPointer({ view, element, spec }) {
   });
 }
 
-function colourOf(view, series) {
-  try { return view.scale("color")(series); } catch { return "var(--series-1)"; }
-}
-
 function download(button) {
   const rows = tables[button.dataset.from];
   const cell = (value) => value === null ? "" : /[",\n]/.test(value) ? `"${String(value).replaceAll('"', '""')}"` : value;
@@ -130,12 +156,15 @@ function download(button) {
   setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
 }
 
-// Without a chosen value a control keeps what the browser remembered of an earlier visit; the charts start from all.
 (async () => {
   await Promise.all([...document.querySelectorAll(".chart")].map(draw));
   followControls();
   for (const chart of charts.values()) followPointer(chart);
   document.querySelectorAll("form.controls, figure select").forEach((control) => control.addEventListener("change", followControls));
+  document.querySelectorAll("button[data-check]").forEach((button) => button.addEventListener("click", () => {
+    document.querySelectorAll("input[name=ticker]").forEach((box) => { box.checked = Boolean(button.dataset.check); });
+    followControls();
+  }));
   document.querySelectorAll(".download").forEach((button) => button.addEventListener("click", () => download(button)));
   document.documentElement.dataset.drawnMs = Math.round(performance.now());
 })();

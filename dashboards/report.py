@@ -18,7 +18,7 @@ import pandas as pd
 import vl_convert
 
 from dashboards import charts, query_results
-from dashboards.sections import QUERIES, Section, Tile, sections, tiles
+from dashboards.sections import QUERIES, Section, Tile, sections, symbols_of, tiles
 from pipeline import terminal
 
 HERE = Path(__file__).parent
@@ -50,15 +50,16 @@ def build(read: query_results.Read, *, now: datetime) -> str:
     """The page's text."""
     results = read(QUERIES)
     days = _days(results)
-    shown = sections(results)
+    shown, symbols = sections(results), symbols_of(results)
     rows = {part.name: part.rows for section in shown for part in section.parts}
     contents = {
         "tables": {name: columns(frame) for name, frame in rows.items()},
         "charts": {part.name: _spec(part.chart, part.name) for section in shown for part in section.parts},
+        "colours": charts.ticker_colours(symbols),
         "days": [f"{day:%Y-%m-%d}" for day in days],
     }
     return _render(
-        symbols=sorted({symbol for frame in rows.values() if "symbol" in frame for symbol in frame["symbol"]}),
+        symbols=symbols,
         first_day=days[0] if days else None, last_day=days[-1] if days else None,
         sections=shown, tiles=tiles(results["data_quality"], now=now), nothing="" if rows else NOTHING,
         made=now, queries=sorted(rows), contents=_json(contents),
@@ -77,7 +78,7 @@ def _render(*, symbols: list[str], first_day: date | None, last_day: date | None
                                      trim_blocks=True, lstrip_blocks=True)
     span = f" · {first_day:%d %b %Y} to {last_day:%d %b %Y}" if first_day is not None else ""
     return environment.get_template("report.html").render(
-        title="Stock market", subtitle=f"{', '.join(symbols)}{span}", symbols=symbols, ranges=RANGES, sections=sections, tiles=tiles,
+        title="Stock market", subtitle=f"{', '.join(symbols)}{span}", symbols=symbols, shown_first=len(charts.SERIES), ranges=RANGES, sections=sections, tiles=tiles,
         nothing=nothing, made=f"{made:%d %b %Y %H:%M}", queries=queries, contents=contents,
         style=(HERE / "report.css").read_text(encoding="utf-8"), script=(HERE / "report.js").read_text(encoding="utf-8"),
         library=_library(),

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from itertools import pairwise
 
 import altair as alt
@@ -23,7 +24,10 @@ _STALE_DAYS = 4
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """One chart of a section; `rows` are what it draws, under the name that the chart calls them by."""
+    """One chart of a section; `rows` are what it draws, under the name that the chart calls them by.
+
+    `key` says what its colours mean; the page itself writes the key of tickers' lines.
+    """
 
     name: str
     rows: pd.DataFrame
@@ -32,6 +36,7 @@ class Part:
     caption: str = ""
     tickers: tuple[str, ...] = ()
     key: dict | None = None
+    has_ticker_lines: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,19 +61,21 @@ class Tile:
 
 def sections(results: Results) -> list[Section]:
     """Every section; one without rows says which query gave none. News is left out where there is no news."""
+    symbols = symbols_of(results)
     every = [
         _section("monthly", "Monthly performance: average close by ticker and month",
                  "Text is the average close in $. Colour is the same with the ticker's first month = 100, so that an expensive "
                  "ticker does not swamp the rest.", results, {"monthly_performance": _monthly}),
         _section("trend", "Closing price over time", "Daily closes; below, one ticker with its averages over the last 10, 30 and 50 "
-                 "trading days.", results, {"closing_trend": _trend, "moving_averages": _averages}),
+                 "trading days.", results, {"closing_trend": partial(_trend, symbols=symbols),
+                                                                                        "moving_averages": _averages}),
         _section("volume", "Volume by ticker", "Shares traded in all.", results, {"volume_by_ticker": _volumes}, half=True),
         _section("spread", "Spread of closing prices", "Line from the least to the greatest close, box from the first to the third "
                  "quartile, mark at the median.", results, {"spread_of_prices": _spread}, half=True),
         _section("volatility", "Volatility over time", "Standard deviation of the daily returns of 20 days, as a yearly figure.",
-                 results, {"volatility": _volatility}, half=True),
-        _section("drawdown", "Drawdown", "How far a close lies below the highest close before it.", results, {"drawdown": _drawdown},
-                 half=True),
+                 results, {"volatility": partial(_volatility, symbols=symbols)}, half=True),
+        _section("drawdown", "Drawdown", "How far a close lies below the highest close before it.", results,
+                 {"drawdown": partial(_drawdown, symbols=symbols)}, half=True),
         _section("correlation", "Correlation of a ticker's columns", "Daily open, high, low, close and volume of one ticker.",
                  results, {"correlation": _correlation}, half=True),
         _section("returns", "Correlation of tickers' returns", "Daily returns on the days that both have.", results,
@@ -78,6 +85,11 @@ def sections(results: Results) -> list[Section]:
         every.append(_section("news", "News sentiment", "Articles by what they say about the ticker.", results,
                               {"news_sentiment": _news}))
     return every
+
+
+def symbols_of(results: Results) -> list[str]:
+    """Every ticker of the results, in order."""
+    return sorted({symbol for rows in results.values() if rows is not None and "symbol" in rows for symbol in rows["symbol"]})
 
 
 def _section(name: str, title: str, note: str, results: Results, parts: dict, *, half: bool = False) -> Section:
@@ -102,8 +114,8 @@ def _key(edges: list[float], label: str) -> dict:
     return {"label": label, "entries": [{"colour": colour, "text": text} for colour, text in zip(charts.DIVERGING, texts, strict=True)]}
 
 
-def _trend(rows: pd.DataFrame) -> Part:
-    return Part(name="closing_trend", rows=rows, chart=charts.closing_trend(),
+def _trend(rows: pd.DataFrame, symbols: list[str]) -> Part:
+    return Part(name="closing_trend", rows=rows, chart=charts.closing_trend(symbols), has_ticker_lines=True,
                 description=f"Lines of the closing prices by day, one a ticker; {_BY_KEYS}")
 
 
@@ -123,13 +135,14 @@ def _spread(rows: pd.DataFrame) -> Part:
     return Part(name="spread_of_prices", rows=rows, chart=charts.box_plot(rows), description="Box plots of the closing prices, one a ticker")
 
 
-def _volatility(rows: pd.DataFrame) -> Part:
-    return Part(name="volatility", rows=rows, chart=charts.volatility(),
+def _volatility(rows: pd.DataFrame, symbols: list[str]) -> Part:
+    return Part(name="volatility", rows=rows, chart=charts.volatility(symbols), has_ticker_lines=True,
                 description=f"Lines of the 20-day volatility by day, one a ticker; {_BY_KEYS}")
 
 
-def _drawdown(rows: pd.DataFrame) -> Part:
-    return Part(name="drawdown", rows=rows, chart=charts.drawdown(), description=f"Lines of the drawdown by day, one a ticker; {_BY_KEYS}")
+def _drawdown(rows: pd.DataFrame, symbols: list[str]) -> Part:
+    return Part(name="drawdown", rows=rows, chart=charts.drawdown(symbols), has_ticker_lines=True,
+                description=f"Lines of the drawdown by day, one a ticker; {_BY_KEYS}")
 
 
 def _correlation(rows: pd.DataFrame) -> Part:

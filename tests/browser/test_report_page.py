@@ -103,6 +103,31 @@ def test_the_controls_choose_tickers_and_days(page, expected):
     _assert_drawn(lines["FB"], last["day"], last["close"], within=0.01)
 
 
+def test_a_ticker_keeps_its_colour(page):
+    """Whichever tickers are shown, a ticker's line and its entry in the key have the colour that they had."""
+    colours = "return [...document.querySelectorAll('[data-chart=closing_trend] .mark-line path')].map(p => [p.__data__.datum.symbol, getComputedStyle(p).stroke])"
+    before = dict(page.run(colours))
+    assert len(set(before.values())) == 5
+    page.driver.find_element(By.CSS_SELECTOR, "input[value=AAPL]").click()
+    page.run("return report.charts.get('closing_trend').view.runAsync().then(() => 1)")
+    after = dict(page.run(colours))
+    assert after == {symbol: colour for symbol, colour in before.items() if symbol != "AAPL"}
+    key = page.run("return [...document.querySelectorAll('#trend .key.lines li')].map(li => [li.innerText, getComputedStyle(li.firstChild).backgroundColor])")
+    assert dict(key) == after
+
+
+def test_nothing_chosen_says_so(page):
+    """Without a ticker the charts over time give way to a sentence, and come back with one."""
+    for symbol in ("AAPL", "FB", "GOOG", "IBM", "MSFT"):
+        page.driver.find_element(By.CSS_SELECTOR, f"input[value={symbol}]").click()
+    assert page.run("return document.querySelectorAll('figure.nothing').length") == 3
+    page.driver.find_element(By.CSS_SELECTOR, "input[value=FB]").click()
+    page.run("return report.charts.get('closing_trend').view.runAsync().then(() => 1)")
+    assert page.run("return document.querySelectorAll('figure.nothing').length") == 0
+    assert list(page.run(_DRAWN, "closing_trend", "symbol")) == ["FB"]
+    assert page.console() == []
+
+
 def test_the_keyboard_shows_a_days_values(page, expected):
     """With the focus on the trend, the left arrow shows the last day's closes, and pressed again those of the day before."""
     chart = page.driver.find_element(By.CSS_SELECTOR, "[data-chart=closing_trend]")
