@@ -65,7 +65,7 @@ def create_table_as(table: CuratedTable, name: str, place: str, select: str) -> 
     order = ", ".join(f'"{column}"' for column in (*table.partition_columns, "symbol", "time"))
     return (
         f"CREATE TABLE {name}\n"
-        f"WITH (format = 'PARQUET', write_compression = 'ZSTD', external_location = '{place}', partitioned_by = ARRAY[{partitions}])\n"
+        f"WITH (format = 'PARQUET', write_compression = 'ZSTD', external_location = {text(place)}, partitioned_by = ARRAY[{partitions}])\n"
         f"AS SELECT * FROM (\n{select}\n)\nORDER BY {order}\nOFFSET 0"
     )
 

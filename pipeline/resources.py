@@ -164,9 +164,19 @@ def role_policy(settings: Settings, account: str) -> dict[str, Any]:
                 ["logs:CreateLogGroup", "logs:CreateLogStream", "logs:PutLogEvents"],
                 [f"arn:aws:logs:{settings.aws_region}:{account}:log-group:/aws-glue/*"],
             ),
+            *_kms(settings),
             _allow("Metrics", ["cloudwatch:PutMetricData"], ["*"]) | {"Condition": {"StringEquals": {"cloudwatch:namespace": "Glue"}}},
         ],
     }  # fmt: skip
+
+
+def _kms(settings: Settings) -> list[dict[str, Any]]:
+    """What reading and writing objects needs where the consumer encrypts them with a key of the user."""
+    if not settings.s3_kms_key_id:
+        return []
+    key = settings.s3_kms_key_id
+    arn = key if key.startswith("arn:") else f"arn:aws:kms:{settings.aws_region}:*:key/{key}"
+    return [_allow("Key", ["kms:Decrypt", "kms:GenerateDataKey"], [arn])]
 
 
 def _allow(sid: str, actions: list[str], resources: list[str]) -> dict[str, Any]:

@@ -56,6 +56,7 @@ class Settings:
     kafka_topic_bars: str = _setting("stock_bars", "topic of bars")
     kafka_topic_ticks: str = _setting("stock_live_feed", "topic of ticks")
     kafka_topic_news: str = _setting("stock_news", "topic of news items")
+    kafka_topic_dead_letters: str = _setting("stock_dead_letters", "topic of bad records of the DynamoDB route without S3_BUCKET")
     kafka_topic_checkpoints: str = _setting("stock_checkpoints", "compacted topic of the producers' checkpoints")
     aws_region: str = _setting("us-east-1", "region of the bucket, Glue, Athena and DynamoDB")
     aws_endpoint_url: str = _setting("", "another endpoint than AWS's, as boto3 reads it; the embedded stack sets it")
@@ -76,6 +77,9 @@ class Settings:
     glue_role: str = _setting("stock_market_glue", "IAM role of the crawler and the ETL job")
     aws_tags: str = _setting("", "tags of what glue_setup.py makes: name=value, comma-separated")
     dynamodb_table: str = _setting("StockMkt", "DynamoDB table")
+    dynamodb_partition_key: str = _setting("Company Name", "its partition key; symbol: an item a symbol and date")
+    dynamodb_sort_key: str = _setting("Date", "its sort key")
+    dynamodb_wait_seconds: int = _setting(300, "how long DynamoDB may refuse a write before the consumer stops, in seconds")
     polygon_api_key: str = _setting("", "key of Polygon.io, now Massive", secret=True)
     polygon_base_url: str = _setting("https://api.massive.com", "https://api.polygon.io still answers too")
     polygon_requests_per_minute: int = _setting(5, "requests to it in any minute, for all symbols together; 0 is no limit")
@@ -175,11 +179,13 @@ def _mistakes_between(settings: Settings) -> list[str]:
             mistakes.append(f"{name.upper()}: {getattr(settings, name)!r} is not name=value, comma-separated")
     if settings.athena_output and not settings.athena_output.startswith("s3://"):
         mistakes.append(f"ATHENA_OUTPUT: {settings.athena_output!r} does not begin with s3://")
-    for name in ("kafka_partitions", "kafka_session_timeout_ms", "kafka_max_poll_interval_ms", "kafka_wait_seconds"):
+    if settings.first_day and not re.fullmatch(r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])", settings.first_day):
+        mistakes.append(f"FIRST_DAY: {settings.first_day!r} is not a day YYYY-MM-DD")
+    for name in ("kafka_partitions", "kafka_session_timeout_ms", "kafka_max_poll_interval_ms", "kafka_wait_seconds", "athena_scan_limit_gb"):
         if getattr(settings, name) < 1:
             mistakes.append(f"{name.upper()}: {getattr(settings, name)} is less than 1")
     mistakes += [f"{name.upper()}: {getattr(settings, name)} is less than 0"
-                 for name in ("polygon_requests_per_minute", "alpha_vantage_requests_per_minute") if getattr(settings, name) < 0]
+                 for name in ("polygon_requests_per_minute", "alpha_vantage_requests_per_minute", "etl_late_days") if getattr(settings, name) < 0]
     if not re.fullmatch(r"[a-z0-9_]+", settings.glue_database):
         mistakes.append(f"GLUE_DATABASE: {settings.glue_database!r} is not lower-case letters, digits and _")
     if len({settings.kafka_topic_bars, settings.kafka_topic_ticks, settings.kafka_topic_news}) < 3:

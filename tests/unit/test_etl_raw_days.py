@@ -1,0 +1,81 @@
+"""etl/raw_days.py: which raw days a run reads, and where the watermark goes. S3 is a dictionary here: only its listing counts."""
+
+from datetime import UTC, date, datetime, timedelta
+
+import pytest
+
+from etl import raw_days
+from etl.raw_days import RawDays
+
+TODAY = date(2026, 6, 30)
+NOW = datetime(2026, 6, 30, 12, tzinfo=UTC)
+
+
+class Listing:
+    """The one call that raw_days makes of S3."""
+
+    def __init__(self, days: dict[str, datetime]) -> None:
+        self._objects = {f"raw/bars/dt={day}/object": modified for day, modified in days.items()}
+
+    def get_paginator(self, _name: str) -> "Listing":
+        return self
+
+    def paginate(self, *, Bucket: str, Prefix: str, Delimiter: str = "") -> list[dict]:  # noqa: N803 - S3's names
+        found = {key: modified for key, modified in self._objects.items() if key.startswith(Prefix)}
+        if Delimiter:
+            return [{"CommonPrefixes": [{"Prefix": key.rpartition("/")[0] + "/"} for key in found]}]
+        return [{"Contents": [{"Key": key, "LastModified": modified, "ETag": '"e"'} for key, modified in found.items()]}]
+
+
+def find(days: dict[str, datetime], watermark: str = "2026-06-20", *, last_run: datetime | None = None, whole_days: bool = False) -> RawDays:
+    return raw_days.find(
+        Listing(days), "b", "raw/bars/", watermark=watermark, last_run=last_run, today=TODAY, late_days=1, whole_days=whole_days
+    )
+
+
+def test_days_from_the_watermark_on() -> None:
+    """A run reads the days from the watermark on, and the watermark goes to the day before the newest."""
+    found = find(dict.fromkeys(["2026-06-10", "2026-06-20", "2026-06-30"], NOW))
+    assert (found.days, found.watermark) == (["2026-06-20", "2026-06-30"], "2026-06-29")
+
+
+def test_watermark_waits_for_a_consumer_that_is_down() -> None:
+    """The watermark does not pass the newest day landed: what waits in Kafka belongs to the days after it."""
+    assert find({"2026-06-21": NOW}).watermark == "2026-06-20"
+    assert find({"2026-06-25": NOW}).watermark == "2026-06-24"
+
+
+def test_watermark_never_goes_back_by_itself() -> None:
+    """Fewer days than before do not lower the watermark."""
+    assert find({"2026-06-01": NOW}).watermark == "2026-06-20"
+    assert find({}).watermark == "2026-06-20"
+
+
+def test_folders_of_the_future_do_not_move_it() -> None:
+    """A folder of a day to come, by a producer whose clock is wrong, does not move the watermark past yesterday."""
+    assert find({"2027-01-01": NOW}).watermark == "2026-06-29"
+
+
+def test_late_objects_are_found() -> None:
+    """A day before the watermark that got an object since the last run is read again, and one that did not is not."""
+    run = NOW - timedelta(days=1)
+    found = find({"2026-06-10": NOW, "2026-06-11": run - timedelta(hours=1), "2026-06-25": run}, last_run=run)
+    assert found.days == ["2026-06-10", "2026-06-25"]
+
+
+def test_upload_that_began_before_the_last_run_is_found() -> None:
+    """S3 dates an object by the beginning of its upload, so a little before the last run counts as since."""
+    assert find({"2026-06-10": NOW - timedelta(seconds=60)}, last_run=NOW).days == ["2026-06-10"]
+
+
+@pytest.mark.parametrize(("newest", "days"), [("2026-06-30", ["2026-06-20", "2026-06-28"]), ("2026-06-28", ["2026-06-20"])])
+def test_whole_days_only(newest: str, days: list[str]) -> None:
+    """A table without a key takes days that are over only, those before the new watermark."""
+    assert find(dict.fromkeys(["2026-06-20", "2026-06-28", newest], NOW), whole_days=True).days == days
+
+
+def test_listing_tells_a_new_object() -> None:
+    """Two runs over the same objects have the same listing, one object more changes it."""
+    days = {"2026-06-20": NOW}
+    assert find(days).listing == find(days).listing
+    assert find(days).listing != find(days | {"2026-06-21": NOW}).listing
