@@ -40,7 +40,7 @@ def main() -> None:
                 made[name](browser, Path(folder))
         finally:
             browser.close()
-    for path in HERE.glob("*.png"):
+    for path in (path for name in wanted for path in HERE.glob(f"{name}*.png")):
         # 256 colours, chosen so that the thin lines keep theirs: a third of the bytes.
         colours = {"method": Image.Quantize.MAXCOVERAGE, "kmeans": 1, "dither": Image.Dither.NONE}
         Image.open(path).convert("RGB").quantize(256, **colours).save(path, optimize=True)
