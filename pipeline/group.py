@@ -7,6 +7,7 @@ its committed offset and metadata, and only then new records.
 
 import logging
 import threading
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Self
@@ -21,9 +22,10 @@ from pipeline.topic import connection, reaching
 
 log = logging.getLogger(__name__)
 
+_LOOK_EVERY_SECONDS = 10
 Partition = TopicPartition
 # What a restarting or overloaded broker causes; the same request may succeed a moment later.
-_PASSING = (kafka_errors.KafkaTimeoutError, kafka_errors.KafkaConnectionError)
+_PASSING = (kafka_errors.RetriableError, kafka_errors.KafkaConnectionError)
 # The group has gone on without this member, or is about to.
 _MOVED_ON = (
     kafka_errors.CommitFailedError, kafka_errors.RebalanceInProgressError, kafka_errors.IllegalGenerationError,
@@ -99,8 +101,6 @@ class Member:
                 auto_offset_reset="none",
                 isolation_level="read_committed",
                 allow_auto_create_topics=False,
-                # A topic that is made later is found within this time.
-                metadata_max_age_ms=30_000,
                 # A drained partition's fetch holds up its broker's other partitions for this long; the default is 500.
                 fetch_max_wait_ms=50,
                 max_partition_fetch_bytes=4 * 1024 * 1024,
@@ -109,16 +109,22 @@ class Member:
                 max_poll_interval_ms=settings.kafka_max_poll_interval_ms,
             )
             decoder.install(self._consumer, stock=stock_decoder)
-            self._consumer.subscribe(topics=list(topics), listener=self._listener)
+            self._wanted, self._looked = set(topics), time.monotonic()
+            self._subscribe(self.existing(self._wanted))
 
     def poll(self, timeout_ms: int) -> Polled:
         """Wait at most this long for records, a revocation or an assignment."""
         fetched, gone = {}, None
         with reaching(self._settings):
             try:
+                self._look_for_topics()
                 fetched = decoder.poll(self._consumer, timeout_ms)
             except (kafka_errors.OffsetOutOfRangeError, kafka_errors.NoOffsetForPartitionError) as error:
                 gone = error
+            except _PASSING as error:
+                # A broker that restarts answers like this for a while; it is asked again.
+                log.warning("poll unanswered", extra={"error": type(error).__name__})
+                time.sleep(min(timeout_ms, 1_000) / 1000)
         revoked, assigned = self._listener.take()
         if revoked or assigned:
             log.info("rebalance", extra={"revoked": _names(revoked), "assigned": _names(assigned)})
@@ -130,17 +136,30 @@ class Member:
         fetched = {p: found for p, found in fetched.items() if p not in self._unstarted and p not in revoked}
         return Polled(revoked | assigned, self._start_all(), fetched)
 
+    def _subscribe(self, topics: Iterable[str]) -> None:
+        """Only topics that exist: kafka-python complains at every rebalance about one that does not."""
+        if topics:
+            self._consumer.subscribe(topics=sorted(topics), listener=self._listener)
+
+    def _look_for_topics(self) -> None:
+        """Every ten seconds, join those of the missing topics that were made since."""
+        subscribed = self._consumer.subscription() or set()
+        if subscribed == self._wanted or time.monotonic() - self._looked < _LOOK_EVERY_SECONDS:
+            return
+        self._looked = time.monotonic()
+        if found := set(self.existing(self._wanted)) - subscribed:
+            log.info("topics found", extra={"topics": ",".join(sorted(found))})
+            self._subscribe(subscribed | found)
+
     def _start_all(self) -> dict[Partition, Committed]:
         """Begin every partition that was given and not begun; one whose offset cannot be read now is tried at the next poll."""
         given = {}
         for partition in sorted(self._unstarted):
-            try:
-                with reaching(self._settings):
+            with reaching(self._settings):
+                try:
                     given[partition] = self._start(partition)
-            except ServiceError as error:
-                if not isinstance(error.__cause__, _PASSING):
-                    raise
-                log.warning("committed offset unanswered", extra={"topic": partition.topic, "partition": partition.partition})
+                except _PASSING as error:
+                    log.warning("committed offset unanswered", extra={"partition": _names([partition]), "error": type(error).__name__})
         self._unstarted -= set(given)
         return given
 
@@ -168,21 +187,19 @@ class Member:
         given up and taken anew, and what the broker has stored by that time says how to go on.
         """
         wanted = {p: OffsetAndMetadata(c.offset, c.metadata, -1) for p, c in offsets.items()}
-        try:
-            with reaching(self._settings):
+        with reaching(self._settings):
+            try:
                 self._consumer.commit(wanted, timeout_ms=5_000)
-        except _MOVED_ON as error:
-            # The next poll tells which partitions are gone.
-            log.info("commit refused, the group is rebalancing", extra={"error": type(error).__name__})
-            return False
-        except kafka_errors.FencedInstanceIdError as error:
-            raise ServiceError(f"KAFKA_INSTANCE={self._settings.kafka_instance}: another consumer took this name") from error
-        except ServiceError as error:
-            if isinstance(error.__cause__, _PASSING):
-                log.warning("commit unanswered", extra={"partitions": len(wanted), "error": type(error.__cause__).__name__})
+            except _MOVED_ON as error:
+                # The next poll tells which partitions are gone.
+                log.info("commit refused, the group is rebalancing", extra={"error": type(error).__name__})
+                return False
+            except kafka_errors.FencedInstanceIdError as error:
+                raise ServiceError(f"KAFKA_INSTANCE={self._settings.kafka_instance}: another consumer took this name") from error
+            except _PASSING as error:
+                log.warning("commit unanswered", extra={"partitions": len(wanted), "error": type(error).__name__})
                 self._rejoin()
                 return False
-            raise
         return True
 
     def _rejoin(self) -> None:
@@ -191,7 +208,7 @@ class Member:
         self._listener.on_partitions_revoked(self._consumer.assignment())
         topics = self._consumer.subscription()
         self._consumer.unsubscribe()
-        self._consumer.subscribe(topics=sorted(topics), listener=self._listener)
+        self._subscribe(topics)
 
     @property
     def is_settled(self) -> bool:

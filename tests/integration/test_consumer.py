@@ -80,6 +80,17 @@ def test_quiet_topic_is_flushed_by_the_clock(start: Start, s3: object, settings:
     assert process.wait(15) == 0
 
 
+def test_topics_that_are_made_later(start: Start, s3: object, settings: Settings) -> None:
+    """A consumer that was started before its topics exist waits for them, and lands them from their first record."""
+    process = start("consumer.py", "--flush-seconds", "0.5")
+    wait_for(lambda: "topics not there yet" in process.log_path.read_text(), 20, process)
+    produce(settings, 50)
+    wait_for(lambda: sum(in_lake(s3, settings).values()) == 50, 90, process)
+    assert "ERROR" not in process.log_path.read_text()
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(15) == 0
+
+
 def test_a_topic_without_a_definition(run: Run, s3: object, settings: Settings) -> None:
     """Any topic can be landed: as unchecked JSON below its own name, whatever format is asked for."""
     name = f"orders.v1_{settings.kafka_group}"
