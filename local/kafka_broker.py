@@ -47,7 +47,9 @@ READY_TIMEOUT_MS = 2000
 def command(state: State, ports: dict[str, int], jars: Path | None) -> list[str]:
     data = state.data("kafka") / "data"
     settings = state.data("kafka") / "server.properties"
-    write_whole(settings, SETTINGS.format(data=data, **ports))
+    # Later lines win over earlier ones, so a test can give its broker more listeners, such as TLS and SASL.
+    more = state.data("kafka") / "more.properties"
+    write_whole(settings, SETTINGS.format(data=data, **ports) + (more.read_text(encoding="utf-8") if more.exists() else ""))
     java = [*JAVA_COMMAND, "-Xmx384m", "-Dorg.apache.logging.log4j.level=INFO", "-cp", f"{jars}/*"]
     if not (data / "meta.properties").exists():
         _format(
