@@ -1,12 +1,14 @@
-"""Land Kafka topics in S3, each record in exactly one object, and verify what was landed.
+"""Land Kafka topics in S3, each record in exactly one object, and verify what was landed; or keep bars in DynamoDB.
 
   python consumer.py --until-caught-up            land what is there, then stop
   python consumer.py --flush-seconds 300          run as a service, one object per partition and five minutes
   python consumer.py --format parquet --topics stock_bars
   python consumer.py verify --deep                show that nothing is missing and nothing is twice
+  python consumer.py --sink dynamodb --topics demo --create-table      one item per company and date
 
 Delivery: exactly once. Before a batch is uploaded its plan (offsets, layout) is committed to Kafka; after the upload its end is.
-A consumer that finds a plan in the group's commit repeats it to the byte, so a kill at any instant changes nothing.
+A consumer that finds a plan in the group's commit repeats it to the byte, so a kill at any instant changes nothing. DynamoDB needs
+no plans: an item is written again without effect, and never over a later revision; offsets are committed after the writes.
 """
 
 import argparse
@@ -15,19 +17,25 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from multiprocessing.pool import AsyncResult, ThreadPool
 
 from pipeline import aws, batch, group, landing, settings, terminal, verify, watch, workers
 from pipeline.batch import Layout, Limits, Plan
+from pipeline.dead_letters import DeadLetterObjects, DeadLetterTopic
+from pipeline.dynamodb import Table
+from pipeline.dynamodb_writer import Writer
 from pipeline.group import Committed, Member, Partition
 from pipeline.lake import Lake, Landed, objects_of
 from pipeline.landing import Lane
-from pipeline.settings import ServiceError, Settings
+from pipeline.settings import ServiceError, Settings, SettingsError
 
 log = logging.getLogger("consumer")
 
 STOP_WITHIN_SECONDS = 8
 POLL_MS = 100
+FLUSH_SECONDS = {"s3": 60.0, "dynamodb": 0.0}  # an item costs the same alone; objects should be few
 
 
 def main() -> int:
@@ -36,13 +44,15 @@ def main() -> int:
         arguments = ["land", *arguments]
     options = _parser().parse_args(arguments)
     given = {name: getattr(options, name) for name in vars(options) if name in Settings.__dataclass_fields__}
-    wanted = settings.load(given, required=["s3_bucket"])
+    wanted = settings.load(given, required=[] if options.sink == "dynamodb" else ["s3_bucket"])
     terminal.configure_logging(wanted)
+    if options.sink == "dynamodb":
+        wanted = _for_dynamodb(wanted, options)
     if options.command == "verify":
         return verify.report(wanted, _topics(wanted, options), deep=options.deep)
     if options.from_beginning:
         arguments.remove("--from-beginning")
-        _begin_anew(wanted, _topics(wanted, options))
+        _begin_anew(wanted, _topics(wanted, options), options.sink)
     if options.workers > 1:
         return workers.run(wanted, arguments, options.workers, options.metrics_port)
     return land(wanted, options)
@@ -52,14 +62,15 @@ def land(wanted: Settings, options: argparse.Namespace) -> int:
     """The loop: poll, close what is due, commit plans and ends, upload beside polling."""
     topics = _topics(wanted, options)
     layouts = {topic: _layout(wanted, options, topic) for topic in topics}
-    limits = Limits(flush_seconds=options.flush_seconds, flush_records=options.flush_records, flush_bytes=options.flush_bytes)
+    flush_seconds = FLUSH_SECONDS[options.sink] if options.flush_seconds is None else options.flush_seconds
+    limits = Limits(flush_seconds=flush_seconds, flush_records=options.flush_records, flush_bytes=options.flush_bytes)
     lanes: dict[Partition, Lane] = {}
     stopped_at = None
     with (
         terminal.stop_signals() as is_stopping,
         Member(wanted, topics, stock_decoder=options.stock_decoder) as member,
         watch.Watch(options.metrics_port) as seen,
-        _uploads(Lake(wanted, threads=options.uploads), options.uploads) as upload,
+        _uploads(wanted, options) as upload,
     ):
         existing = _check_topics(member, topics, options)
         ends = member.end_offsets(existing) if options.until_caught_up else None
@@ -70,7 +81,7 @@ def land(wanted: Settings, options: argparse.Namespace) -> int:
             for partition in polled.revoked:
                 lanes.pop(partition, None)
             for partition, committed in polled.given.items():
-                lanes[partition] = _begin(partition, layouts[partition.topic], committed)
+                lanes[partition] = _begin(partition, layouts[partition.topic], committed, options.sink)
                 seen.begun((ends or {}).get(partition, 0) - committed.offset)
             for partition, blocks in polled.blocks.items():
                 lanes[partition].buffer.add(blocks, now)
@@ -96,21 +107,42 @@ def land(wanted: Settings, options: argparse.Namespace) -> int:
     return terminal.EXIT_DONE
 
 
-def _begin_anew(wanted: Settings, topics: list[str]) -> None:
-    """Set the group to the oldest records, if that lands nothing for the second time."""
-    with aws.naming("S3_BUCKET", wanted.s3_bucket):
-        landed = verify.list_objects(wanted, topics)
+def _begin_anew(wanted: Settings, topics: list[str], sink: str) -> None:
+    """Set the group to the oldest records, if that lands nothing for the second time. Items may be written again."""
+    landed = {}
+    if sink == "s3":
+        with aws.naming("S3_BUCKET", wanted.s3_bucket):
+            landed = verify.list_objects(wanted, topics)
     if landed:
         names = ", ".join(sorted({partition.topic for partition in landed}))
         raise ServiceError(f"S3_PREFIX: it already holds objects of {names}; --from-beginning needs a prefix of its own")
     group.reset_to_oldest(wanted, topics)
 
 
-def _begin(partition: Partition, layout: Layout, committed: Committed) -> Lane:
+def _for_dynamodb(wanted: Settings, options: argparse.Namespace) -> Settings:
+    """Check what only the other sink has, and see to the table. The group is another than that of the S3 landing with the same
+    settings, unless it was given on the command line: each of the two has to get every record."""
+    only_s3 = {"--format": options.format != "json", "--compression": options.compression, "--partition-by": options.partition_by,
+               "--partition-time": options.partition_time != "arrival"}  # fmt: skip
+    mistakes = [f"{name}: DynamoDB has items, not objects; it belongs to --sink s3" for name, is_given in only_s3.items() if is_given]
+    mistakes += [f"--topics: {topic} holds {kind}; the table takes bars" for topic in _topics(wanted, options)
+                 if (kind := wanted.topics.get(topic, "bars")) != "bars"]
+    if mistakes:
+        raise SettingsError(mistakes)
+    table = Table(wanted)
+    if options.create_table:
+        table.create()
+    else:
+        table.check()
+    return wanted if options.kafka_group else replace(wanted, kafka_group=f"{wanted.kafka_group}_dynamodb")
+
+
+def _begin(partition: Partition, layout: Layout, committed: Committed, sink: str) -> Lane:
+    begin = Lane.begin if sink == "s3" else Lane.begin_unplanned
     try:
-        lane = Lane.begin(partition.topic, partition.partition, layout, committed.offset, committed.metadata)
+        lane = begin(partition.topic, partition.partition, layout, committed.offset, committed.metadata)
     except batch.UnreadablePlan as error:
-        raise ServiceError(f"KAFKA_GROUP: {error}; another program commits in this group") from error
+        raise ServiceError(f"KAFKA_GROUP: {error}; each sink needs a group of its own") from error
     if lane.found:
         log.info("repeating a batch that was under way", extra={"topic": partition.topic, "partition": partition.partition,
                                                                "start": lane.found.start, "end": lane.found.end})
@@ -137,19 +169,28 @@ def _advance(
 
 
 @contextmanager
-def _uploads(lake: Lake, threads: int) -> Iterator[Callable[[Plan, list], AsyncResult]]:
+def _uploads(wanted: Settings, options: argparse.Namespace) -> Iterator[Callable[[Plan, list], AsyncResult]]:
     """Encoding and putting, each on threads of its own; daemons, so that a hanging upload cannot hold up a stop."""
-
-    def work(plan: Plan, blocks: list) -> Landed:
-        objects = objects_of(plan, blocks)
-        putters.map(lambda an_object: lake.put(plan, an_object), objects, chunksize=1)
-        return Landed.of(objects)
-
+    threads = options.uploads
+    if options.sink == "dynamodb":
+        dead_letters = DeadLetterObjects(wanted, "dynamodb", threads=threads) if wanted.s3_bucket else DeadLetterTopic(wanted)
+        sink = Writer(wanted, dead_letters, threads=threads)
+        write = sink.write
+    else:
+        sink = Lake(wanted, threads=threads)
+        write = partial(_put_objects, sink)
     with ThreadPool(2) as encoders, ThreadPool(threads) as putters:
+        for_each = partial(putters.map, chunksize=1)
         try:
-            yield lambda plan, blocks: encoders.apply_async(work, (plan, blocks))
+            yield lambda plan, blocks: encoders.apply_async(write, (plan, blocks, for_each))
         finally:
-            lake.stop()
+            sink.stop()
+
+
+def _put_objects(lake: Lake, plan: Plan, blocks: list, for_each: Callable) -> Landed:
+    objects = objects_of(plan, blocks)
+    for_each(partial(lake.put, plan), objects)
+    return Landed.of(objects)
 
 
 def _is_caught_up(member: Member, lanes: dict[Partition, Lane], ends: dict[Partition, int] | None) -> bool:
@@ -160,7 +201,9 @@ def _is_caught_up(member: Member, lanes: dict[Partition, Lane], ends: dict[Parti
 
 
 def _topics(wanted: Settings, options: argparse.Namespace) -> list[str]:
-    return [name.strip() for name in options.topics.split(",")] if options.topics else list(wanted.topics)
+    if options.topics:
+        return [name.strip() for name in options.topics.split(",")]
+    return [wanted.kafka_topic_bars] if options.sink == "dynamodb" else list(wanted.topics)
 
 
 def _check_topics(member: Member, topics: list[str], options: argparse.Namespace) -> list[str]:
@@ -211,19 +254,22 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="land|verify")
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--topics", "--topic", metavar="A,B", help="topics (default: those of bars, ticks and news)")
-    common.add_argument("--group", dest="kafka_group", help="consumer group; one per S3_PREFIX (KAFKA_GROUP)")
+    common.add_argument("--group", dest="kafka_group", help="consumer group; one per S3_PREFIX or table (KAFKA_GROUP; dynamodb: with "
+                                                            "_dynamodb added)")  # fmt: skip
     common.add_argument("--log-format", dest="log_format", choices=["text", "json"], help="LOG_FORMAT")
 
     land_parser = commands.add_parser("land", parents=[common], help="land topics in S3 (the default)", description=__doc__,
                                       formatter_class=argparse.RawDescriptionHelpFormatter)
     form = land_parser.add_argument_group("what is written")
+    form.add_argument("--sink", choices=["s3", "dynamodb"], default="s3", help="objects in S3 (default), or items in DYNAMODB_TABLE")
+    form.add_argument("--create-table", action="store_true", help="make the DynamoDB table if there is none")
     form.add_argument("--format", choices=["json", "csv", "parquet"], default="json", help="form of the objects (default json)")
     form.add_argument("--compression", choices=["gzip", "none", "zstd"], help="default gzip; Parquet: zstd")
     form.add_argument("--partition-by", choices=["day", "hour", "month"], help="folders (default day; ticks: hour)")
     form.add_argument("--partition-time", choices=["arrival", "event"], default="arrival",
                       help="folders by the time of arrival in Kafka (default) or by the record's own time")
     when = land_parser.add_argument_group("when a batch is closed, whichever comes first")
-    when.add_argument("--flush-seconds", type=_positive(float), default=60, metavar="S", help="default 60")
+    when.add_argument("--flush-seconds", type=_positive(float), metavar="S", help="default 60; dynamodb: at once")
     when.add_argument("--flush-records", type=_positive(int), default=100_000, metavar="N", help="default 100000; 1 = one object a record")
     when.add_argument("--flush-bytes", type=_bytes, default="64MB", metavar="SIZE", help="before compression, default 64MB")
     run = land_parser.add_argument_group("how it runs")
@@ -240,6 +286,7 @@ def _parser() -> argparse.ArgumentParser:
 
     verify_parser = commands.add_parser("verify", parents=[common], help="check the objects against the offsets",
                                         description="From the objects' names: gaps and overlaps of offsets, per partition.")
+    verify_parser.set_defaults(sink="s3")
     verify_parser.add_argument("--deep", action="store_true", help="read every object, and the topic where it still holds the records")
     return parser
 

@@ -5,12 +5,17 @@
 While a batch uploads the next one is read, and may be closed; its plan then goes in the same commit that ends the first, for
 the end of one batch is the start of the next. A lane that is given with a plan in its commit begins by reading exactly the
 plan's offsets and uploading them as the plan says. A lane that is revoked is thrown away whole.
+
+A lane into DynamoDB has no plan: its writes may be repeated in other batches, so a closed batch goes straight on and only ends are
+committed. They carry a word that is no plan, so that no landing in S3 can go on in the same group by mistake.
 """
 
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from pipeline.batch import Buffer, Layout, Limits, Plan, read_plan
+from pipeline.batch import Buffer, Layout, Limits, Plan, UnreadablePlan, read_plan
+
+UNPLANNED = "dynamodb"
 
 
 class Upload(Protocol):
@@ -37,15 +42,23 @@ class Lane:
     partition: int
     layout: Layout
     buffer: Buffer
+    is_planned: bool = True
     found: Plan | None = None  # a predecessor's plan that is being read again
     closed: Closed | None = None  # its plan is not known to be committed
-    uploading: Closed | None = None  # its plan is committed
+    uploading: Closed | None = None  # its plan is committed, or it needs none
     upload: Upload | None = None
 
     @classmethod
     def begin(cls, topic: str, partition: int, layout: Layout, offset: int, metadata: str) -> "Lane":
         """A lane at the group's committed offset; raises batch.UnreadablePlan."""
         return cls(topic, partition, layout, Buffer(offset), found=read_plan(topic, partition, offset, metadata))
+
+    @classmethod
+    def begin_unplanned(cls, topic: str, partition: int, layout: Layout, offset: int, metadata: str) -> "Lane":
+        """A lane whose writes may be repeated in any batches; raises batch.UnreadablePlan where others commit."""
+        if metadata not in ("", UNPLANNED):
+            raise UnreadablePlan(f"{topic}-{partition} at {offset}: {metadata!r} was committed by a landing in S3, or another program")
+        return cls(topic, partition, layout, Buffer(offset), is_planned=False)
 
     @property
     def bytes(self) -> int:
@@ -70,6 +83,8 @@ class Lane:
         start = self.buffer.start
         end, blocks = self.buffer.cut(limits, position, now)
         self.closed = _closed(Plan(self.topic, self.partition, start, end, self.layout), blocks)
+        if not self.is_planned and not self.uploading:
+            self.uploading, self.closed = self.closed, None
 
     @property
     def is_uploaded(self) -> bool:
@@ -79,10 +94,10 @@ class Lane:
         """The offset and metadata that this lane wants committed now."""
         if self.uploading and not self.is_uploaded:
             return None
-        if self.closed:
+        if self.closed and self.is_planned:
             return self.closed.plan.start, self.closed.plan.metadata()
         if self.uploading:
-            return self.uploading.plan.end, ""
+            return self.uploading.plan.end, "" if self.is_planned else UNPLANNED
         return None
 
     def committed(self) -> Plan | None:
