@@ -36,7 +36,7 @@ from pipeline.sources import alpha_vantage, csv_file, polygon, simulated
 from pipeline.sources.recorded import Recorded
 from pipeline.sources.rest import RateLimit, Rest, SourceError
 from pipeline.summary import Rejects, Summary
-from pipeline.topic import Producer, ensure_topics
+from pipeline.topic import Producer
 
 log = logging.getLogger("producer")
 
@@ -64,7 +64,6 @@ def replay(wanted: Settings, options: Namespace, is_stopping: Callable[[], bool]
     with Rejects(options.rejects) as rejects:
         try:
             names = csv_file.find(options.files, wanted)
-            ensure_topics(wanted, [wanted.kafka_topic_bars])
             for name in names:
                 try:
                     replay_file(name, wanted, options, is_stopping, rejects)
@@ -89,7 +88,7 @@ def replay_file(name: str, wanted: Settings, options: Namespace, is_stopping: Ca
         key = f"csv/{file.fingerprint}/{plan.named_symbol}/{topic}"
         cleaner = Cleaner(plan, source=file.source, ingested_at=_now, missing=options.csv.missing)
         summary, pace = Summary(name, plan, cleaner), Pace(rate=options.rate, speed=options.speed)
-        with Producer(wanted, _id(options, "replay", key)) as producer, terminal.progress("rows") as bar:
+        with Producer(wanted, _id(options, "replay", key), [topic]) as producer, terminal.progress("rows") as bar:
             sent_to = _checkpoint(producer, key, options).get("row", 0)
             for chunk in csv_file.chunks(file, plan, cleaner):
                 summary.read(chunk)
@@ -161,8 +160,7 @@ def news(wanted: Settings, options: Namespace, is_stopping: Callable[[], bool]) 
 def _rounds(wanted: Settings, options: Namespace, *, keys: dict[str, str], ask: Callable[..., Iterator[tuple[str, Record]]], topic: str,
             is_stopping: Callable[[], bool], sleep: Callable[[float], None]) -> int:
     """The loop of poll and news: once, or every so often until it is stopped."""
-    ensure_topics(wanted, [topic])
-    with Producer(wanted, _id(options, options.command, *keys.values())) as producer:
+    with Producer(wanted, _id(options, options.command, *keys.values()), [topic]) as producer:
         if options.restart:
             for key in keys.values():
                 producer.forget(key)
@@ -213,12 +211,11 @@ def stream(wanted: Settings, options: Namespace, is_stopping: Callable[[], bool]
     from pipeline.sources import polygon_stream  # noqa: PLC0415 - no other command needs websockets
 
     ticks, bars = wanted.kafka_topic_ticks, wanted.kafka_topic_bars
-    ensure_topics(wanted, [ticks, bars])
     key = f"{polygon.NAME}/stream/{','.join(options.channels)}/{wanted.symbols}"
     totals = Counter()
     fills: list[Future] = []
     with (
-        Producer(wanted, _id(options, "stream", key, ticks, bars)) as producer,
+        Producer(wanted, _id(options, "stream", key, ticks, bars), [ticks, bars]) as producer,
         ThreadPoolExecutor(1) as filler,  # One: the rate limit is for all requests together.
         polygon_stream.Stream(wanted.polygon_stream_url, key=wanted.polygon_api_key, symbols=wanted.symbol_list,
                               channels=options.channels, capacity=options.buffer) as feed,
@@ -284,10 +281,9 @@ def simulate(wanted: Settings, options: Namespace, is_stopping: Callable[[], boo
     """As many records as asked for, or without end. The checkpoint holds how many were sent: the seed makes the rest again."""
     seed = options.seed if options.seed is not None else random.SystemRandom().randrange(1 << 31)
     topic = wanted.kafka_topic_bars if options.bars else wanted.kafka_topic_ticks
-    ensure_topics(wanted, [topic])
     rate = options.rate or (None if options.bars else 10.0)
     key = f"simulated/{seed}/{options.bars or 'ticks'}/{wanted.symbols}/{rate or ''}/{topic}"
-    with Producer(wanted, _id(options, "simulate", key)) as producer, terminal.progress("records", options.count) as bar:
+    with Producer(wanted, _id(options, "simulate", key), [topic]) as producer, terminal.progress("records", options.count) as bar:
         state = _checkpoint(producer, key, options)
         start = state.get("start") or options.start or (_now() if options.seed is None else producer_options.SIMULATED_START)
         sent = before = state.get("sent", 0)

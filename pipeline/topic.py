@@ -59,6 +59,8 @@ def reaching(settings: Settings) -> Iterator[None]:
             f"KAFKA_BOOTSTRAP_SERVERS={servers}: no answer ({error or type(error).__name__}); is the broker up, its advertised "
             f"listener reachable from here, and KAFKA_SECURITY_PROTOCOL={settings.kafka_security_protocol} what it speaks?"
         ) from error
+    except kafka_errors.KafkaError as error:
+        raise ServiceError(f"KAFKA_BOOTSTRAP_SERVERS={servers}: {type(error).__name__}: {error}"[:1_000]) from error
 
 
 def ensure_topics(settings: Settings, names: list[str], *, compacted: bool = False) -> None:
@@ -84,10 +86,13 @@ class Producer:
 
     Delivery: exactly once from the source, if the source can go on from its checkpoint. `producer_id` is the transactional id: a
     second producer with the same id fences the first, whose next `send` raises ServiceError. A broker that is away is waited for,
-    for at most `kafka_wait_seconds`. After a lost answer the checkpoint in Kafka says whether the transaction was committed.
+    for at most `kafka_wait_seconds`; after a lost answer the checkpoint in Kafka says whether the transaction was committed. Those of
+    `topics` that do not exist are created.
     """
 
-    def __init__(self, settings: Settings, producer_id: str) -> None:
+    def __init__(self, settings: Settings, producer_id: str, topics: Sequence[str] = ()) -> None:
+        if topics:
+            ensure_topics(settings, list(topics))
         ensure_topics(settings, [settings.kafka_topic_checkpoints], compacted=True)
         self._settings, self._producer_id = settings, producer_id
         self._partitions: dict[tuple[str, str], TopicPartition] = {}
@@ -257,14 +262,21 @@ _LOST = (kafka_errors.InvalidTxnStateError, kafka_errors.TransactionAbortedError
 
 
 def _read_checkpoints(settings: Settings) -> dict[str, bytes | None]:
-    """The latest committed value of every key."""
-    found = {}
-    options = {"isolation_level": "read_committed", "auto_offset_reset": "earliest", "enable_auto_commit": False, "fetch_max_wait_ms": 50}
-    with KafkaConsumer(**connection(settings), **options) as reader:
-        partition = TopicPartition(settings.kafka_topic_checkpoints, 0)
+    """The latest committed value of every key.
+
+    Read up to the end of the log, not of what is committed: behind another producer's open transaction may be a checkpoint of ours,
+    which is not visible until that transaction has ended, by itself or by its timeout.
+    """
+    found, give_up = {}, time.monotonic() + 2 * _TRANSACTION_SECONDS
+    options = {"auto_offset_reset": "earliest", "enable_auto_commit": False, "fetch_max_wait_ms": 50}
+    partition = TopicPartition(settings.kafka_topic_checkpoints, 0)
+    with KafkaConsumer(**connection(settings), **options) as at_end:
+        end = at_end.end_offsets([partition])[partition]
+    with KafkaConsumer(**connection(settings), **options, isolation_level="read_committed") as reader:
         reader.assign([partition])
-        end = reader.end_offsets([partition])[partition]
         while reader.position(partition) < end:
+            if time.monotonic() > give_up:
+                raise ServiceError(f"KAFKA_TOPIC_CHECKPOINTS={partition.topic}: another producer's transaction does not end")
             for record in reader.poll(timeout_ms=500, max_records=10_000).get(partition, []):
                 found[record.key.decode()] = record.value
     return found

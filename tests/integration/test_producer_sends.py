@@ -94,6 +94,21 @@ def test_forget_begins_again(settings: Settings, topic: str) -> None:
         assert producer.checkpoint("b")["row"] == 2
 
 
+def test_a_checkpoint_behind_an_open_transaction_is_waited_for(settings: Settings, topic: str) -> None:
+    """Another producer's open transaction hides what is committed behind it; the checkpoint is read when it has ended, not an older one."""
+    with Producer(settings, "mine") as mine, Producer(settings, "slow") as slow:
+        mine.send({topic: bars(0, 1)}, {"k": {"row": 1}})
+        slow._producer.begin_transaction()
+        slow._producer.send(settings.kafka_topic_checkpoints, b"{}", b"other", partition=0).get(10)
+        mine.send({topic: bars(1, 1)}, {"k": {"row": 2}})
+        ending = threading.Timer(2, slow._producer.abort_transaction)
+        ending.start()
+        with Producer(settings, "mine") as again:
+            assert again.checkpoint("k")["row"] == 2
+        ending.join()
+        mine._abandon()
+
+
 def test_second_producer_fences_the_first(settings: Settings, topic: str) -> None:
     """The first stops with a message that says why, in a transaction or between two, and the second is not disturbed."""
     with Producer(settings, "same-id") as second_to_come:
