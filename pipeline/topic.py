@@ -136,7 +136,7 @@ class Producer:
                 is_in_time = time.monotonic() - began < _TRANSACTION_SECONDS
                 if isinstance(cause, _FENCED) and is_in_time:
                     raise self._taken_over() from error
-                if not isinstance(cause, (kafka_errors.RetriableError, *_FENCED, *_LOST)):
+                if not isinstance(cause, (kafka_errors.RetriableError, *_FENCED, *_LOST)) or time.monotonic() > give_up:
                     with reaching(self._settings):
                         raise cause from error
                 is_committed = self._recover(cause, checkpoints, give_up)

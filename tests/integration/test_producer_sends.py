@@ -83,6 +83,16 @@ def test_an_invalid_record_sends_nothing(settings: Settings, topic: str) -> None
     assert volumes(settings) == Counter(range(5, 10))
 
 
+def test_a_value_that_is_too_large_is_told(settings: Settings, topic: str) -> None:
+    """A record larger than the broker takes ends in an error that says so, not in a wait or a loss."""
+    large = bars(0, 1)
+    large[0].company = "x" * 2_000_000
+    with pytest.raises(ServiceError, match="MessageSizeTooLarge"), Producer(settings, "large") as producer:
+        producer.send({topic: large}, {"k": {"row": 1}})
+    with Producer(settings, "large") as producer:
+        assert producer.checkpoint("k") is None
+
+
 def test_forget_begins_again(settings: Settings, topic: str) -> None:
     """A forgotten checkpoint is gone for the next producer too; others stay."""
     with Producer(settings, "forgetful") as producer:
