@@ -1,0 +1,157 @@
+"""The Kafka cluster as this machine sees it: addresses, protocol, topics, and where the group stands."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+from kafka import KafkaAdminClient
+
+from pipeline import group, reader, topic
+from pipeline.doctor import wire
+from pipeline.doctor.finding import Finding, ok, problem, warning
+from pipeline.settings import ServiceError, Settings
+
+
+def findings(settings: Settings, *, workers: int, waits_minutes: float, now: datetime) -> Iterator[Finding]:
+    """Each step needs the one before; what cannot be looked at any more is left out."""
+    reachable = []
+    for host, port in _addresses(settings):
+        fault = wire.reach(host, port)
+        if fault:
+            yield problem("kafka", f"{host}:{port} cannot be reached: {fault}",
+                          "KAFKA_BOOTSTRAP_SERVERS; is the broker up, and does its security group let this address in?")
+        else:
+            yield ok("kafka", f"{host}:{port} can be reached")
+            reachable.append((host, port))
+    protocol = [found for address in reachable for found in _protocol(settings, *address)]
+    yield from protocol
+    if not reachable or any(found.state == "problem" for found in protocol):
+        return
+    try:
+        with topic.reaching(settings):
+            client = KafkaAdminClient(**topic.connection(settings))
+    except ServiceError as error:
+        yield _login_refused(settings, error)
+        return
+    with topic.reaching(settings), client as admin:
+        advertised = list(_advertised(admin))
+        yield from advertised
+        if any(found.state == "problem" for found in advertised):
+            return
+        partitions, members = _partitions(admin), _members(admin, settings)
+    yield from _topics(settings, partitions, max(workers, len(members)))
+    yield from _progress(settings, members, waits_minutes, now)
+
+
+def _addresses(settings: Settings) -> list[tuple[str, int]]:
+    pairs = (server.strip().rpartition(":") for server in settings.kafka_bootstrap_servers.split(","))
+    return [(host.strip("[]"), int(port)) for host, _, port in pairs]
+
+
+def _protocol(settings: Settings, host: str, port: int) -> Iterator[Finding]:
+    """What is set, beside what the listener says that it speaks."""
+    wanted, address = settings.kafka_security_protocol, f"{host}:{port}"
+    found = wire.spoken(host, port)
+    if not found.protocol:
+        yield problem("kafka", f"{address} does not answer as Kafka does", "KAFKA_BOOTSTRAP_SERVERS; is this the port of a broker's listener for clients?")
+    elif found.protocol != wanted:
+        mechanisms = f", with KAFKA_SASL_MECHANISM one of {', '.join(found.mechanisms)}" if found.mechanisms else ""
+        yield problem("kafka", f"{address} speaks {found.protocol}, and KAFKA_SECURITY_PROTOCOL is {wanted}",
+                      f"set KAFKA_SECURITY_PROTOCOL={found.protocol}{mechanisms}")
+    elif found.mechanisms and settings.kafka_sasl_mechanism not in found.mechanisms:
+        yield problem("kafka", f"{address} knows {', '.join(found.mechanisms)}, and KAFKA_SASL_MECHANISM is {settings.kafka_sasl_mechanism}",
+                      f"set KAFKA_SASL_MECHANISM={found.mechanisms[0]}")
+    elif wanted.endswith("SSL") and (fault := wire.certificate_fault(host, port, settings.kafka_ssl_cafile)):
+        yield problem("kafka", f"{address} shows a certificate that is not trusted: {fault}",
+                      "KAFKA_SSL_CAFILE must be the PEM file of the authority that signed it, and the certificate must name this address")
+    else:
+        yield ok("kafka", f"{address} speaks {found.protocol}")
+
+
+def _login_refused(settings: Settings, error: ServiceError) -> Finding:
+    """The listener speaks what is set, so what is left is who we say that we are. The client itself only says that it got no answer."""
+    if settings.kafka_sasl_mechanism == "AWS_MSK_IAM":
+        cure = "the identity of the aws lines needs kafka-cluster:Connect (deploy/msk.md), and AWS_REGION must be the cluster's"
+    elif settings.kafka_sasl_mechanism:
+        cure = "KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD"
+    elif settings.kafka_security_protocol == "SSL":
+        cure = "KAFKA_SSL_CERTFILE and KAFKA_SSL_KEYFILE: the listener asks for a client's certificate, of an authority that it trusts"
+    else:
+        return problem("kafka", str(error), "the broker's log; it may still be starting")
+    return problem("kafka", f"the login is refused: {settings.kafka_security_protocol} {settings.kafka_sasl_mechanism}".rstrip(), cure)
+
+
+def _advertised(admin: KafkaAdminClient) -> Iterator[Finding]:
+    """The first answer tells clients where to connect to from then on: advertised.listeners. The commonest failure of all."""
+    for broker in sorted(admin._manager.cluster.brokers(), key=str):  # noqa: SLF001 - describe_cluster() would ask the address in question
+        # Before the first answer the client knows the bootstrap servers only, under names of its own.
+        if str(broker.node_id).startswith("bootstrap"):
+            continue
+        address = f"{broker.host}:{broker.port}"
+        if fault := wire.reach(broker.host, broker.port):
+            yield problem("kafka", f"the cluster tells clients to connect to {address} (broker {broker.node_id}), which this machine cannot reach: {fault}",
+                          "advertised.listeners in the broker's server.properties must hold an address that clients can reach, on a listener of its own for "
+                          "clients outside the network; after that restart the broker")
+        else:
+            yield ok("kafka", f"advertised address {address} can be reached")
+
+
+def _partitions(admin: KafkaAdminClient) -> dict[str, int]:
+    names = admin.list_topics()
+    return {found["name"]: len(found["partitions"]) for found in admin.describe_topics(names)} if names else {}
+
+
+def _members(admin: KafkaAdminClient, settings: Settings) -> list[str]:
+    """Who is in the group now; of a group that does not exist, nobody."""
+    if settings.kafka_group not in {found["group_id"] for found in admin.list_groups()}:
+        return []
+    described = admin.describe_groups([settings.kafka_group])[settings.kafka_group]
+    return [f"{member['client_id']} on {member['client_host'].lstrip('/')}" for member in described["members"]]
+
+
+def _topics(settings: Settings, partitions: dict[str, int], workers: int) -> Iterator[Finding]:
+    missing = [name for name in settings.topics if name not in partitions]
+    for name in settings.topics:
+        count = partitions.get(name)
+        if count is None:
+            continue
+        if count < workers:
+            yield problem("kafka", f"topic {name} has {count} partitions for {workers} workers: {workers - count} of them would have nothing to do",
+                          f"fewer workers, or kafka-topics.sh --alter --topic {name} --partitions {workers} (a symbol's later records then go to another partition)")
+        else:
+            yield ok("kafka", f"topic {name}: {count} partitions")
+    if len(missing) == len(settings.topics):
+        yield problem("kafka", f"none of the topics is there: {', '.join(missing)}", "producer.py makes them when it sends; or KAFKA_TOPIC_* name other topics")
+    elif missing:
+        yield warning("kafka", f"no topic {', '.join(missing)}", "nothing to do if you do not use it: producer.py makes it when it first sends there")
+
+
+def _progress(settings: Settings, members: list[str], waits_minutes: float, now: datetime) -> Iterator[Finding]:
+    """Lag alone says little: a batch is waiting until it is full. How long its oldest record has waited says whether anybody lands."""
+    standings = group.standings(settings, settings.topics)
+    lag = 0
+    for partition, standing in standings.items():
+        name = f"{partition.topic}-{partition.partition}"
+        start = standing.committed.offset if standing.committed else standing.oldest
+        lag += max(standing.end - start, 0)
+        if start < standing.oldest:
+            yield problem("kafka", f"{name}: offsets {start} to {standing.oldest} were deleted by retention before they were landed",
+                          "the consumer says how to go on; longer retention.ms, and a consumer that runs, prevent it")
+        elif standing.end > start and (minutes := _waited_minutes(settings, partition, start, standing.end, now)) > waits_minutes:
+            who = f"its members are {', '.join(members)}; the one that has it hangs or cannot upload: its log, then restart it" if members else \
+                "nobody is in the group: start consumer.py"
+            yield problem("kafka", f"{name}: {standing.end - start:,} records are not landed, the oldest has waited {minutes:,.0f} minutes", who)
+    state = f"group {settings.kafka_group}: {len(members)} members, {lag:,} records to land"
+    if standings and not members and not any(standing.committed for standing in standings.values()):
+        yield warning("kafka", f"{state}; it never committed", "start consumer.py; or KAFKA_GROUP names another group than your consumer's")
+    elif standings:
+        yield ok("kafka", state)
+
+
+def _waited_minutes(settings: Settings, partition: group.Partition, start: int, end: int, now: datetime) -> float:
+    """Minutes since the first record from `start` on came to Kafka; 0 when there is none, only marks of transactions."""
+    try:
+        blocks = reader.read_range(settings, partition, start, min(start + 100, end))
+    except ServiceError:
+        return 0.0
+    stamps = [int(block.timestamps[0]) for block in blocks if len(block)]
+    return (now - datetime.fromtimestamp(stamps[0] / 1000, UTC)).total_seconds() / 60 if stamps else 0.0
