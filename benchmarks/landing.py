@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from pipeline import aws, records, settings, topic
 from pipeline.records import Bar
 from pipeline.settings import Settings
+from pipeline.verify import content
 
 PARTITIONS = 4
 TRANSACTION = 50_000
@@ -175,8 +176,6 @@ def latency(wanted: Settings, s3: object) -> None:
 
 
 def report_latency(wanted: Settings, s3: object, seen: dict[str, float], sent_at: dict[int, float]) -> None:
-    from pipeline.verify import content
-
     waits = sorted(
         seen[key] - sent_at[int(json.loads(line)["volume"])]
         for key in seen

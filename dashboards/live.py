@@ -19,7 +19,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Self
 
-from pipeline import records, settings, terminal, topic
+from pipeline import reader, records, settings, terminal
 from pipeline.records import InvalidRecord, Tick
 from pipeline.settings import ServiceError
 
@@ -219,7 +219,7 @@ def main() -> None:
     market = Market(symbol.strip() for symbol in (arguments.symbols or "").split(",") if symbol.strip())
     with terminal.stop_signals() as is_stopping, Server(arguments.port, market) as server:
         print(f"{server.address} follows {loaded.kafka_topic_ticks}; Ctrl-C stops", flush=True)
-        follow(market, topic.tail(loaded, loaded.kafka_topic_ticks, last=arguments.last), is_stopping)
+        follow(market, reader.tail(loaded, loaded.kafka_topic_ticks, last=arguments.last), is_stopping)
         if market.problem:
             raise ServiceError(market.problem)
 

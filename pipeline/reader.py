@@ -1,17 +1,17 @@
 """Reading a topic without a group: nothing is committed, nobody else is disturbed."""
 
+import time
 from collections.abc import Iterator
 
 from kafka import KafkaConsumer, TopicPartition
 
 from pipeline import blocks as decoder
 from pipeline.batch import Buffer
-from pipeline.settings import ServiceError, Settings
+from pipeline.settings import Settings
 from pipeline.topic import connection, reaching
 
 READER = {"isolation_level": "read_committed", "auto_offset_reset": "none", "enable_auto_commit": False, "fetch_max_wait_ms": 50,
           "allow_auto_create_topics": False}  # fmt: skip
-_POLL_MS = 1_000
 
 
 def read_range(settings: Settings, partition: TopicPartition, start: int, end: int) -> list[decoder.Block]:
@@ -22,28 +22,38 @@ def read_range(settings: Settings, partition: TopicPartition, start: int, end: i
         reader.assign([partition])
         reader.seek(partition, start)
         while reader.position(partition) < end:
-            buffer.add(decoder.poll(reader, _POLL_MS).get(partition, []), now=0)
+            buffer.add(decoder.poll(reader, 1_000).get(partition, []), now=0)
     return buffer.cut_before(end, now=0)
 
 
-def tail(settings: Settings, topic: str, *, last: int = 0) -> Iterator[list[bytes]]:
-    """Follow a topic from its end, or from the last records of each partition: the values of each poll, in the order of their
-    partitions, and an empty list at least once a second. Raises ServiceError when the topic or the broker is not there."""
-    # Partitions that are added later are noticed at this age of what is known about the topic.
-    options = READER | {"metadata_max_age_ms": 10_000}
-    with reaching(settings), KafkaConsumer(**connection(settings), **options) as reader:
-        if not reader.partitions_for_topic(topic):
-            raise ServiceError(f"KAFKA_TOPIC_*: there is no topic {topic} on {settings.kafka_bootstrap_servers}")
-        begun: set[TopicPartition] = set()
+def tail(settings: Settings, topic: str, *, last: int = 0) -> Iterator[list[bytes | None]]:
+    """Follow a topic from `last` records of each partition before its end.
+
+    Yields the values of each poll, and an empty list at least once a second. Waits for a topic that does not exist yet, and reads a
+    partition that is added later from its beginning. Delivery: none is promised; a reader that starts again begins at the end again.
+    """
+    with reaching(settings), KafkaConsumer(**connection(settings), **READER) as reader:
+        known: set[TopicPartition] = set()
+        look_again = time.monotonic()
         while True:
-            known = {TopicPartition(topic, number) for number in reader.partitions_for_topic(topic) or ()}
-            if new := known - begun:
-                reader.assign(sorted(known))
-                oldest, ends = reader.beginning_offsets(sorted(new)), reader.end_offsets(sorted(new))
-                for partition in new:
-                    # A partition made while following is read from its beginning: all of it is new.
-                    start = oldest[partition] if begun else max(ends[partition] - last, oldest[partition])
-                    reader.seek(partition, start)
-                begun |= new
-            polled = reader.poll(timeout_ms=_POLL_MS, max_records=10_000)
-            yield [record.value for partition in sorted(polled) for record in polled[partition] if record.value is not None]
+            if time.monotonic() >= look_again:
+                found = {TopicPartition(topic, number) for number in reader.partitions_for_topic(topic) or ()}
+                _follow_too(reader, known, found - known, last)
+                known |= found
+                look_again = time.monotonic() + (30 if known else 1)
+            if not known:
+                time.sleep(0.5)
+            polled = reader.poll(timeout_ms=500) if known else {}
+            yield [record.value for of_partition in polled.values() for record in of_partition]
+
+
+def _follow_too(reader: KafkaConsumer, known: set[TopicPartition], new: set[TopicPartition], last: int) -> None:
+    """Assign the new partitions beside the known ones, which go on where they are."""
+    if not new:
+        return
+    positions = {partition: reader.position(partition) for partition in known}
+    oldest, ends = reader.beginning_offsets(list(new)), reader.end_offsets(list(new))
+    positions |= {p: oldest[p] if known else max(oldest[p], ends[p] - last) for p in new}
+    reader.assign(list(positions))
+    for partition, position in positions.items():
+        reader.seek(partition, position)

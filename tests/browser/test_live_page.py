@@ -6,7 +6,7 @@ import urllib.request
 import pytest
 
 from dashboards import live
-from pipeline import records, topic
+from pipeline import records
 from pipeline.settings import ServiceError
 
 
@@ -131,7 +131,6 @@ def test_a_problem_of_kafka_is_on_the_page(browser, server, market):
     assert "AAPL" in _table(browser)
 
 
-@pytest.mark.skipif(not hasattr(topic, "tail"), reason="pipeline.topic.tail is not there yet")
 def test_simulated_ticks_travel_through_kafka_to_the_page(browser, start, settings):
     """Ticks of `producer.py simulate` appear with their rate; the last prices are those in the topic; no group is left behind."""
     groups = _groups(settings)
