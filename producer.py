@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from itertools import islice
 
 from pipeline import producer_options, records, settings, terminal
@@ -347,7 +348,11 @@ def _sleeper(is_stopping: Callable[[], bool]) -> Callable[[float], None]:
 
 
 def _now() -> str:
-    return time_text(datetime.now(UTC))
+    return _text_of_ms(int(time.time() * 1000))
+
+
+# Fast sources ask many times in a millisecond.
+_text_of_ms = lru_cache(maxsize=8)(time_text_ms)
 
 
 def _instant(time_: str) -> datetime:

@@ -7,10 +7,12 @@ import math
 import random
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from zoneinfo import ZoneInfo
 
+from pipeline import records
 from pipeline.intervals import NEW_YORK
-from pipeline.records import DAILY_OR_LONGER, Bar, Tick, time_text, time_text_ms
+from pipeline.records import DAILY_OR_LONGER, Bar, Tick, time_text
 
 NAME = "simulated"
 _NEW_YORK = ZoneInfo(NEW_YORK)
@@ -39,6 +41,7 @@ def ticks(symbols: Sequence[str], *, seed: int, start: datetime, rate: float, in
     start_ms, gap_ms = start.timestamp() * 1000, 1000 / rate
     choice, gauss, exponential = random_.choice, random_.gauss, random_.expovariate
     shape_until, mean_volume = -1.0, 0.0
+    time_text_ms = lru_cache(maxsize=8)(records.time_text_ms)  # at high rates many ticks share a millisecond
     number = 0
     while True:
         at_ms = start_ms + number * gap_ms
