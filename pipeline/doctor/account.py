@@ -97,7 +97,7 @@ def policy(settings: Settings, role: str, account: str) -> dict[str, Any]:
     output_bucket, _, output_prefix = settings.athena_output_location.removeprefix("s3://").partition("/")
     values = {
         "bucket": settings.s3_bucket, "root": settings.s3_root, "region": settings.aws_region, "account": account,
-        "database": settings.glue_database, "workgroup": settings.athena_workgroup, "dynamodb_table": settings.dynamodb_table,
+        "database": settings.glue_database, "workgroup": settings.athena_workgroup, "table": settings.dynamodb_table,
         "output_bucket": output_bucket, "output_prefix": output_prefix,
     }  # fmt: skip
     return json.loads(Template((POLICIES / f"{role}.json").read_text(encoding="utf-8")).substitute(values))

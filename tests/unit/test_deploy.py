@@ -1,0 +1,194 @@
+"""What lies in deploy/: templates by cfn-lint, the lake's beside its definitions, containers by schema, units by systemd, policies."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from cfnlint.decode import cfn_yaml
+
+from deploy import iam_policies, lake_template
+from pipeline import catalog, resources
+from pipeline.catalog import CURATED
+from pipeline.settings import Settings
+
+ROOT = Path(__file__).parent.parent.parent
+DEPLOY = ROOT / "deploy"
+POLICIES = sorted(path for path in (DEPLOY / "iam").glob("*.json") if not path.stem.startswith("dynamodb"))
+VALUES = {"bucket": "lake", "root": "", "region": "us-east-1", "account": "123456789012", "database": "stock_market", "workgroup": "stock_market",
+          "output_bucket": "lake", "output_prefix": "athena-results/", "table": "StockMkt"}
+
+
+def tool(name: str, *arguments: object) -> subprocess.CompletedProcess:
+    """A tool of this virtual environment."""
+    return subprocess.run([Path(sys.executable).parent / name, *map(str, arguments)], capture_output=True, text=True, check=False, timeout=120)
+
+
+@pytest.mark.parametrize("name", ["kafka-ec2.yaml", "lake.yaml"])
+def test_templates_have_no_findings(name):
+    """cfn-lint, which knows the schema of every resource type, has nothing to say."""
+    done = tool("cfn-lint", DEPLOY / name)
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_lake_template_is_generated():
+    """deploy/lake.yaml is what the definitions give; after a change: python -m deploy.lake_template > deploy/lake.yaml"""
+    assert (DEPLOY / "lake.yaml").read_text() == lake_template.text()
+
+
+def resolved(value: object, names: dict[str, str]) -> object:
+    """What CloudFormation makes of Fn::Sub."""
+    if isinstance(value, dict) and list(value) == ["Fn::Sub"]:
+        text = re.sub(r"\$\{([^!}]+)\}", lambda found: names[found[1]], value["Fn::Sub"])
+        return text.replace("${!", "${")
+    if isinstance(value, dict):
+        return {name: resolved(inner, names) for name, inner in value.items()}
+    return [resolved(inner, names) for inner in value] if isinstance(value, list) else value
+
+
+@pytest.mark.parametrize("record", CURATED)
+def test_tables_of_the_template_are_those_of_glue_setup(record):
+    """With its parameters filled in, the template's tables are what glue_setup.py would make with the same settings."""
+    settings = Settings(s3_bucket="lake", glue_database="market")
+    template = yaml.safe_load((DEPLOY / "lake.yaml").read_text())
+    names = {"BucketName": "lake", "DatabaseName": "market", "FirstDay": "2026-01-01"}
+    landing = catalog.Landing(first_day="2026-01-01", has_hours=record == "ticks")
+    raw = template["Resources"][f"Raw{record.capitalize()}"]["Properties"]["TableInput"]
+    assert resolved(raw, names) == catalog.raw_table(settings, record, landing)
+    curated = template["Resources"][f"Curated{record.capitalize()}"]["Properties"]["TableInput"]
+    expected = catalog.curated_table(settings, record)
+    assert resolved(curated, names)["StorageDescriptor"] == expected["StorageDescriptor"]
+
+
+def test_the_role_of_the_template_is_that_of_glue_setup():
+    """One definition of what crawler and job may do."""
+    template = yaml.safe_load((DEPLOY / "lake.yaml").read_text())
+    names = {"BucketName": "lake", "DatabaseName": "market", "WorkgroupName": "w", "AWS::Region": "us-east-1", "AWS::AccountId": "1"}
+    found = resolved(template["Resources"]["Role"]["Properties"]["Policies"][0]["PolicyDocument"], names)
+    assert found == resources.role_policy(Settings(s3_bucket="lake", glue_database="market", athena_workgroup="w"), "1")
+
+
+# --- policies
+
+
+def filled(path: Path) -> dict:
+    text = path.read_text()
+    for name, value in VALUES.items():
+        text = text.replace(f"${{{name}}}", value)
+    assert "${" not in text, path.name
+    return json.loads(text)
+
+
+def test_the_jobs_policy_is_generated():
+    """After a change of pipeline/resources.py: python -m deploy.iam_policies > deploy/iam/etl_job.json"""
+    assert (DEPLOY / "iam/etl_job.json").read_text() == iam_policies.etl_job()
+
+
+@pytest.mark.parametrize("path", POLICIES, ids=lambda path: path.stem)
+def test_policies_fit_the_schema(path, tmp_path):
+    """cfn-lint accepts each policy as part of a template."""
+    template = {"Resources": {"Policy": {"Type": "AWS::IAM::ManagedPolicy", "Properties": {"PolicyDocument": filled(path)}}}}
+    (tmp_path / "policy.json").write_text(json.dumps(template))
+    done = tool("cfn-lint", tmp_path / "policy.json")
+    assert done.returncode == 0, done.stdout
+
+
+def test_every_action_has_its_reason():
+    """The table of reasons and the policies name the same actions."""
+    reasons = set(re.findall(r"^\| ([a-z0-9]+:[A-Za-z]+) \|", (DEPLOY / "iam/README.md").read_text(), re.MULTILINE))
+    actions = {action for path in POLICIES for statement in filled(path)["Statement"] for action in statement["Action"]}
+    assert actions == reasons
+
+
+def test_no_policy_allows_everything():
+    """No wildcard action; every resource is named, but for actions that have no resource level."""
+    without_resource = {"athena:ListWorkGroups", "athena:ListDataCatalogs", "athena:ListEngineVersions", "cloudwatch:PutMetricData"}
+    for path in POLICIES:
+        for statement in filled(path)["Statement"]:
+            assert not [action for action in statement["Action"] if "*" in action]
+            if "*" in statement["Resource"]:
+                assert set(statement["Action"]) <= without_resource
+
+
+def test_the_policy_of_msk_is_json():
+    """The policy to paste from deploy/msk.md parses, and names MSK's data-plane actions only."""
+    [text] = re.findall(r"```json\n(.*?)```", (DEPLOY / "msk.md").read_text(), re.DOTALL)
+    actions = {action for statement in json.loads(text)["Statement"] for action in statement["Action"]}
+    assert actions
+    assert all(action.startswith("kafka-cluster:") for action in actions)
+
+
+# --- containers and services
+
+
+def test_compose_fits_its_schema():
+    """The Compose file fits the schema of the Compose specification, as check-jsonschema ships it."""
+    done = tool("check-jsonschema", "--builtin-schema", "vendor.compose-spec", DEPLOY / "docker-compose.yml")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_compose_speaks_the_scripts_language():
+    """Each command in the Compose file exists, with its options; the client's address is one that the broker advertises."""
+    services = yaml.safe_load((DEPLOY / "docker-compose.yml").read_text())["services"]
+    for name in ("consumer", "producer"):
+        script, *options = services[name]["command"]
+        subcommand = [word for word in options[:1] if not word.startswith("-")]
+        help_text = subprocess.run([sys.executable, script, *(subcommand or ["land"]), "--help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        assert all(option in help_text for option in options if option.startswith("--"))
+        servers = services[name]["environment"]["KAFKA_BOOTSTRAP_SERVERS"]
+        assert f"://{servers}" in services["kafka"]["environment"]["KAFKA_ADVERTISED_LISTENERS"]
+
+
+def test_what_the_image_copies_is_there_and_not_ignored():
+    """Every COPY of the Dockerfile names what exists and what .dockerignore lets through; the image does not run as root."""
+    text = (DEPLOY / "Dockerfile").read_text()
+    allowed = {line[1:] for line in (DEPLOY / "Dockerfile.dockerignore").read_text().splitlines() if line.startswith("!")}
+    copied = [word for line in re.findall(r"^COPY (?!--from)(.+)$", text, re.MULTILINE) for word in line.split()[:-1]]
+    assert len(copied) >= 6
+    assert [name for name in copied if not (ROOT / name).exists()] == []
+    assert set(copied) <= allowed
+    assert re.search(r"^USER (?!root)", text, re.MULTILINE)
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd-analyze is not here")
+def test_units_are_ones_that_systemd_accepts(tmp_path):
+    """systemd knows every line of the units, and the timers have a next time."""
+    for path in (DEPLOY / "systemd").iterdir():
+        # Program, folder and user exist on the host only.
+        text = path.read_text().replace("/opt/stock-market/.venv/bin/python", "/bin/true").replace("User=stock-market", "User=root")
+        (tmp_path / path.name).write_text(text.replace("WorkingDirectory=/opt/stock-market", "WorkingDirectory=/"))
+        for moment in re.findall(r"^OnCalendar=(.+)$", text, re.MULTILINE):
+            assert "Next elapse" in subprocess.run(["systemd-analyze", "calendar", moment], capture_output=True, text=True, check=True).stdout
+    done = subprocess.run(["systemd-analyze", "verify", "--man=no", *tmp_path.iterdir()], capture_output=True, text=True, check=False, timeout=60)
+    assert [line for line in done.stderr.splitlines() if "stock-market" in line] == []
+
+
+def commands() -> list[str]:
+    """Each command of the units and of the crontab, from the script's name on."""
+    units = "\n".join(path.read_text() for path in (DEPLOY / "systemd").glob("*.service")) + (DEPLOY / "crontab.example").read_text()
+    return sorted({found.strip() for found in re.findall(r"\.venv/bin/python ([a-z_]+\.py [^>\n]*)", units)})
+
+
+def test_the_schedule_covers_daily_weekly_and_etl():
+    """The list that the next test goes through is not empty by accident."""
+    assert len(commands()) == 4
+
+
+@pytest.mark.parametrize("command", commands())
+def test_commands_of_the_schedule_exist(command):
+    """Each option in a unit or the crontab is one of its script's."""
+    words = command.split()
+    subcommand = words[1:2] if not words[1].startswith("-") else ["land"]
+    help_text = subprocess.run([sys.executable, words[0], *subcommand, "--help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert all(word in help_text for word in words if word.startswith("--"))
+
+
+def test_every_parameter_of_the_broker_is_used():
+    """A parameter of kafka-ec2.yaml that does nothing would mislead."""
+    template = cfn_yaml.load(str(DEPLOY / "kafka-ec2.yaml"))
+    text = (DEPLOY / "kafka-ec2.yaml").read_text()
+    assert [name for name in template["Parameters"] if text.count(name) < 2] == []
