@@ -2,6 +2,7 @@
 
 python -m dashboards.plots                                        from Athena into plots/
 python -m dashboards.plots --csv exports --output /tmp/plots      from exported results, exports/<query>.csv
+python -m dashboards.plots --from-dynamodb                        from the DynamoDB table, without Athena
 """
 
 import argparse
@@ -21,8 +22,8 @@ from matplotlib.ticker import EngFormatter, LogLocator, NullLocator
 
 from dashboards import query_results
 from dashboards.charts import heatmap_rows
-from pipeline import terminal
-from pipeline.settings import ServiceError
+from pipeline import dynamodb, settings, terminal
+from pipeline.settings import ServiceError, SettingsError
 
 HERE = Path(__file__).parent
 QUERIES = ("daily_bars", "monthly_performance", "volume_by_ticker")
@@ -53,7 +54,7 @@ class Entry:
 
 def main() -> None:
     arguments = parser().parse_args()
-    results = query_results.chosen(arguments)(QUERIES)
+    results = from_dynamodb(arguments) if arguments.from_dynamodb else query_results.chosen(arguments)(QUERIES)
     bars = results["daily_bars"]
     if bars is None or bars.empty:
         raise ServiceError("daily_bars: there are no daily bars to plot; see --csv, --tickers, --from, --to, or land some first")
@@ -64,8 +65,26 @@ def main() -> None:
 def parser() -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(prog="python -m dashboards.plots", description=__doc__.splitlines()[0])
     options.add_argument("--output", type=Path, default=Path("plots"), metavar="FOLDER")
+    options.add_argument("--from-dynamodb", action="store_true", help="read the daily bars of DYNAMODB_TABLE instead of Athena")
     query_results.add_arguments(options)
     return options
+
+
+def from_dynamodb(arguments: argparse.Namespace) -> dict[str, pd.DataFrame | None]:
+    """What the queries give, from the daily bars of the DynamoDB table; raises SettingsError and ServiceError."""
+    if arguments.csv:
+        raise SettingsError(["--csv and --from-dynamodb: the bars come from one place"])
+    loaded = settings.load()
+    terminal.configure_logging(loaded)
+    symbols = {symbol.strip() for symbol in arguments.tickers.split(",") if symbol.strip()}
+    bars = dynamodb.daily_bars(loaded, symbols=symbols, first_day=arguments.first_day, last_day=arguments.last_day)
+    monthly = bars.assign(month=bars["day"].dt.to_period("M").dt.start_time).groupby(["symbol", "month"], as_index=False)
+    volumes = bars.groupby("symbol", as_index=False)
+    return {
+        "daily_bars": bars,
+        "monthly_performance": monthly.agg(average_close=("close", "mean")),
+        "volume_by_ticker": volumes.agg(total_volume=("volume", "sum")),
+    }
 
 
 def write(results: dict[str, pd.DataFrame | None], folder: Path, *, now: datetime) -> int:

@@ -116,7 +116,9 @@ class Table:
 
     def range(self, company: str, first: str = "", last: str = "", *, interval: str = "", backwards: bool = False) -> Iterator[Item]:
         """The items of a company from one day or time to another, both included, in their order; empty: without a limit.
-        An interval leaves the others out, which are read, and paid for, all the same."""
+        An interval leaves the others out, which are read, and paid for, all the same. Raises SettingsError for the wrong order."""
+        if first > last + _LAST:
+            raise SettingsError([f"{first} is after {last}"])
         names, values = {"#p": self.keys.partition, "#s": self.keys.sort}, {":p": {"S": company}}
         values |= {":first": {"S": first or "!"}, ":last": {"S": last + _LAST}}
         narrowed = {}

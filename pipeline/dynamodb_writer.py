@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 ITEMS_A_TRANSACTION = 100
 # A request takes 4 MB; names of attributes and conditions come on top of the records' own bytes.
 BYTES_A_TRANSACTION = 1024 * 1024
+# While it is throttled. Even a table of the least capacity gathers room for this many within seconds.
+_LEAST_ITEMS = 10
 _FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS = 0.05, 5.0
 _THROTTLED = frozenset({
     "ThrottlingException", "ThrottlingError", "ProvisionedThroughputExceededException", "ProvisionedThroughputExceeded",
@@ -96,27 +98,31 @@ class Writer:
 
     def _store(self, entries: list[Entry]) -> list[Refused]:
         """Write entries of different keys; gives those whose place another bar has."""
-        waiting, refused, trouble = deque([entries]), [], _Trouble(self._table, self._wait_seconds, self._stopped)
+        waiting, refused, size = deque(entries), [], len(entries)
+        trouble = _Trouble(self._table, self._wait_seconds, self._stopped)
         while waiting:
-            part = waiting.popleft()
+            part = [waiting.popleft() for _ in range(min(size, len(waiting)))]
+            left, codes, cause = part, set(), None
             try:
                 self._client.transact_write_items(TransactItems=[{"Put": items.put(self._table, self._keys, one)} for one in part])
+                left = []
             except self._client.exceptions.TransactionCanceledException as error:
                 left, more, codes = self._sort_out(part, error.response["CancellationReasons"])
-                refused += more
-                if len(left) == len(part):
-                    trouble.wait(error, sorted(codes))
-                # A throttled table may have room for a smaller request.
-                waiting.extendleft(reversed(_halves(left) if codes & _THROTTLED else [left] if left else []))
+                refused, cause = refused + more, error
             except (ClientError, BotoCoreError) as error:
-                code = _passing_code(error)
-                if code is None:
+                codes, cause = {_passing_code(error)}, error
+                if None in codes:
                     raise ServiceError(f"DYNAMODB_TABLE={self._table}: {error}") from error
-                trouble.wait(error, [code])
-                waiting.extendleft(reversed(_halves(part) if code in _THROTTLED else [part]))
-            else:
-                trouble.is_over()
+            waiting.extendleft(reversed(left))
+            if cause is None:
                 self._count(written=len(part))
+            if len(left) < len(part):
+                trouble.is_over()
+                size = min(size * 2, ITEMS_A_TRANSACTION)
+            else:
+                # A throttled table may have room for a smaller request.
+                size = max(size // 2, _LEAST_ITEMS) if codes & _THROTTLED else size
+                trouble.wait(cause, sorted(codes))
         return refused
 
     def _sort_out(self, part: list[Entry], reasons: list[dict]) -> tuple[list[Entry], list[Refused], set[str]]:
@@ -196,8 +202,3 @@ def _chunks(entries: list[Entry]) -> Iterator[list[Entry]]:
         size += len(one.value)
     if chunk:
         yield chunk
-
-
-def _halves(entries: list[Entry]) -> list[list[Entry]]:
-    middle = (len(entries) + 1) // 2
-    return [half for half in (entries[:middle], entries[middle:]) if half]

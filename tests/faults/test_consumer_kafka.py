@@ -11,9 +11,9 @@ from subprocess import CompletedProcess, Popen
 
 import pyarrow.parquet as pq
 import pytest
+from aws_proxy import HOLD, HOLD_ANSWER, PASS, aws_proxy
 from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
 from landed import assert_exactly_once, bars, in_lake, in_topic, keys, produce, wait_for
-from s3_proxy import HOLD, HOLD_ANSWER, PASS, s3_proxy
 
 from local.stack import Stack
 from pipeline import records, topic
@@ -128,7 +128,7 @@ def test_settings_changed_between_crash_and_restart(
 ) -> None:
     """A batch that was under way is completed as it was planned, whatever the settings are now; later ones follow the new."""
     produce(settings, 2_000)
-    with s3_proxy(environment["AWS_ENDPOINT_URL"], lambda number, *_: HOLD_ANSWER if number == 0 else PASS) as proxy:
+    with aws_proxy(environment["AWS_ENDPOINT_URL"], lambda number, *_: HOLD_ANSWER if number == 0 else PASS) as proxy:
         process = start("consumer.py", "--flush-seconds", "0.5", "--uploads", "1", AWS_ENDPOINT_URL=proxy.url, KAFKA_INSTANCE="a")
         assert proxy.holding.wait(30)
         process.kill()
@@ -194,7 +194,7 @@ def test_the_tests_have_teeth(  # noqa: PLR0917 - pytest passes them by name
 ) -> None:
     """A consumer without the plan commit, with the end committed first, or without the seek, is caught by the same counting."""
     produce(settings, 3_000)
-    with s3_proxy(environment["AWS_ENDPOINT_URL"], lambda number, *_: how if number == 0 and how else PASS) as proxy:
+    with aws_proxy(environment["AWS_ENDPOINT_URL"], lambda number, *_: how if number == 0 and how else PASS) as proxy:
         process = start(MUTANTS, mutant, "--flush-seconds", "0.5" if how else "600", AWS_ENDPOINT_URL=proxy.url, KAFKA_INSTANCE="a")
         if how:
             assert proxy.holding.wait(30), process.log_path.read_text()

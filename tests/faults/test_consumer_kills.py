@@ -9,8 +9,8 @@ from collections.abc import Callable
 from subprocess import CompletedProcess, Popen
 
 import pytest
+from aws_proxy import HOLD, HOLD_ANSWER, PASS, aws_proxy
 from landed import assert_exactly_once, in_lake, in_topic, keys, produce, wait_for
-from s3_proxy import HOLD, HOLD_ANSWER, PASS, s3_proxy
 
 from pipeline.group import standings
 from pipeline.settings import Settings
@@ -53,7 +53,7 @@ def test_kill_inside_a_batch(  # noqa: PLR0917 - pytest passes them by name
 ) -> None:
     """A consumer killed at any step of a batch leaves a plan, and its successor repeats it to the byte, whatever came since."""
     produce(settings, 5_000)
-    with s3_proxy(environment["AWS_ENDPOINT_URL"], lambda number, *_: how if number == held_write else PASS) as proxy:
+    with aws_proxy(environment["AWS_ENDPOINT_URL"], lambda number, *_: how if number == held_write else PASS) as proxy:
         # Folders by the records' own days, so that a batch has several objects; one upload at a time, so that they are in order.
         process = start("consumer.py", "--flush-seconds", "0.5", "--partition-time", "event", "--uploads", "1",
                         AWS_ENDPOINT_URL=proxy.url, KAFKA_INSTANCE="a")  # fmt: skip
@@ -88,7 +88,7 @@ def test_random_kills(start: Start, run: Run, s3: object, settings: Settings, en
     producer.start()
     repeated = 0
     try:
-        with s3_proxy(environment["AWS_ENDPOINT_URL"], slowly) as proxy:
+        with aws_proxy(environment["AWS_ENDPOINT_URL"], slowly) as proxy:
             for _ in range(KILLS):
                 process = start("consumer.py", "--flush-seconds", "0.2", "--flush-records", "400", "--partition-time", "event",
                                 AWS_ENDPOINT_URL=proxy.url, KAFKA_INSTANCE="a")  # fmt: skip
@@ -114,7 +114,7 @@ def test_sigterm_finishes_the_batch_in_hand(start: Start, run: Run, s3: object, 
         time.sleep(0.5)
         return PASS
 
-    with s3_proxy(environment["AWS_ENDPOINT_URL"], slowly) as proxy:
+    with aws_proxy(environment["AWS_ENDPOINT_URL"], slowly) as proxy:
         process = start("consumer.py", "--flush-records", "1000", AWS_ENDPOINT_URL=proxy.url)
         wait_for(lambda: proxy.writes, 30, process)
         process.send_signal(signal.SIGTERM)
@@ -129,7 +129,7 @@ def test_sigterm_finishes_the_batch_in_hand(start: Start, run: Run, s3: object, 
 def test_sigterm_while_s3_is_away(start: Start, run: Run, s3: object, settings: Settings, environment: dict[str, str]) -> None:
     """With an upload that hangs, SIGTERM still ends the consumer with 0 within 10 s; the next start completes the batch."""
     produce(settings, 2_000)
-    with s3_proxy(environment["AWS_ENDPOINT_URL"], lambda *_: HOLD) as proxy:
+    with aws_proxy(environment["AWS_ENDPOINT_URL"], lambda *_: HOLD) as proxy:
         process = start("consumer.py", "--flush-seconds", "0.5", AWS_ENDPOINT_URL=proxy.url)
         assert proxy.holding.wait(30)
         process.send_signal(signal.SIGTERM)
@@ -143,7 +143,7 @@ def test_sigterm_while_s3_is_away(start: Start, run: Run, s3: object, settings: 
 def test_zombie_changes_nothing(start: Start, run: Run, s3: object, settings: Settings, environment: dict[str, str]) -> None:
     """A consumer frozen in the middle of an upload beyond its session, and thawed after another took over, changes nothing."""
     produce(settings, 3_000)
-    with s3_proxy(environment["AWS_ENDPOINT_URL"], lambda number, *_: HOLD if number == 0 else PASS) as proxy:
+    with aws_proxy(environment["AWS_ENDPOINT_URL"], lambda number, *_: HOLD if number == 0 else PASS) as proxy:
         zombie = start("consumer.py", "--flush-seconds", "0.5", AWS_ENDPOINT_URL=proxy.url)
         assert proxy.holding.wait(30), zombie.log_path.read_text()
         zombie.send_signal(signal.SIGSTOP)

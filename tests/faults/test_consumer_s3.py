@@ -6,8 +6,8 @@ from collections.abc import Callable
 from subprocess import CompletedProcess, Popen
 
 import pytest
+from aws_proxy import CUT, LOSE, PASS, aws_proxy
 from landed import assert_exactly_once, keys, produce, wait_for
-from s3_proxy import CUT, LOSE, PASS, s3_proxy
 
 from pipeline.settings import Settings
 
@@ -27,7 +27,7 @@ def test_a_fault_at_every_call(fault: int | str, run: Run, s3: object, settings:
         failed.add(path)
         return fault
 
-    with s3_proxy(environment["AWS_ENDPOINT_URL"], once) as proxy:
+    with aws_proxy(environment["AWS_ENDPOINT_URL"], once) as proxy:
         done = run("consumer.py", "--until-caught-up", "--flush-records", "500", AWS_ENDPOINT_URL=proxy.url)
     assert done.returncode == 0, done.stderr
     assert len(failed) >= 6
@@ -40,7 +40,7 @@ def test_s3_away_for_longer_than_the_poll_interval(start: Start, s3: object, set
     produce(settings, 2_000)
     back_at = time.monotonic() + 12
     produced = 2_000
-    with s3_proxy(environment["AWS_ENDPOINT_URL"], lambda *_: PASS if time.monotonic() > back_at else CUT) as proxy:
+    with aws_proxy(environment["AWS_ENDPOINT_URL"], lambda *_: PASS if time.monotonic() > back_at else CUT) as proxy:
         process = start("consumer.py", "--flush-seconds", "0.3", "--flush-records", "200", AWS_ENDPOINT_URL=proxy.url,
                         KAFKA_MAX_POLL_INTERVAL_MS="4000", KAFKA_SESSION_TIMEOUT_MS="4000")  # fmt: skip
         while time.monotonic() < back_at:
@@ -64,7 +64,7 @@ def _lines(s3: object, settings: Settings) -> list[tuple[str, int]]:
 def test_denied_access_stops_with_the_setting(run: Run, settings: Settings, environment: dict[str, str]) -> None:
     """A refusal that no waiting mends ends the consumer with 1 and the name of the setting; the batch is completed later."""
     produce(settings, 500)
-    with s3_proxy(environment["AWS_ENDPOINT_URL"], lambda *_: 403) as proxy:
+    with aws_proxy(environment["AWS_ENDPOINT_URL"], lambda *_: 403) as proxy:
         refused = run("consumer.py", "--until-caught-up", AWS_ENDPOINT_URL=proxy.url)
     assert refused.returncode == 1
     assert "S3_BUCKET=" in refused.stderr
@@ -78,7 +78,7 @@ def test_denied_access_stops_with_the_setting(run: Run, settings: Settings, envi
 def test_random_faults(run: Run, s3: object, settings: Settings, environment: dict[str, str]) -> None:
     """With two of three calls failing in changing ways, three runs land everything once."""
     faults = itertools.cycle([LOSE, 503, PASS, CUT, 500, PASS, LOSE, LOSE, PASS, 429])
-    with s3_proxy(environment["AWS_ENDPOINT_URL"], lambda *_: next(faults)) as proxy:
+    with aws_proxy(environment["AWS_ENDPOINT_URL"], lambda *_: next(faults)) as proxy:
         for number in range(3):
             produce(settings, 2_000, first=2_000 * number)
             done = run("consumer.py", "--until-caught-up", "--flush-records", "300", "--partition-time", "event", AWS_ENDPOINT_URL=proxy.url)

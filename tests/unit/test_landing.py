@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass
 
+import pytest
 from blocks_of import block
 
 from pipeline import landing
-from pipeline.batch import Layout, Limits, Plan
+from pipeline.batch import Layout, Limits, Plan, UnreadablePlan
 from pipeline.landing import Lane
 
 LAYOUT = Layout(bucket="b", root="", table="bars")
@@ -104,3 +105,30 @@ def test_memory_full_pauses_everything_but_found_plans() -> None:
     assert landing.held_bytes({"o": ordinary, "f": found}) == 200
     assert landing.to_pause({"o": ordinary, "f": found}, most_bytes=200) == {"o"}
     assert landing.to_pause({"o": ordinary, "f": found}, most_bytes=201) == set()
+
+
+def test_without_plans_only_ends_are_committed() -> None:
+    """A lane into DynamoDB writes at once, commits only ends, and goes on with the batch that was closed meanwhile."""
+    one = Lane.begin_unplanned("t", 0, LAYOUT, 0, "")
+    one.buffer.add([block([b"a", b"b"])], now=0)
+    one.close(LIMITS, position=2, now=0)
+    assert (one.uploading.plan.end, one.closed) == (2, None)
+    assert one.commit_wanted() is None
+    one.upload = upload = Upload()
+    one.buffer.add([block([b"c", b"d"], 2)], now=0)
+    one.close(LIMITS, position=4, now=0)
+    assert (one.uploading.plan.end, one.closed.plan.end) == (2, 4)
+    assert one.commit_wanted() is None
+    upload.done = True
+    assert one.commit_wanted() == (2, landing.UNPLANNED)
+    assert one.committed().end == 2
+    assert (one.uploading.plan.end, one.upload) == (4, None)
+
+
+def test_sinks_refuse_each_other_s_commits() -> None:
+    """A lane that finds the other sink's word in the group's commit does not begin."""
+    with pytest.raises(UnreadablePlan, match="S3"):
+        Lane.begin_unplanned("t", 0, LAYOUT, 0, Plan("t", 0, 0, 9, LAYOUT).metadata())
+    with pytest.raises(UnreadablePlan):
+        lane(landing.UNPLANNED)
+    assert Lane.begin_unplanned("t", 0, LAYOUT, 5, landing.UNPLANNED).buffer.start == 5

@@ -1,25 +1,36 @@
-"""A proxy in front of the embedded S3 that fails as it is told: refusals, cut connections, lost answers, held calls."""
+"""A proxy in front of the embedded AWS that fails as it is told: refusals, cut connections, lost answers, held calls."""
 
 import http.client
+import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
 PASS = "pass"  # hand the call on
-CUT = "cut"  # close the connection before the call reaches S3
+CUT = "cut"  # close the connection before the call arrives
 LOSE = "lose"  # hand the call on, then close the connection instead of answering
 HOLD = "hold"  # wait before handing on, until released
 HOLD_ANSWER = "hold answer"  # hand on, then wait before answering, until released
-# An int is that HTTP status, answered instead of handing on.
+# An int is that HTTP status, answered instead of handing on as S3 does; a Refusal likewise, as the services that speak JSON do.
 
-Decision = str | int
+
+@dataclass(frozen=True)
+class Refusal:
+    """The error code of DynamoDB, Glue or Athena."""
+
+    code: str
+    status: int = 400
+
+
+Decision = str | int | Refusal
 _ERROR = '<?xml version="1.0"?><Error><Code>{code}</Code><Message>made by the test</Message></Error>'
 _CODES = {400: "RequestTimeout", 403: "AccessDenied", 429: "SlowDown", 500: "InternalError", 503: "ServiceUnavailable"}
 
 
-class S3Proxy(ThreadingHTTPServer):
+class AwsProxy(ThreadingHTTPServer):
     """`decide(number, method, path)` is asked for every call that writes; reads are handed on."""
 
     daemon_threads = True
@@ -51,7 +62,7 @@ class S3Proxy(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    server: S3Proxy
+    server: AwsProxy
 
     def _serve(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
@@ -62,6 +73,10 @@ class _Handler(BaseHTTPRequestHandler):
             return
         if isinstance(decision, int):
             self._answer(decision, {"Content-Type": "application/xml"}, _ERROR.format(code=_CODES.get(decision, "Error")).encode())
+            return
+        if isinstance(decision, Refusal):
+            body = json.dumps({"__type": decision.code, "message": "made by the test"}).encode()
+            self._answer(decision.status, {"Content-Type": "application/x-amz-json-1.0"}, body)
             return
         if decision == HOLD:
             self.server.holding.set()
@@ -99,8 +114,8 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def s3_proxy(upstream: str, decide: Callable[[int, str, str], Decision]) -> Iterator[S3Proxy]:
-    proxy = S3Proxy(upstream, decide)
+def aws_proxy(upstream: str, decide: Callable[[int, str, str], Decision]) -> Iterator[AwsProxy]:
+    proxy = AwsProxy(upstream, decide)
     thread = threading.Thread(target=proxy.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
     try:
