@@ -192,3 +192,24 @@ def test_every_parameter_of_the_broker_is_used():
     template = cfn_yaml.load(str(DEPLOY / "kafka-ec2.yaml"))
     text = (DEPLOY / "kafka-ec2.yaml").read_text()
     assert [name for name in template["Parameters"] if text.count(name) < 2] == []
+
+
+def test_sums_of_the_costs():
+    """Each table of costs adds up to the figure under it, and to the one in its heading."""
+    text = (DEPLOY / "README.md").read_text()
+    sections = re.findall(r"^### .*?about \$([\d,]+).*?\n(.*?)(?=^##|\Z)", text, re.MULTILINE | re.DOTALL)
+    assert len(sections) == 3
+    for heading, section in sections:
+        figures = [float(figure.replace(",", "")) for figure in re.findall(r"^\| .* \| ([\d,]+\.\d\d) \|$", section, re.MULTILINE)]
+        [total] = [float(figure.replace(",", "")) for figure in re.findall(r"\*\*([\d,]+\.\d\d)\*\*", section)]
+        assert len(figures) >= 8
+        assert abs(sum(figures) - total) < 0.005
+        assert abs(total - float(heading.replace(",", ""))) < 0.02 * total + 1
+
+
+def test_files_that_the_guide_names_exist():
+    """Every file of deploy/ that its README names is there."""
+    named = set(re.findall(r"deploy/([a-z0-9_.-]+\.(?:yaml|yml|md))|`([a-z0-9_.-]+\.(?:yaml|md|example|yml))`", (DEPLOY / "README.md").read_text()))
+    names = {one or other for one, other in named}
+    assert len(names) >= 4
+    assert [name for name in names if not (DEPLOY / name).exists()] == []
