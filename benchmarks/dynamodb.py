@@ -93,7 +93,8 @@ def batch(wanted: Settings) -> None:
     fill(wanted, BATCH_ROWS)
     for name, arguments in (("consumer.py --sink dynamodb, empty table", []), ("again, --from-beginning", ["--from-beginning"])):
         cost = measure([sys.executable, "consumer.py", "--sink", "dynamodb", "--until-caught-up", *arguments], _environment(wanted))
-        print(cost.line(name, BATCH_ROWS), flush=True)
+        print(f"{name:<44}{BATCH_ROWS / cost.wall_seconds:>8,.0f} records/s {cost.cpu_seconds / BATCH_ROWS * 1e6:>6,.0f} µs CPU/record "
+              f"{cost.peak_mb:>5.0f} MB peak {cost.wall_seconds:>6.1f} s", flush=True)
     client = aws.client(wanted, "dynamodb")
     pages = client.get_paginator("scan").paginate(TableName=wanted.dynamodb_table, Select="COUNT")
     if (count := sum(page["Count"] for page in pages)) != BATCH_ROWS:

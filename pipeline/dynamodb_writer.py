@@ -6,7 +6,7 @@ a replay, nor a rebalance, nor a consumer that was thought dead can put an earli
 of one key that were ingested in the same millisecond are taken in the order in which they are written.
 
 BatchWriteItem has no conditions. TransactWriteItems has one an item, for up to 100 items a request: measured beside conditional
-PutItem on many connections it took a tenth of the CPU a record and wrote five times as many (benchmarks/dynamodb.py). AWS charges two
+PutItem on many connections it took a ninth of the CPU an item and wrote four times as many (benchmarks/dynamodb.py). AWS charges two
 write units an item for it, where PutItem is charged one.
 """
 
