@@ -8,8 +8,7 @@ FROM (
   SELECT *, row_number() OVER (
     PARTITION BY symbol, "interval", time, month
     -- Of two records ingested in the same millisecond every engine and the view must choose the same.
-    ORDER BY ingested_at DESC, company DESC, "open" DESC, high DESC, low DESC, "close" DESC, volume DESC, vwap DESC,
-      trades DESC, adjusted DESC, source DESC
+    ORDER BY ingested_at DESC, source DESC, "close" DESC, volume DESC
   ) AS recency
   FROM (
     SELECT

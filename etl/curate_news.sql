@@ -3,7 +3,7 @@ SELECT id, symbol, time, title, publisher, url, sentiment, reason, source, inges
 FROM (
   SELECT *, row_number() OVER (
     PARTITION BY id, symbol, month
-    ORDER BY ingested_at DESC, time DESC, title DESC, publisher DESC, url DESC, sentiment DESC, reason DESC, source DESC
+    ORDER BY ingested_at DESC, source DESC, title DESC, time DESC
   ) AS recency
   FROM (
     SELECT id, symbol, time, title, publisher, url, sentiment, reason, source, ingested_at, month

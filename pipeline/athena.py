@@ -14,6 +14,7 @@ From Python:
 
 import argparse
 import itertools
+import json
 import logging
 import re
 import shutil
@@ -311,7 +312,10 @@ def _write(rows: pd.DataFrame, kind: str, place: str, name: str, *, is_one: bool
     if kind == "csv":
         rows.to_csv(path, index=False)
     else:
-        rows.to_json(path, orient="records", date_format="iso", double_precision=15, lines=False, indent=1)
+        # Not pandas' own writer, which rounds doubles. NaN is not JSON.
+        objects = rows.astype(object).where(rows.notna(), None).to_dict("records")
+        text = json.dumps(objects, indent=1, default=lambda value: value.isoformat() if hasattr(value, "isoformat") else str(value))
+        print(text) if path is sys.stdout else path.write_text(text + "\n", encoding="utf-8")
     return "" if place == "-" else f" -> {path}"
 
 

@@ -67,9 +67,10 @@ def _database(settings: Settings, glue: Any) -> Iterator[Change]:
     """Glue drops a database with all that is in it, so it goes only when nothing of others is."""
     name = settings.glue_database
     try:
-        pages = list(glue.get_paginator("get_tables").paginate(DatabaseName=name))
+        glue.get_database(Name=name)
     except glue.exceptions.EntityNotFoundException:
         return
+    pages = glue.get_paginator("get_tables").paginate(DatabaseName=name)
     tables = [table["Name"] for page in pages for table in page["TableList"]]
     for table in OWN_TABLES:
         if table in tables:
