@@ -21,9 +21,8 @@ def findings(settings: Settings, *, today: date) -> Iterator[Finding]:
 
 
 def _polygon(settings: Settings, today: date) -> Iterator[Finding]:
-    """The day before yesterday's or Friday's bars, and minutes of today: what a plan includes shows in the status of the answer."""
-    day = today - timedelta(days=max(2, today.weekday() - 3 if today.weekday() > 4 else 2))
-    status, body = _ask(settings, f"/v2/aggs/ticker/AAPL/range/1/day/{day - timedelta(days=5)}/{day}")
+    """Bars of last week, which every plan has."""
+    status, body = _ask(settings, f"/v2/aggs/ticker/AAPL/range/1/day/{today - timedelta(days=10)}/{today - timedelta(days=3)}")
     if status == 0:
         yield problem("sources", f"{settings.polygon_base_url}: {body}", "POLYGON_BASE_URL, a proxy, or no way out of this network")
     elif status in (401, 403):
@@ -38,6 +37,7 @@ def _polygon(settings: Settings, today: date) -> Iterator[Finding]:
 
 
 def _polygon_plan(settings: Settings, today: date) -> Iterator[Finding]:
+    """Minutes of today and trades: what the plan leaves out shows in the status of the answer."""
     status, body = _ask(settings, f"/v2/aggs/ticker/AAPL/range/1/minute/{today}/{today}")
     if status in (401, 403):
         yield warning("sources", "the plan has no bars of today", "poll gets them a day later; another plan has them sooner")

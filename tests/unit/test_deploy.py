@@ -213,3 +213,12 @@ def test_files_that_the_guide_names_exist():
     names = {one or other for one, other in named}
     assert len(names) >= 4
     assert [name for name in names if not (DEPLOY / name).exists()] == []
+
+
+def test_the_bucket_of_the_template_forgets_as_that_of_glue_setup():
+    """The lifecycle rules are those of the definition, in CloudFormation's words."""
+    template = yaml.safe_load((DEPLOY / "lake.yaml").read_text())
+    rules = template["Resources"]["Bucket"]["Properties"]["LifecycleConfiguration"]["Rules"]
+    expected = resources.lifecycle_rules(Settings(s3_bucket="lake"))
+    assert {rule["Id"]: (rule["Prefix"], rule["Status"], rule.get("ExpirationInDays")) for rule in rules} == {
+        rule["ID"]: (rule["Filter"]["Prefix"], rule["Status"], rule.get("Expiration", {}).get("Days")) for rule in expected}
