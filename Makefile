@@ -27,7 +27,11 @@ lint: .venv/installed
 	.venv/bin/ruff check .
 
 bench: .venv/installed
-	$(PYTHON) -m local run $(PYTHON) -m benchmarks
+	$(PYTHON) -m local run $(PYTHON) -m benchmarks.landing
+	$(PYTHON) -m local run $(PYTHON) -m benchmarks.decoding
+	$(PYTHON) -m local run $(PYTHON) -m benchmarks.replay
+	$(PYTHON) -m local run $(PYTHON) -m benchmarks.queries
+	$(PYTHON) -m local run $(PYTHON) -m benchmarks.dynamodb
 
 up: .venv/installed
 	@$(PYTHON) -m local up

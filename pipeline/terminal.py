@@ -41,6 +41,8 @@ def configure_logging(settings: Settings) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_JsonFormatter() if settings.log_format == "json" else _TextFormatter())
     logging.basicConfig(level=settings.log_level, handlers=[handler], force=True)
+    # A warning at every moment in which the machine is busy.
+    logging.getLogger("kafka.net.selector").setLevel(logging.ERROR)
     # The client's own lines at INFO are many, and speak of things that only its authors can change.
     for chatty in ("kafka", "botocore", "boto3", "urllib3", "s3fs", "aiobotocore", "fsspec"):
         logging.getLogger(chatty).setLevel(max(logging.WARNING, logging.getLevelName(settings.log_level)))
