@@ -31,7 +31,8 @@ def of_template() -> Settings:
 
 def template() -> dict[str, Any]:
     wanted = of_template()
-    found: dict[str, Any] = {"Bucket": _bucket(wanted), "Database": _database(wanted.glue_database), "Workgroup": _workgroup(wanted)}
+    found: dict[str, Any] = {"Bucket": _bucket(wanted), "Database": _database(wanted.glue_database), "Workgroup": _workgroup(resources.workgroup(wanted)),
+                             "EtlWorkgroup": _workgroup(resources.etl_workgroup(wanted))}
     landings = {record: Landing(first_day="${FirstDay}", has_hours=record == "ticks") for record in CURATED}
     tables = [catalog.raw_table(wanted, record, landing) for record, landing in landings.items()]
     tables.append(catalog.dead_letters(wanted, sorted(wanted.topics), "${FirstDay}"))
@@ -82,8 +83,7 @@ def _database(name: str) -> dict[str, Any]:
         "Name": _substituted(name), "Description": "Stock market data: bars, ticks and news"}}}  # fmt: skip
 
 
-def _workgroup(wanted: Settings) -> dict[str, Any]:
-    made = resources.workgroup(wanted)
+def _workgroup(made: dict[str, Any]) -> dict[str, Any]:
     return {"Type": "AWS::Athena::WorkGroup", "Properties": _substituted({
         "Name": made["Name"], "Description": made["Description"], "RecursiveDeleteOption": True, "WorkGroupConfiguration": made["Configuration"]})}  # fmt: skip
 

@@ -28,7 +28,7 @@ def findings(settings: Settings, *, today: date) -> Iterator[Finding]:
         elif change.action == "skip":
             yield warning("tables", f"{change.what}: {change.why}", f"{_CURE} --with-roles, if you want it")
         else:
-            state = "is missing" if change.action == "create" else f"differs from its definition ({change.why})"
+            state = "missing" if change.action == "create" else f"differs from the definition ({change.why})"
             kind, _, name = change.what.rpartition(" ")
             wrong[kind or change.what, state].append(name)
     for (kind, state), names in wrong.items():

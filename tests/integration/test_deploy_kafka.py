@@ -3,9 +3,11 @@
 import shutil
 import socket
 import subprocess
+import sys
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import boto3
 import pytest
@@ -73,7 +75,7 @@ def test_the_script_has_no_findings(tmp_path):
     """shellcheck has nothing to say about the script, and it fits EC2's limit of 16 KB."""
     checked = tmp_path / "user-data.sh"
     executable(checked, script())
-    done = subprocess.run(["shellcheck", checked], capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run([Path(sys.executable).parent / "shellcheck", checked], capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stdout
     assert len(script()) + len(filled_in()) + 1000 < 16_384
 
