@@ -35,7 +35,9 @@ log = logging.getLogger("consumer")
 
 STOP_WITHIN_SECONDS = 8
 POLL_MS = 100
-FLUSH_SECONDS = {"s3": 60.0, "dynamodb": 0.0}  # an item costs the same alone; objects should be few
+# Objects should be few. An item costs the same alone, and a batch of items should be written within the time of a stop.
+FLUSH_SECONDS = {"s3": 60.0, "dynamodb": 0.0}
+FLUSH_RECORDS = {"s3": 100_000, "dynamodb": 1_000}
 
 
 def main() -> int:
@@ -62,8 +64,7 @@ def land(wanted: Settings, options: argparse.Namespace) -> int:
     """The loop: poll, close what is due, commit plans and ends, upload beside polling."""
     topics = _topics(wanted, options)
     layouts = {topic: _layout(wanted, options, topic) for topic in topics}
-    flush_seconds = FLUSH_SECONDS[options.sink] if options.flush_seconds is None else options.flush_seconds
-    limits = Limits(flush_seconds=flush_seconds, flush_records=options.flush_records, flush_bytes=options.flush_bytes)
+    limits = _limits(options)
     lanes: dict[Partition, Lane] = {}
     stopped_at = None
     with (
@@ -105,6 +106,14 @@ def land(wanted: Settings, options: argparse.Namespace) -> int:
             seen.tick(member, lanes, now)
         seen.finish()
     return terminal.EXIT_DONE
+
+
+def _limits(options: argparse.Namespace) -> Limits:
+    return Limits(
+        flush_seconds=FLUSH_SECONDS[options.sink] if options.flush_seconds is None else options.flush_seconds,
+        flush_records=options.flush_records or FLUSH_RECORDS[options.sink],
+        flush_bytes=options.flush_bytes,
+    )
 
 
 def _begin_anew(wanted: Settings, topics: list[str], sink: str) -> None:
@@ -270,7 +279,7 @@ def _parser() -> argparse.ArgumentParser:
                       help="folders by the time of arrival in Kafka (default) or by the record's own time")
     when = land_parser.add_argument_group("when a batch is closed, whichever comes first")
     when.add_argument("--flush-seconds", type=_positive(float), metavar="S", help="default 60; dynamodb: at once")
-    when.add_argument("--flush-records", type=_positive(int), default=100_000, metavar="N", help="default 100000; 1 = one object a record")
+    when.add_argument("--flush-records", type=_positive(int), metavar="N", help="default 100000, dynamodb: 1000; 1 = one object a record")
     when.add_argument("--flush-bytes", type=_bytes, default="64MB", metavar="SIZE", help="before compression, default 64MB")
     run = land_parser.add_argument_group("how it runs")
     run.add_argument("--until-caught-up", action="store_true", help="stop at the end offsets seen at the start")

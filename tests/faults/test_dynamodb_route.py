@@ -157,12 +157,12 @@ def test_zombie_changes_nothing(start: Start, run: Run, table: Any, settings: Se
 def test_sigterm_finishes_what_was_read(start: Start, run: Run, table: Any, settings: Settings) -> None:
     """SIGTERM ends the consumer with 0 within 10 s, and what it has written is committed."""
     produce(settings, 3_000)
-    process = start(*LAND)
+    process = start(*LAND, "--flush-records", "100")
     wait_for(lambda: len(volumes(table, settings)) > 100, 30, process)
     process.send_signal(signal.SIGTERM)
     assert process.wait(10) == 0, process.log_path.read_text()
     found = standings(of_the_route(settings), [settings.kafka_topic_bars])
-    assert sum(standing.committed is not None for standing in found.values()) >= 1
+    assert sum(standing.committed is not None for standing in found.values()) >= 1, process.log_path.read_text()
     assert run(*LAND, "--until-caught-up").returncode == 0
     assert volumes(table, settings).total() == sum(in_topic(settings).values()) == 3_000
 
