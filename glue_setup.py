@@ -21,9 +21,10 @@ from datetime import UTC, datetime
 from etl.curation import Curation
 from etl.publish import PublishFailed
 from pipeline import aws, catalog, crawled, resources, settings, terminal
+from pipeline.changes import Change
 from pipeline.curate import AthenaEngine, etl_tables
 from pipeline.landed import Landed
-from pipeline.provision import Change, Provision
+from pipeline.provision import Provision
 from pipeline.removal import removals
 from pipeline.settings import ServiceError, Settings
 

@@ -31,6 +31,7 @@ class CuratedTable:
     first_day: str  # first day of the raw table, YYYY-MM-DD
     late_days: int
     partition_time: str  # arrival or event
+    by_month: bool  # raw folders are months, named by their first day
     format: str  # of the raw objects: json, csv or parquet
     partition_columns: list[str]
     raw_columns: dict[str, str]  # name to type, as the raw objects have them
@@ -118,7 +119,7 @@ class Curation:
             return RawDays(days, before.watermark, raw_days.listing_of(self._s3, table.bucket, table.raw_folder, days))
         return raw_days.find(
             self._s3, table.bucket, table.raw_folder, watermark=before.watermark, last_run=before.last_run,
-            today=self._now.date(), late_days=table.late_days, whole_days=table.record == "ticks",
+            today=self._now.date(), late_days=table.late_days, by_month=table.by_month, whole_days=table.record == "ticks",
         )  # fmt: skip
 
     def _curate_days(self, table: CuratedTable, before: Table, found: RawDays, notes: RunNotes) -> int:

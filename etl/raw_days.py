@@ -32,11 +32,13 @@ def all_days(s3: object, bucket: str, folder: str) -> list[str]:
 
 
 def find(
-    s3: object, bucket: str, folder: str, *, watermark: str, last_run: datetime | None, today: date, late_days: int, whole_days: bool
-) -> RawDays:
-    """The days to read. `whole_days`: only those for which nothing more is expected (a table without a key is copied by days)."""
+    s3: object, bucket: str, folder: str, *,
+    watermark: str, last_run: datetime | None, today: date, late_days: int, by_month: bool, whole_days: bool,
+) -> RawDays:  # fmt: skip
+    """The days to read. `by_month`: a folder is a month, named by its first day. `whole_days`: only the folders for which nothing
+    more is expected, since a table without a key is copied by folders."""
     days = all_days(s3, bucket, folder)
-    after = _later_watermark(watermark, days, today, late_days)
+    after = _later_watermark(watermark, days, today, late_days, by_month=by_month)
     due = [day for day in days if day >= watermark and (not whole_days or day < after)]
     oldest = (date.fromisoformat(watermark) - timedelta(days=LOOK_BACK_DAYS)).isoformat()
     since = last_run - timedelta(seconds=LONGEST_UPLOAD_SECONDS) if last_run else None
@@ -57,12 +59,15 @@ def listing_of(s3: object, bucket: str, folder: str, days: list[str]) -> str:
     return digest.hexdigest()
 
 
-def _later_watermark(watermark: str, days: list[str], today: date, late_days: int) -> str:
+def _later_watermark(watermark: str, days: list[str], today: date, late_days: int, *, by_month: bool) -> str:
     """Never beyond the newest day landed: while the consumer is down, what waits in Kafka belongs to days that look empty."""
     if not days:
         return watermark
-    newest = min(date.fromisoformat(days[-1]), today)
-    return max(watermark, (newest - timedelta(days=late_days)).isoformat())
+    newest = date.fromisoformat(days[-1])
+    if by_month:
+        newest = (newest + timedelta(days=31)).replace(day=1) - timedelta(days=1)
+    after = min(newest, today) - timedelta(days=late_days)
+    return max(watermark, (after.replace(day=1) if by_month else after).isoformat())
 
 
 def _objects(s3: object, bucket: str, prefix: str) -> Iterator[dict]:

@@ -62,6 +62,7 @@ class Landing:
     first_day: str
     format: Format = "json"
     has_hours: bool = False
+    by_month: bool = False  # the folder of a month is its first day
     partition_time: Literal["arrival", "event"] = "arrival"
 
 
@@ -165,7 +166,7 @@ def for_etl(settings: Settings, record: str, landing: Landing, select: str) -> C
     return CuratedTable(
         record=record, database=settings.glue_database, workgroup=settings.athena_workgroup, bucket=settings.s3_bucket,
         root=settings.s3_root, first_day=landing.first_day, late_days=settings.etl_late_days, partition_time=landing.partition_time,
-        format=landing.format, partition_columns=list(CURATED[record]),
+        by_month=landing.by_month, format=landing.format, partition_columns=list(CURATED[record]),
         raw_columns={c["Name"]: c["Type"] for c in raw["StorageDescriptor"]["Columns"]},
         curated_columns={c["Name"]: c["Type"] for c in curated["StorageDescriptor"]["Columns"] + curated["PartitionKeys"]},
         select=select, raw_select=raw_select(record, landing.format, "$table", "$condition"),

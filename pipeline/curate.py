@@ -5,12 +5,12 @@ import io
 import json
 import logging
 import zipfile
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from etl.curation import CuratedTable, Partition, is_one_of, text
-from pipeline import aws, catalog
+from pipeline import aws, catalog, resources
 from pipeline.athena import Athena
 from pipeline.settings import Settings
 
@@ -27,7 +27,7 @@ class AthenaEngine:
 
     def __init__(self, settings: Settings) -> None:
         self._glue: Any = aws.client(settings, "glue")
-        self._athena = Athena(settings)
+        self._athena = Athena(replace(settings, athena_workgroup=resources.etl_workgroup_name(settings)))
 
     def touched(self, table: CuratedTable, days: list[str]) -> list[Partition]:
         names = ", ".join(f'"{name}"' for name in table.partition_columns)

@@ -37,9 +37,10 @@ class Landed:
         hours = {"/hour=" in key for key in keys}
         if len(hours) > 1:
             raise ServiceError(f"S3_PREFIX={self._settings.s3_prefix}: {folder} has days with and without hours; give each a prefix of its own")
+        plan = self._plan(keys[-1]) if keys else {}
         return Landing(
             first_day=first_day, format=next(iter(formats), "json"), has_hours=hours == {True},
-            partition_time=self._partition_time(keys[-1]) if keys else "arrival",
+            by_month=plan.get("partition_by") == "month", partition_time=plan.get("partition_time", "arrival"),
         )  # fmt: skip
 
     def first_folder_day(self, record: str) -> str | None:
@@ -82,11 +83,11 @@ class Landed:
             if aws.error_code(error) != "NoSuchBucket":
                 raise
 
-    def _partition_time(self, key: str) -> str:
-        """The object's plan says whether folders are by arrival or by the record's own time."""
+    def _plan(self, key: str) -> dict[str, Any]:
+        """The plan that an object was landed by, kept with it: whether folders are by arrival or by the record's own time, days or
+        months. Objects of other writers have none."""
         metadata = self._s3.head_object(Bucket=self._settings.s3_bucket, Key=key).get("Metadata", {})
-        plan = msgspec.json.decode(metadata.get("plan", "{}"))
-        return plan.get("partition_time", "arrival")
+        return msgspec.json.decode(metadata.get("plan", "{}"))
 
 
 def _format(key: str) -> str | None:

@@ -6,11 +6,11 @@ over the same parts. A walk that an error ended is completed by the next one.
 
 import hashlib
 import json
+import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 from botocore.exceptions import ClientError
 
@@ -19,9 +19,11 @@ from etl.publish import LAST_RUN, WATERMARK
 from pipeline import aws, catalog, resources
 from pipeline.athena import queries
 from pipeline.catalog import CURATED, DEAD_LETTERS, TableInput
+from pipeline.changes import Call, Change, differences, short
 from pipeline.curate import etl_files
 from pipeline.landed import Landed
 from pipeline.settings import ServiceError, Settings
+from pipeline.tagging import tag_changes
 
 _MISSING = frozenset({
     "404", "NoSuchBucket", "NoSuchKey", "NotFound", "EntityNotFoundException", "NoSuchEntity", "NoSuchPublicAccessBlockConfiguration",
@@ -29,24 +31,6 @@ _MISSING = frozenset({
 })  # fmt: skip
 # Parameters that a definition sets; one that it no longer sets goes. Others (of the ETL, of the user) stay.
 _OWN_PARAMETERS = ("projection.", "storage.location.template", "skip.header.line.count", "landing.")
-
-
-@dataclass(frozen=True)
-class Call:
-    """One call that changes something, and its text."""
-
-    text: str
-    run: Callable[[], object]
-
-
-@dataclass(frozen=True)
-class Change:
-    """What is to be done to one part, or that nothing is."""
-
-    what: str
-    action: Literal["create", "update", "keep", "skip", "delete"]
-    why: str = ""
-    calls: tuple[Call, ...] = ()
 
 
 class Provision:
@@ -67,11 +51,13 @@ class Provision:
         yield self._database()
         for table in self.tables():
             yield self._table(table)
-        yield self._workgroup()
+        yield self._workgroup(resources.workgroup(self._settings))
+        yield self._workgroup(resources.etl_workgroup(self._settings))
         for record in CURATED:
             yield self._view(record)
         yield from self._saved_queries()
         yield from self._machinery()
+        yield from tag_changes(self._settings)
 
     # --- the bucket
 
@@ -123,7 +109,7 @@ class Provision:
     def tables(self) -> Iterator[TableInput]:
         """The definitions, which depend on how the consumer lands and on the first day that was chosen before."""
         for record in CURATED:
-            self._landings[record] = self._landed.landing(record, self._first_day(f"raw_{record}"))
+            self._landings[record] = self._landed.landing(record, self._first_day(f"raw_{record}", self._landed.first_folder_day(record)))
             yield catalog.raw_table(self._settings, record, self._landings[record])
         topics = sorted({*self._settings.topics, *self._landed.dead_letter_topics()})
         yield catalog.dead_letters(self._settings, topics, self._first_day(DEAD_LETTERS))
@@ -131,9 +117,12 @@ class Provision:
             table = catalog.curated_table(self._settings, record)
             yield table | {"Parameters": table["Parameters"] | {WATERMARK: self._watermark(record)}}
 
-    def _first_day(self, table: str) -> str:
-        existing = self._existing_table(table)
-        return self._settings.first_day or catalog.first_day_of(existing or {}) or (self._today - timedelta(days=365)).isoformat()
+    def _first_day(self, table: str, oldest_landed: str | None = None) -> str:
+        """That of the settings; else the one chosen before, or a year ago, or the oldest day landed where that is earlier."""
+        if self._settings.first_day:
+            return self._settings.first_day
+        chosen = catalog.first_day_of(self._existing_table(table) or {}) or (self._today - timedelta(days=365)).isoformat()
+        return min(chosen, oldest_landed or chosen)
 
     def _watermark(self, record: str) -> str:
         """As the ETL left it. Before its first run: the oldest day landed, or a week ago, since Kafka keeps records for a week
@@ -177,10 +166,9 @@ class Provision:
 
     # --- Athena
 
-    def _workgroup(self) -> Change:
-        wanted = resources.workgroup(self._settings)
+    def _workgroup(self, wanted: dict[str, Any]) -> Change:
         what = f"workgroup {wanted['Name']}"
-        existing = self._existing_workgroup()
+        existing = self._existing_workgroup(wanted["Name"])
         if existing is None:
             return Change(what, "create", calls=(self._call(self._athena, "create_work_group", **wanted, **self._tag_list()),))
         configuration = wanted["Configuration"]
@@ -191,10 +179,10 @@ class Provision:
         call = self._call(self._athena, "update_work_group", WorkGroup=wanted["Name"], ConfigurationUpdates=updates)
         return Change(what, "update", "; ".join(why), (call,))
 
-    def _existing_workgroup(self) -> dict[str, Any] | None:
+    def _existing_workgroup(self, name: str) -> dict[str, Any] | None:
         """Athena says InvalidRequestException for a workgroup that is not there."""
         try:
-            return self._athena.get_work_group(WorkGroup=self._settings.athena_workgroup)["WorkGroup"]
+            return self._athena.get_work_group(WorkGroup=name)["WorkGroup"]
         except ClientError as error:
             if "not found" in str(error):
                 return None
@@ -218,7 +206,7 @@ class Provision:
                 yield Change(what, "keep")
 
     def _existing_queries(self) -> dict[str, dict[str, Any]]:
-        if self._existing_workgroup() is None:
+        if self._existing_workgroup(self._settings.athena_workgroup) is None:
             return {}
         found = {}
         for page in self._athena.get_paginator("list_named_queries").paginate(WorkGroup=self._settings.athena_workgroup):
@@ -246,9 +234,11 @@ class Provision:
     def _role(self) -> Iterator[Change]:
         """Yields the change and returns the role's ARN, None when the role is not there and is not to be made."""
         name = self._settings.glue_role
+        if name.startswith("arn:"):
+            # Somebody else's to look after, perhaps in another account.
+            return name
         found = self._found(self._iam.get_role, RoleName=name)
         account = found["Role"]["Arn"].split(":")[4] if found else aws.client(self._settings, "sts").get_caller_identity()["Account"]
-        arn = found["Role"]["Arn"] if found else f"arn:aws:iam::{account}:role/{name}"
         policy = resources.role_policy(self._settings, account)
         if found is None and not self._with_roles:
             self.missing_role_policy = policy
@@ -262,7 +252,7 @@ class Provision:
             calls.append(self._call(self._iam, "put_role_policy", RoleName=name, PolicyName=policy_name, PolicyDocument=json.dumps(policy)))
         action = "create" if not found else "update" if calls else "keep"
         yield Change(f"role {name}", action, "policy" if action == "update" else "", tuple(calls))
-        return arn
+        return found["Role"]["Arn"] if found else f"arn:aws:iam::{account}:role/{name}"
 
     def _script_files(self) -> Iterator[Change]:
         for name, body in etl_files(self._settings, self._landings).items():
@@ -278,7 +268,8 @@ class Provision:
         what = f"crawler {wanted['Name']}"
         found = self._found(self._glue.get_crawler, Name=wanted["Name"])
         if found is None:
-            return Change(what, "create", calls=(self._call(self._glue, "create_crawler", **wanted, **self._tags()),))
+            call = self._call(self._glue, "create_crawler", **wanted, **self._tags())
+            return Change(what, "create", calls=(Call(call.text, partial(_patiently, call.run)),))
         existing = found["Crawler"]
         # Glue answers with a structure and the role's name where it was given an expression and an ARN.
         existing = existing | {"Schedule": (existing.get("Schedule") or {}).get("ScheduleExpression", ""),
@@ -342,21 +333,18 @@ class Provision:
         return {"Tags": [{"Key": key, "Value": value} for key, value in tags.items()]} if tags else {}
 
 
-def differences(wanted: Any, existing: Any, place: str = "") -> list[str]:
-    """Where what exists is not what is wanted. What exists may hold more: services add fields of their own."""
-    if isinstance(wanted, dict) and isinstance(existing, dict):
-        return [line for name, value in wanted.items() for line in differences(value, existing.get(name), f"{place}.{name}" if place else name)]
-    if isinstance(wanted, list) and isinstance(existing, list) and len(wanted) == len(existing):
-        return [line for n, (one, other) in enumerate(zip(wanted, existing, strict=True)) for line in differences(one, other, f"{place}[{n}]")]
-    if wanted == existing or (not wanted and not existing):
-        return []
-    return [f"{place}: {_short(existing)} -> {_short(wanted)}"]
+def _patiently(run: Callable[[], object]) -> None:
+    """A role that was made a moment ago is not known everywhere yet; Glue refuses it for some seconds."""
+    for wait_seconds in (2, 4, 8, 16, 0):
+        try:
+            run()
+        except ClientError as error:
+            if "assume" not in str(error) or not wait_seconds:
+                raise
+            time.sleep(wait_seconds)
+        else:
+            return
 
 
 def _gone(wanted: dict[str, str], existing: dict[str, str]) -> list[str]:
-    return [f"Parameters.{name}: {_short(value)} -> none" for name, value in existing.items() if name not in wanted]
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value, default=str)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    return [f"Parameters.{name}: {short(value)} -> none" for name, value in existing.items() if name not in wanted]

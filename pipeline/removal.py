@@ -7,8 +7,8 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from pipeline import aws, catalog, resources
+from pipeline.changes import Call, Change
 from pipeline.landed import Landed
-from pipeline.provision import Call, Change
 from pipeline.settings import Settings
 
 _GONE = frozenset({"EntityNotFoundException", "NoSuchEntity", "NoSuchBucket", "ResourceNotFoundException"})
@@ -24,11 +24,11 @@ def removals(settings: Settings, *, with_roles: bool, with_data: bool) -> Iterat
     yield from _existing(f"crawler {crawler}", partial(glue.get_crawler, Name=crawler), partial(glue.delete_crawler, Name=crawler))
     if with_roles:
         yield from _role(settings, iam)
-    group = settings.athena_workgroup
-    yield from _existing(
-        f"workgroup {group}, its saved queries and its history", partial(athena.get_work_group, WorkGroup=group),
-        partial(athena.delete_work_group, WorkGroup=group, RecursiveDeleteOption=True),
-    )  # fmt: skip
+    for group in (resources.etl_workgroup_name(settings), settings.athena_workgroup):
+        yield from _existing(
+            f"workgroup {group}, its saved queries and its history", partial(athena.get_work_group, WorkGroup=group),
+            partial(athena.delete_work_group, WorkGroup=group, RecursiveDeleteOption=True),
+        )  # fmt: skip
     crawled = resources.crawled_database(settings)
     yield from _existing(f"database {crawled}", partial(glue.get_database, Name=crawled), partial(glue.delete_database, Name=crawled))
     yield from _database(settings, glue)

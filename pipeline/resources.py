@@ -50,6 +50,25 @@ def lifecycle_rules(settings: Settings) -> list[dict[str, Any]]:
     return rules
 
 
+def etl_workgroup_name(settings: Settings) -> str:
+    return f"{settings.athena_workgroup}_etl"
+
+
+def etl_workgroup(settings: Settings) -> dict[str, Any]:
+    """The ETL names the place of its files, which Athena refuses in a workgroup that enforces its output location; and it may scan
+    more than a person's query. Source: https://docs.aws.amazon.com/athena/latest/ug/workgroups-settings-override.html"""
+    return {
+        "Name": etl_workgroup_name(settings),
+        "Description": "The ETL of the stock market data pipeline; people use the other workgroup",
+        "Configuration": {
+            "ResultConfiguration": {"OutputLocation": settings.athena_output_location},
+            "EnforceWorkGroupConfiguration": False,
+            "PublishCloudWatchMetricsEnabled": True,
+            "EngineVersion": {"SelectedEngineVersion": "Athena engine version 3"},
+        },
+    }
+
+
 def workgroup(settings: Settings) -> dict[str, Any]:
     return {
         "Name": settings.athena_workgroup,

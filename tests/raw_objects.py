@@ -12,9 +12,10 @@ from local.stack import Stack
 from pipeline import aws, lake, records
 from pipeline import settings as settings_module
 from pipeline.batch import Layout, Plan
+from pipeline.changes import Change
 from pipeline.curate import AthenaEngine, etl_tables
 from pipeline.landed import Landed
-from pipeline.provision import Change, Provision
+from pipeline.provision import Provision
 from pipeline.records import Bar, Record
 from pipeline.settings import Settings
 

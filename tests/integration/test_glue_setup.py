@@ -281,3 +281,37 @@ def test_scripts_are_where_the_job_looks(lake: Settings) -> None:
         bucket, _, key = address.removeprefix("s3://").partition("/")
         assert s3.head_object(Bucket=bucket, Key=key)["ContentLength"] > 100, address
     assert Path("etl/curate.py").name in job["Command"]["ScriptLocation"]
+
+
+def test_tags_are_set_and_kept(lake: Settings) -> None:
+    """AWS_TAGS come on what is made, a changed tag is changed, and tags of others stay."""
+    own = replace(lake, s3_bucket=f"{lake.s3_bucket}-tags-{lake.glue_database.replace('_', '-')}", aws_tags="team=data")
+    set_up(own, with_roles=True)
+    s3 = aws.client(own, "s3")
+    s3.put_bucket_tagging(Bucket=own.s3_bucket, Tagging={"TagSet": [{"Key": "theirs", "Value": "1"}, {"Key": "team", "Value": "data"}]})
+    assert set_up(own, with_roles=True) == []
+    set_up(replace(own, aws_tags="team=prices"), with_roles=True)
+    tags = {tag["Key"]: tag["Value"] for tag in s3.get_bucket_tagging(Bucket=own.s3_bucket)["TagSet"]}
+    assert tags == {"theirs": "1", "team": "prices"}
+    job = f"arn:aws:glue:{own.aws_region}:000000000000:job/{resources.job_name(own)}"
+    assert aws.client(own, "glue").get_tags(ResourceArn=job)["Tags"]["team"] == "prices"
+
+
+def test_etl_has_a_workgroup_that_lets_it_choose_the_place(lake: Settings) -> None:
+    """Athena refuses a CREATE TABLE AS with a place of its own in a workgroup that enforces its output location."""
+    set_up(lake)
+    athena = aws.client(lake, "athena")
+    enforced = {
+        name: athena.get_work_group(WorkGroup=name)["WorkGroup"]["Configuration"]["EnforceWorkGroupConfiguration"]
+        for name in (lake.athena_workgroup, resources.etl_workgroup_name(lake))
+    }
+    assert enforced == {lake.athena_workgroup: True, resources.etl_workgroup_name(lake): False}
+
+
+def test_folders_of_months_are_seen(lake: Settings) -> None:
+    """Landed by month, the view has what came today, though its folder bears the month's first day."""
+    land(lake, "bars", [bar("A", "2026-01-05", 1.0)], partition_by="month")
+    set_up(lake)
+    curate(lake, now=datetime.now(UTC), run="one")
+    land(lake, "bars", [bar("A", "2026-01-06", 2.0)], partition_by="month", start=5)
+    assert len(query(lake, "SELECT * FROM bars")) == 2

@@ -27,9 +27,12 @@ class Listing:
         return [{"Contents": [{"Key": key, "LastModified": modified, "ETag": '"e"'} for key, modified in found.items()]}]
 
 
-def find(days: dict[str, datetime], watermark: str = "2026-06-20", *, last_run: datetime | None = None, whole_days: bool = False) -> RawDays:
+def find(
+    days: dict[str, datetime], watermark: str = "2026-06-20", *,
+    last_run: datetime | None = None, whole_days: bool = False, by_month: bool = False, today: date = TODAY,
+) -> RawDays:  # fmt: skip
     return raw_days.find(
-        Listing(days), "b", "raw/bars/", watermark=watermark, last_run=last_run, today=TODAY, late_days=1, whole_days=whole_days
+        Listing(days), "b", "raw/bars/", watermark=watermark, last_run=last_run, today=today, late_days=1, by_month=by_month, whole_days=whole_days
     )
 
 
@@ -79,3 +82,10 @@ def test_listing_tells_a_new_object() -> None:
     days = {"2026-06-20": NOW}
     assert find(days).listing == find(days).listing
     assert find(days).listing != find(days | {"2026-06-21": NOW}).listing
+
+
+@pytest.mark.parametrize(("today", "watermark"), [(date(2026, 6, 1), "2026-05-01"), (date(2026, 6, 15), "2026-06-01")])
+def test_folders_of_months(today: date, watermark: str) -> None:
+    """A month's folder, named by its first day, is read until the month is over and late records have had their time."""
+    found = find(dict.fromkeys(["2026-05-01", "2026-06-01"], NOW), "2026-05-01", by_month=True, today=today)
+    assert (found.days, found.watermark) == (["2026-05-01", "2026-06-01"], watermark)
