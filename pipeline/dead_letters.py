@@ -4,16 +4,15 @@ With a bucket it is an object below dead_letter/<topic>.<route>/, apart from tho
 is a record of a topic, whose key is the refused record's topic, partition and offset.
 """
 
-import base64
 import threading
 from dataclasses import dataclass
 
 import msgspec
 from isal import igzip
 
-from pipeline import batch, records, topic
+from pipeline import batch, topic
 from pipeline.batch import Layout, Plan
-from pipeline.lake import DeadLetter, Lake, Object
+from pipeline.lake import Lake, Object, dead_letter
 from pipeline.settings import Settings
 
 
@@ -27,16 +26,8 @@ class Refused:
     reason: str
 
 
-def letter(topic_name: str, partition: int, refused: Refused) -> DeadLetter:
-    """What is kept of a refused record; a value that is not UTF-8 is kept as base64."""
-    encoding, text = "null", ""
-    if refused.value is not None:
-        try:
-            encoding, text = "text", refused.value.decode()
-        except UnicodeDecodeError:
-            encoding, text = "base64", base64.b64encode(refused.value).decode()
-    return DeadLetter(topic=topic_name, partition=partition, offset=refused.offset, time=records.time_text_ms(refused.timestamp_ms),
-                      reason=refused.reason, encoding=encoding, value=text)
+def _letter(topic_name: str, partition: int, refused: Refused) -> bytes:
+    return msgspec.json.encode(dead_letter(topic_name, partition, refused.offset, refused.timestamp_ms, refused.value, refused.reason))
 
 
 class DeadLetterObjects:
@@ -52,7 +43,7 @@ class DeadLetterObjects:
         lake.Stopped after stop()."""
         plan = Plan(f"{topic_name}.{self._route}", partition, refused.offset, refused.offset + 1, self._layout)
         folder = batch.arrival_folder("day", refused.timestamp_ms)
-        body = igzip.compress(msgspec.json.encode(letter(topic_name, partition, refused)) + b"\n", 1, mtime=0)
+        body = igzip.compress(_letter(topic_name, partition, refused) + b"\n", 1, mtime=0)
         self._lake.put(plan, Object(plan.dead_letter_key(folder), body, 1, is_dead_letter=True))
         return 1
 
@@ -77,7 +68,7 @@ class DeadLetterTopic:
                     topic.ensure_topics(self._settings, [name])
                     self._producer = topic.KafkaProducer(**topic.connection(self._settings), acks="all", linger_ms=5)
             key = f"{topic_name}-{partition}-{refused.offset}".encode()
-            self._producer.send(name, msgspec.json.encode(letter(topic_name, partition, refused)), key).get(timeout=60)
+            self._producer.send(name, _letter(topic_name, partition, refused), key).get(timeout=60)
         return 0
 
     def stop(self) -> None:

@@ -201,12 +201,8 @@ def _dead_letters(
     """The refused records as JSON lines, always by arrival: they may have no time of their own."""
     by_folder: dict[str, list[bytes]] = {}
     for index, reason in reasons.items():
-        encoding, value = _printable(values[index])
         timestamp_ms = int(timestamps[index])
-        letter = DeadLetter(
-            topic=plan.topic, partition=plan.partition, offset=int(offsets[index]), time=records.time_text_ms(timestamp_ms),
-            reason=reason, encoding=encoding, value=value,
-        )  # fmt: skip
+        letter = dead_letter(plan.topic, plan.partition, int(offsets[index]), timestamp_ms, values[index], reason)
         by_folder.setdefault(batch.arrival_folder("day", timestamp_ms), []).append(msgspec.json.encode(letter))
     return [
         Object(plan.dead_letter_key(folder), igzip.compress(json_lines(lines), _GZIP_LEVEL, mtime=0), len(lines), is_dead_letter=True)
@@ -214,13 +210,16 @@ def _dead_letters(
     ]
 
 
-def _printable(value: bytes | None) -> tuple[str, str]:
-    if value is None:
-        return "null", ""
-    try:
-        return "text", value.decode()
-    except UnicodeDecodeError:
-        return "base64", base64.b64encode(value).decode()
+def dead_letter(topic: str, partition: int, offset: int, timestamp_ms: int, value: bytes | None, reason: str) -> DeadLetter:
+    """What is kept of a refused record; a value that is not UTF-8 is kept as base64."""
+    encoding, text = "null", ""
+    if value is not None:
+        try:
+            encoding, text = "text", value.decode()
+        except UnicodeDecodeError:
+            encoding, text = "base64", base64.b64encode(value).decode()
+    return DeadLetter(topic=topic, partition=partition, offset=offset, time=records.time_text_ms(timestamp_ms), reason=reason,
+                      encoding=encoding, value=text)
 
 
 class Lake:

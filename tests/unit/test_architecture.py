@@ -15,7 +15,7 @@ PRODUCT = [*(ROOT / name for name in SCRIPTS), *sorted((ROOT / "pipeline").rglob
 KAFKA_CLIENTS = {"pipeline/topic.py", "pipeline/group.py", "pipeline/reader.py", "pipeline/blocks.py", "pipeline/record_batches.py",
                  "pipeline/doctor/cluster.py"}  # fmt: skip
 # Modules that compute and decide, and leave input and output to others.
-PURE = {"records", "intervals", "csv_formats", "csv_values", "csv_bars", "batch", "landing", "catalog", "resources"}
+PURE = {"records", "intervals", "csv_formats", "csv_values", "csv_bars", "batch", "landing", "catalog", "resources", "dynamodb_items"}
 
 
 def imports(path: Path) -> set[str]:
