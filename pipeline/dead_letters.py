@@ -27,7 +27,8 @@ class Refused:
 
 
 def _letter(topic_name: str, partition: int, refused: Refused) -> bytes:
-    return msgspec.json.encode(dead_letter(topic_name, partition, refused.offset, refused.timestamp_ms, refused.value, refused.reason))
+    letter = dead_letter(topic_name, partition, refused.offset, timestamp_ms=refused.timestamp_ms, value=refused.value, reason=refused.reason)
+    return msgspec.json.encode(letter)
 
 
 class DeadLetterObjects:

@@ -202,7 +202,7 @@ def _dead_letters(
     by_folder: dict[str, list[bytes]] = {}
     for index, reason in reasons.items():
         timestamp_ms = int(timestamps[index])
-        letter = dead_letter(plan.topic, plan.partition, int(offsets[index]), timestamp_ms, values[index], reason)
+        letter = dead_letter(plan.topic, plan.partition, int(offsets[index]), timestamp_ms=timestamp_ms, value=values[index], reason=reason)
         by_folder.setdefault(batch.arrival_folder("day", timestamp_ms), []).append(msgspec.json.encode(letter))
     return [
         Object(plan.dead_letter_key(folder), igzip.compress(json_lines(lines), _GZIP_LEVEL, mtime=0), len(lines), is_dead_letter=True)
@@ -210,7 +210,7 @@ def _dead_letters(
     ]
 
 
-def dead_letter(topic: str, partition: int, offset: int, timestamp_ms: int, value: bytes | None, reason: str) -> DeadLetter:
+def dead_letter(topic: str, partition: int, offset: int, *, timestamp_ms: int, value: bytes | None, reason: str) -> DeadLetter:
     """What is kept of a refused record; a value that is not UTF-8 is kept as base64."""
     encoding, text = "null", ""
     if value is not None:

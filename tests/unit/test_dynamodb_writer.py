@@ -11,9 +11,9 @@ from landed import bars
 
 from pipeline import records
 from pipeline.batch import Layout, Plan
-from pipeline.dead_letters import Refused, letter
+from pipeline.dead_letters import Refused
 from pipeline.dynamodb_writer import Writer
-from pipeline.lake import Stopped
+from pipeline.lake import Stopped, dead_letter
 from pipeline.settings import ServiceError, Settings
 
 PLAN = Plan("t", 0, 0, 9, Layout(bucket="", root="", table=""))
@@ -122,5 +122,5 @@ def test_final_refusals_and_stopping(writer: tuple) -> None:
 @pytest.mark.parametrize(("value", "encoding", "text"), [(b"{", "text", "{"), (b"\xff", "base64", "/w=="), (None, "null", "")])
 def test_dead_letters_keep_any_value(value: bytes | None, encoding: str, text: str) -> None:
     """A refused value is kept as it was, whatever its bytes."""
-    made = letter("t", 3, Refused(offset=7, timestamp_ms=0, value=value, reason="why"))
+    made = dead_letter("t", 3, 7, timestamp_ms=0, value=value, reason="why")
     assert (made.encoding, made.value, made.partition, made.offset, made.time) == (encoding, text, 3, 7, "1970-01-01 00:00:00.000")
