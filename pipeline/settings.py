@@ -181,7 +181,8 @@ def _mistakes_between(settings: Settings) -> list[str]:
         mistakes.append(f"ATHENA_OUTPUT: {settings.athena_output!r} does not begin with s3://")
     if settings.first_day and not re.fullmatch(r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])", settings.first_day):
         mistakes.append(f"FIRST_DAY: {settings.first_day!r} is not a day YYYY-MM-DD")
-    for name in ("kafka_partitions", "kafka_session_timeout_ms", "kafka_max_poll_interval_ms", "kafka_wait_seconds", "athena_scan_limit_gb"):
+    for name in ("kafka_partitions", "kafka_session_timeout_ms", "kafka_max_poll_interval_ms", "kafka_wait_seconds", "athena_scan_limit_gb",
+                 "dynamodb_wait_seconds"):
         if getattr(settings, name) < 1:
             mistakes.append(f"{name.upper()}: {getattr(settings, name)} is less than 1")
     mistakes += [f"{name.upper()}: {getattr(settings, name)} is less than 0"
