@@ -107,7 +107,7 @@ class Curation:
         partitions = 0 if why_not else self._curate_days(table, before, found, notes)
         self._replace_view(table)
         removed = notes.sweep(self._glue, before, self._now)
-        log.info("curated", extra={"table": before.name, "days": len(found.days), "partitions": partitions, "removed": removed})
+        log.debug("curated", extra={"table": before.name, "days": len(found.days), "partitions": partitions, "removed": removed})
         return Outcome(table.record, found.days, partitions, found.watermark, removed, why_not)
 
     def _raw_days(self, table: CuratedTable, before: Table, only_days: tuple[str, str] | None) -> RawDays:

@@ -58,7 +58,8 @@ class Table:
 
     @property
     def watermark(self) -> str:
-        return self.parameters[WATERMARK]
+        # Without one, every raw day counts as new.
+        return self.parameters.get(WATERMARK, "0001-01-01")
 
     @property
     def last_run(self) -> datetime | None:

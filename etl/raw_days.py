@@ -40,7 +40,7 @@ def find(
     days = all_days(s3, bucket, folder)
     after = _later_watermark(watermark, days, today, late_days, by_month=by_month)
     due = [day for day in days if day >= watermark and (not whole_days or day < after)]
-    oldest = (date.fromisoformat(watermark) - timedelta(days=LOOK_BACK_DAYS)).isoformat()
+    oldest = date.fromordinal(max(date.fromisoformat(watermark).toordinal() - LOOK_BACK_DAYS, 1)).isoformat()
     since = last_run - timedelta(seconds=LONGEST_UPLOAD_SECONDS) if last_run else None
     late = [
         day for day in days
