@@ -160,7 +160,8 @@ def _body(layout: batch.Layout, kind: type[records.Record] | None, values: list[
 
 def json_lines(values: list[bytes]) -> bytes:
     """One JSON value a line, as it came; only a value that was itself spread over lines is rewritten on one."""
-    lines = b"\n".join(values) + b"\n"
+    # The empty last value makes the last line end; adding it to the joined bytes would copy all of them, half of the time here.
+    lines = b"\n".join([*values, b""])
     if lines.count(b"\n") == len(values) and b"\r" not in lines:
         return lines
     return b"".join(msgspec.json.format(value, indent=-1) + b"\n" for value in values)
