@@ -3,11 +3,12 @@ PYTHON := .venv/bin/python
 # Kills of the random fault loops: few in `make test`, all of them in `make faults`.
 KILLS ?= 8
 
-.PHONY: help demo test faults lint bench up down clean
+.PHONY: help demo test retest faults lint bench up down clean
 
 help:
 	@echo "make demo    run the whole pipeline on the embedded stack, from a CSV to a page"
 	@echo "make test    run all tests on the embedded stack"
+	@echo "make retest  run again what failed last"
 	@echo "make faults  run the fault tests with their full counts (long)"
 	@echo "make lint    check the style"
 	@echo "make bench   measure what benchmarks/README.md claims (long)"
@@ -19,6 +20,9 @@ demo: .venv/installed
 
 test: .venv/installed
 	KILLS=$(KILLS) $(PYTHON) -m pytest
+
+retest: .venv/installed
+	KILLS=$(KILLS) $(PYTHON) -m pytest --last-failed --last-failed-no-failures none
 
 faults: .venv/installed
 	KILLS=100 $(PYTHON) -m pytest tests/faults
