@@ -57,12 +57,13 @@ class _Listener(ConsumerRebalanceListener):
         self._lock = threading.Lock()
         self._revoked: set[Partition] = set()
         self._assigned: set[Partition] = set()
-        self.assignments = 0
+        self.is_assigned = False
 
     def on_partitions_revoked(self, revoked: Iterable[Partition]) -> None:
         with self._lock:
             self._revoked |= set(revoked)
             self._assigned -= set(revoked)
+            self.is_assigned = False
 
     # The default of kafka-python's base class would do the same; said here because losing everything depends on it.
     on_partitions_lost = on_partitions_revoked
@@ -70,7 +71,7 @@ class _Listener(ConsumerRebalanceListener):
     def on_partitions_assigned(self, assigned: Iterable[Partition]) -> None:
         with self._lock:
             self._assigned |= set(assigned)
-            self.assignments += 1
+            self.is_assigned = True
 
     def take(self) -> tuple[set[Partition], set[Partition]]:
         with self._lock:
@@ -212,8 +213,9 @@ class Member:
 
     @property
     def is_settled(self) -> bool:
-        """Whether the group has given this member its partitions, be it none, and all of them are begun."""
-        return self._listener.assignments > 0 and not self._unstarted
+        """Whether the group has given this member its partitions, be it none, and all of them are begun. Not so between a
+        revocation and the assignment after it: having no partitions then says nothing."""
+        return self._listener.is_assigned and not self._unstarted
 
     def lag(self, partition: Partition) -> int | None:
         """Records between what was read and the partition's end, None before the first answer."""
