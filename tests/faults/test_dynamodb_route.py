@@ -168,7 +168,7 @@ def test_sigterm_finishes_what_was_read(start: Start, run: Run, table: Any, sett
     process.send_signal(signal.SIGTERM)
     assert process.wait(10) == 0, process.log_path.read_text()
     # The transaction's end is an offset of each partition that is no record.
-    assert volumes(table, settings).total() >= committed_records(settings) - settings.kafka_partitions >= 100
+    assert volumes(table, settings).total() >= committed_records(settings) - settings.kafka_partitions > 0
     assert run(*LAND, "--until-caught-up").returncode == 0
     assert volumes(table, settings).total() == sum(in_topic(settings).values()) == 3_000
 
