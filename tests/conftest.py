@@ -8,8 +8,8 @@ import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import boto3
 import pytest
+from stack_client import client
 
 from local.stack import Stack
 from pipeline import settings as settings_module
@@ -33,7 +33,7 @@ def stack() -> Iterator[Stack]:
 def bucket(stack: Stack) -> str:
     """The bucket of the tests, made once."""
     environment = stack.environment()
-    _client(environment, "s3").create_bucket(Bucket=environment["S3_BUCKET"])
+    client(stack, "s3").create_bucket(Bucket=environment["S3_BUCKET"])
     return environment["S3_BUCKET"]
 
 
@@ -103,9 +103,9 @@ def start(environment: dict[str, str], tmp_path: Path) -> Iterator[Callable[...,
 
 
 @pytest.fixture
-def s3(environment: dict[str, str]) -> object:
+def s3(stack: Stack) -> object:
     """A client of the embedded S3."""
-    return _client(environment, "s3")
+    return client(stack, "s3")
 
 
 @pytest.fixture(scope="session")
@@ -114,16 +114,6 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip("the shared price files (../shared/data) are not here")
     return SHARED_DATA
-
-
-def _client(environment: dict[str, str], service: str) -> object:
-    return boto3.client(
-        service,
-        region_name=environment["AWS_REGION"],
-        endpoint_url=environment["AWS_ENDPOINT_URL"],
-        aws_access_key_id=environment["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=environment["AWS_SECRET_ACCESS_KEY"],
-    )
 
 
 @pytest.fixture

@@ -4,21 +4,13 @@ import gzip
 import time
 import uuid
 
-import boto3
 import pytest
+from stack_client import client
 
 from local.stack import Stack
 from local.state import read_json
 
 FINAL_STATES = ("SUCCEEDED", "FAILED", "CANCELLED")
-
-
-def client(stack: Stack, service: str):
-    settings = stack.environment()
-    return boto3.client(
-        service, endpoint_url=settings["AWS_ENDPOINT_URL"], region_name=settings["AWS_REGION"],
-        aws_access_key_id=settings["AWS_ACCESS_KEY_ID"], aws_secret_access_key=settings["AWS_SECRET_ACCESS_KEY"],
-    )  # fmt: skip
 
 
 class Athena:

@@ -11,23 +11,14 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-import boto3
 import pytest
+from stack_client import client
 
 from local import StackError, processes
 from local.stack import Stack
 from local.state import write_whole
 
 ROOT = Path(__file__).resolve().parents[2]
-FINAL_STATES = ("SUCCEEDED", "FAILED", "CANCELLED")
-
-
-def client(stack: Stack, service: str):
-    settings = stack.environment()
-    return boto3.client(
-        service, endpoint_url=settings["AWS_ENDPOINT_URL"], region_name=settings["AWS_REGION"],
-        aws_access_key_id=settings["AWS_ACCESS_KEY_ID"], aws_secret_access_key=settings["AWS_SECRET_ACCESS_KEY"],
-    )  # fmt: skip
 
 
 def local(folder: Path, *arguments: str, **changes: str) -> subprocess.CompletedProcess:
