@@ -12,7 +12,6 @@ no plans: an item is written again without effect, and never over a later revisi
 """
 
 import argparse
-import gc
 import logging
 import sys
 import time
@@ -22,10 +21,10 @@ from dataclasses import replace
 from functools import partial
 from multiprocessing.pool import AsyncResult, ThreadPool
 
-from pipeline import aws, batch, group, landing, settings, terminal, verify, watch, workers
+from pipeline import aws, batch, group, landing, memory, settings, terminal, verify, watch, workers
 from pipeline.batch import Layout, Limits, Plan
 from pipeline.dead_letters import DeadLetterObjects, DeadLetterTopic
-from pipeline.dynamodb import Table
+from pipeline.dynamodb_table import Table
 from pipeline.dynamodb_writer import Writer
 from pipeline.group import Committed, Member, Partition
 from pipeline.lake import Lake, Landed, objects_of
@@ -63,8 +62,7 @@ def main() -> int:
 
 def land(wanted: Settings, options: argparse.Namespace) -> int:
     """The loop: poll, close what is due, commit plans and ends, upload beside polling."""
-    # The collector would walk over every buffered record again and again, a quarter of all CPU; records make no cycles.
-    gc.set_threshold(100_000, 50, 50)
+    memory.keep_for_reuse()
     topics = _topics(wanted, options)
     layouts = {topic: _layout(wanted, options, topic) for topic in topics}
     limits = _limits(options)

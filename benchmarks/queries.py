@@ -23,6 +23,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import numpy as np
+from kafka import TopicPartition
 
 from dashboards.query_results import Narrowing, narrowed
 from etl.curation import Curation
@@ -111,7 +112,8 @@ def land(wanted: Settings, count: int, now: datetime) -> None:
 
     def flush(end: int) -> None:
         start = end - len(values)
-        block = Block("stock_bars", 0, np.arange(start, end), np.full(len(values), int(now.timestamp() * 1000)), list(values), 0, "")
+        times = np.full(len(values), int(now.timestamp() * 1000))
+        block = Block.of(TopicPartition("stock_bars", 0), np.arange(start, end), times, values, "stock")
         plan = Plan("stock_bars", 0, start, end, layout)
         for an_object in lake.objects_of(plan, [block]):
             writer.put(plan, an_object)

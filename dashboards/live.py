@@ -62,15 +62,11 @@ class Market:
         """Take what one poll brought; a message that is no tick is counted, not shown."""
         if not values:
             return
-        ticks = records.decode_all(Tick, values)
-        bad = 0
-        if ticks is None:
-            ticks = [tick for value in values if (tick := _tick(value))]
-            bad = len(values) - len(ticks)
+        ticks = [tick for value in values if (tick := _tick(value))]
         with self._lock:
             self._version += 1
             self._messages += len(values)
-            self._bad += bad
+            self._bad += len(values) - len(ticks)
             self._last_arrival = now
             self._arrivals.append((now, len(values)))
             for tick in ticks:

@@ -7,6 +7,7 @@ the block. What numpy might read differently (headers, odd numbers, anything cor
 kafka-python's own decoder, and so does everything when its version is not one that was tested.
 """
 
+import builtins
 import itertools
 import logging
 from collections.abc import Iterable, Iterator
@@ -21,10 +22,13 @@ from kafka.errors import CorruptRecordError
 from kafka.record import MemoryRecords
 from kafka.record.default_records import DefaultRecord, DefaultRecordBatch
 
+from pipeline import transport
+
 log = logging.getLogger(__name__)
 
 # This stands on private parts of kafka-python: Fetcher._append, Fetcher.PartitionRecords._unpack_records and _maybe_skip_record,
-# DefaultRecordBatch._maybe_uncompress, _buffer and _pos. For a new version run tests/unit/test_blocks.py, then add it here.
+# DefaultRecordBatch._maybe_uncompress, _buffer and _pos; transport.py on KafkaTCPTransport._sock_recv. For a new version run
+# tests/unit/test_blocks.py and test_transport.py, then add it here.
 TESTED_VERSIONS = frozenset({"3.0.12"})
 # Below this many records some hundred numpy calls cost more than kafka-python's loop (measured).
 _FEWEST_RECORDS = 24
@@ -36,28 +40,60 @@ _GREATEST = 1 << 62
 class Block:
     """Consecutive records of one partition: offsets ascend, with gaps where records were compacted away. Never empty.
 
-    offsets and timestamps (milliseconds since 1970, UTC) are int64 arrays; a value is None where the record has none, and
-    `bytes` is the length of all values together. `decoder` is "numpy", or "stock" where kafka-python's own decoder was used.
+    offsets and timestamps (milliseconds since 1970, UTC) are int64 arrays. `lines` has all values, a line end behind each, and
+    `ends` where each value ends in it: that is how most of them leave again, and a tenth of what an object a value costs. `nulls`
+    are the indices of records without a value, whose line is empty. `decoder` is "numpy", or "stock" for kafka-python's own.
     """
 
     topic: str
     partition: int
     offsets: np.ndarray
     timestamps: np.ndarray
-    values: list[bytes | None]
-    bytes: int
+    lines: bytes
+    ends: np.ndarray
+    nulls: np.ndarray
     decoder: str
 
+    @classmethod
+    def of(cls, partition: TopicPartition, offsets: np.ndarray, timestamps: np.ndarray, values: list[bytes | None], decoder: str) -> Self:
+        """The block of these values, None for a record that has none."""
+        nulls = np.array([index for index, value in enumerate(values) if value is None], np.int64)
+        ends = np.cumsum([len(value or b"") + 1 for value in values]) - 1
+        lines = b"\n".join([*(value or b"" for value in values), b""])
+        return cls(*partition, offsets, timestamps, lines, ends, nulls, decoder)
+
     def __len__(self) -> int:
-        return len(self.values)
+        return len(self.ends)
+
+    @property
+    def bytes(self) -> int:
+        """The length of all values together."""
+        return len(self.lines) - len(self.ends)
+
+    @property
+    def values(self) -> list[builtins.bytes | None]:
+        """The values one by one."""
+        begins = np.append(0, self.ends[:-1] + 1)
+        values: list[builtins.bytes | None] = [self.lines[begin:end] for begin, end in zip(begins.tolist(), self.ends.tolist(), strict=True)]
+        for index in self.nulls.tolist():
+            values[index] = None
+        return values
+
+    @property
+    def is_one_a_line(self) -> bool:
+        """Whether every value is on a line of its own: no line end, nor any other control character, is inside a value."""
+        return int(np.count_nonzero(np.frombuffer(self.lines, np.uint8) < ord(" "))) == len(self)
 
     def split(self, count: int) -> tuple[Self, Self]:
         """The first `count` records and the rest; neither may be empty."""
-        return self._part(slice(count)), self._part(slice(count, None))
-
-    def _part(self, part: slice) -> Self:
-        values = self.values[part]
-        return Block(self.topic, self.partition, self.offsets[part], self.timestamps[part], values, _size(values), self.decoder)
+        at = int(self.ends[count - 1]) + 1
+        first, rest = self.nulls[self.nulls < count], self.nulls[self.nulls >= count] - count
+        return (
+            Block(self.topic, self.partition, self.offsets[:count], self.timestamps[:count], self.lines[:at], self.ends[:count], first,
+                  self.decoder),
+            Block(self.topic, self.partition, self.offsets[count:], self.timestamps[count:], self.lines[at:], self.ends[count:] - at, rest,
+                  self.decoder),
+        )  # fmt: skip
 
 
 def install(consumer: KafkaConsumer, *, stock: bool = False) -> bool:
@@ -72,6 +108,7 @@ def install(consumer: KafkaConsumer, *, stock: bool = False) -> bool:
         log.warning("kafka-python untested, decoding slowly", extra={"version": kafka.__version__, "tested": sorted(TESTED_VERSIONS)})
         return False
     consumer._fetcher.__class__ = _BlockFetcher  # noqa: SLF001 - the seam; the class adds methods and no state
+    transport.install()
     return True
 
 
@@ -107,12 +144,7 @@ def _gather(partition: TopicPartition, records: list) -> Block:
         raise CorruptRecordError(f"{partition}: an offset or timestamp exceeds 64 bits") from None
     if not _ascend(offsets):
         raise CorruptRecordError(f"{partition}: offsets do not ascend behind {offsets[0]}")
-    values = [record.value for record in records]
-    return Block(*partition, offsets, timestamps, values, _size(values), "stock")
-
-
-def _size(values: list[bytes | None]) -> int:
-    return sum(len(value) for value in values if value is not None)
+    return Block.of(partition, offsets, timestamps, [record.value for record in records], "stock")
 
 
 def _ascend(offsets: np.ndarray) -> bool:
@@ -152,7 +184,8 @@ class _BlockFetcher(Fetcher):
                 return True
             if unwanted:
                 _, rest = block.split(unwanted)
-                block.offsets, block.timestamps, block.values, block.bytes = rest.offsets, rest.timestamps, rest.values, rest.bytes
+                for name in ("offsets", "timestamps", "lines", "ends", "nulls"):
+                    setattr(block, name, getattr(rest, name))
             return False
 
 
@@ -221,14 +254,14 @@ def _decode(batch: DefaultRecordBatch, partition: TopicPartition) -> Block | Non
     offsets = batch.base_offset + offset_deltas
     if not np.array_equal(value_ends + 1, ends) or not _ascend(offsets):
         return None
-    values: list[bytes | None] = [data[begin:end] for begin, end in zip(value_begins.tolist(), value_ends.tolist(), strict=True)]
-    for index in np.flatnonzero(value_lengths < 0).tolist():
-        values[index] = None
+    values = [data[begin:end] for begin, end in zip(value_begins.tolist(), value_ends.tolist(), strict=True)]
+    values.append(b"")  # makes the last line end
     if batch.timestamp_type == batch.LOG_APPEND_TIME:
-        timestamps = np.full(len(values), batch.max_timestamp)
+        timestamps = np.full(len(offsets), batch.max_timestamp)
     else:
         timestamps = batch.first_timestamp + time_deltas
-    return Block(*partition, offsets, timestamps, values, int(value_sizes.sum()), "numpy")
+    ends = np.cumsum(value_sizes + 1) - 1
+    return Block(*partition, offsets, timestamps, b"\n".join(values), ends, np.flatnonzero(value_lengths < 0), "numpy")
 
 
 def _find_records(buffer: np.ndarray, first: int, count: int) -> tuple[np.ndarray, np.ndarray] | None:

@@ -88,7 +88,7 @@ class Writer:
     def _entries(self, blocks: list) -> tuple[list[Entry], list[Refused]]:
         entries, refused = [], []
         for block in blocks:
-            bars = records.decode_all(Bar, block.values) or [None] * len(block.values)
+            bars = (records.decode_lines(Bar, block.lines, len(block)) if block.is_one_a_line else None) or [None] * len(block)
             for value, bar, offset, timestamp in zip(block.values, bars, block.offsets.tolist(), block.timestamps.tolist(), strict=True):
                 try:
                     entries.append(items.entry(self._keys, value, bar or _decoded(value), offset=offset, timestamp_ms=timestamp))

@@ -16,8 +16,6 @@ from urllib.parse import urlencode
 
 import msgspec
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, ParamValidationError
 from isal import igzip
 
@@ -28,14 +26,6 @@ from pipeline.settings import ServiceError, Settings
 log = logging.getLogger(__name__)
 
 _GZIP_LEVEL = 1
-_ARROW_TYPES = {
-    "string": pa.string(),
-    "double": pa.float64(),
-    "bigint": pa.int64(),
-    "boolean": pa.bool_(),
-    # Athena reads a Parquet timestamp without zone as it stands; ours are UTC.
-    "timestamp": pa.timestamp("ms"),
-}
 # A refusal that no repetition mends, and the setting to look at.
 _FINAL_CODES = frozenset({
     "AccessDenied", "NoSuchBucket", "InvalidBucketName", "AllAccessDisabled", "InvalidAccessKeyId", "SignatureDoesNotMatch",
@@ -83,11 +73,16 @@ class DeadLetter(msgspec.Struct, kw_only=True):
 
 def objects_of(plan: Plan, blocks: list) -> list[Object]:
     """The objects of a batch, in order of their keys: one per folder, and dead letters of the records that fail the checks."""
-    values = [value for block in blocks for value in block.values]
     timestamps = np.concatenate([block.timestamps for block in blocks])
     kind = records.TABLES.get(plan.layout.table)
     needs_records = kind is not None and (plan.layout.format != "json" or plan.layout.partition_time == "event")
-    checked, reasons = _check(kind, blocks, keep=needs_records)
+    are_lines = [block.is_one_a_line for block in blocks]
+    checked, reasons = _check(kind, blocks, are_lines, keep=needs_records)
+    if all(are_lines) and not reasons and not needs_records and (folder := _only_folder(plan.layout, timestamps)):
+        # The usual case: nothing to take out, to sort or to rewrite.
+        body = _compressed(plan.layout, b"".join([block.lines for block in blocks]))
+        return [Object(plan.object_key(folder), body, len(timestamps), is_dead_letter=False)]
+    values = [value for block in blocks for value in block.values]
     objects = []
     if reasons:
         offsets = np.concatenate([block.offsets for block in blocks])
@@ -96,22 +91,20 @@ def objects_of(plan: Plan, blocks: list) -> list[Object]:
         values, timestamps = list(compress(values, keep)), timestamps[keep]
         checked = list(compress(checked, keep)) if needs_records else None
     for folder, chosen in _folders(plan.layout, timestamps, checked):
-        some_values, some_records = (values, checked) if chosen is None else (_pick(values, chosen), _pick(checked, chosen))
-        body = _body(plan.layout, kind, some_values, some_records)
-        objects.append(Object(plan.object_key(folder), body, len(some_values), is_dead_letter=False))
+        some_records = None if checked is None else [checked[index] for index in chosen]
+        body = _body(plan.layout, kind, [values[index] for index in chosen], some_records)
+        objects.append(Object(plan.object_key(folder), body, len(chosen), is_dead_letter=False))
     return sorted(objects, key=lambda an_object: an_object.key)
 
 
-def _pick(items: list | None, chosen: np.ndarray) -> list | None:
-    return None if items is None else [items[index] for index in chosen]
-
-
-def _check(kind: type[records.Record] | None, blocks: list, *, keep: bool) -> tuple[list | None, dict[int, str]]:
+def _check(
+    kind: type[records.Record] | None, blocks: list, are_lines: list[bool], *, keep: bool
+) -> tuple[list | None, dict[int, str]]:
     """The decoded records if they are to be kept, and the reason per index of a bad one. Records of unknown topics need only be
     JSON. Block by block: records that are only checked are gone before the next block's are made, which is faster too."""
     kept, reasons, index = [], {}, 0
-    for block in blocks:
-        decoded = records.decode_all(kind, block.values) if kind is not None else None
+    for block, is_lines in zip(blocks, are_lines, strict=True):
+        decoded = records.decode_lines(kind, block.lines, len(block)) if kind is not None and is_lines else None
         if decoded is None:
             decoded = []
             for value in block.values:
@@ -135,17 +128,17 @@ def _check_one(kind: type[records.Record] | None, value: bytes | None) -> tuple[
         return None, str(error)
 
 
-def _folders(layout: batch.Layout, timestamps: np.ndarray, checked: list | None) -> Iterator[tuple[str, np.ndarray | None]]:
-    """Each folder with the indices of its records; None means all of them, the usual case."""
-    if not len(timestamps):
-        return
+def _only_folder(layout: batch.Layout, timestamps: np.ndarray) -> str | None:
+    """The folder that all records of these times of arrival go into, None if there are several."""
+    units = timestamps // batch.arrival_unit_ms(layout.partition_by)
+    return batch.arrival_folder(layout.partition_by, int(timestamps[0])) if units.min() == units.max() else None
+
+
+def _folders(layout: batch.Layout, timestamps: np.ndarray, checked: list | None) -> Iterator[tuple[str, np.ndarray]]:
+    """Each folder with the indices of its records."""
     if layout.partition_time == "event" and checked is not None:
         names = np.array([batch.event_folder(layout.partition_by, record.time) for record in checked])
     else:
-        units = timestamps // batch.arrival_unit_ms(layout.partition_by)
-        if units.min() == units.max():
-            yield batch.arrival_folder(layout.partition_by, int(timestamps[0])), None
-            return
         names = np.array([batch.arrival_folder(layout.partition_by, int(time)) for time in timestamps])
     for name in np.unique(names):
         yield str(name), np.flatnonzero(names == name)
@@ -153,8 +146,13 @@ def _folders(layout: batch.Layout, timestamps: np.ndarray, checked: list | None)
 
 def _body(layout: batch.Layout, kind: type[records.Record] | None, values: list[bytes], checked: list | None) -> bytes:
     if layout.format == "parquet" and kind is not None:
-        return _parquet(kind, checked, layout.compression)
-    plain = _csv(kind, checked) if layout.format == "csv" and kind is not None else json_lines(values)
+        from pipeline import parquet  # noqa: PLC0415 - pyarrow takes as long to import as 100,000 records take to land
+
+        return parquet.encode(kind, checked, layout.compression)
+    return _compressed(layout, _csv(kind, checked) if layout.format == "csv" and kind is not None else json_lines(values))
+
+
+def _compressed(layout: batch.Layout, plain: bytes) -> bytes:
     return igzip.compress(plain, _GZIP_LEVEL, mtime=0) if layout.compression == "gzip" else plain
 
 
@@ -179,21 +177,6 @@ def _csv(kind: type[records.Record], checked: list[records.Record]) -> bytes:
             for field in msgspec.structs.astuple(record)
         )
     return text.getvalue().encode()
-
-
-def _parquet(kind: type[records.Record], checked: list[records.Record], compression: str) -> bytes:
-    """One row group, the types of the tables, times as real timestamps."""
-    arrays, fields = [], []
-    for column in records.columns(kind):
-        wanted = _ARROW_TYPES[column.type]
-        found = [getattr(record, column.name) for record in checked]
-        is_time = column.type == "timestamp"
-        arrays.append(pa.array(found, pa.string()).cast(wanted) if is_time else pa.array(found, wanted))
-        fields.append(pa.field(column.name, wanted, nullable=column.optional))
-    buffer = io.BytesIO()
-    table = pa.Table.from_arrays(arrays, schema=pa.schema(fields))
-    pq.write_table(table, buffer, compression="gzip" if compression == "gzip" else "zstd", row_group_size=max(len(checked), 1))
-    return buffer.getvalue()
 
 
 def _dead_letters(

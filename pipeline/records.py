@@ -140,24 +140,28 @@ def _check_values(record: Record) -> None:
         raise InvalidRecord(f"high: {record.high!r} is less than low {record.low!r}")
 
 
-_DECODERS = {kind: msgspec.json.Decoder(kind).decode for kind in (Bar, Tick, NewsItem)}
+_DECODERS = {kind: msgspec.json.Decoder(kind) for kind in (Bar, Tick, NewsItem)}
 
 
 def decode(kind: type[Record], value: bytes) -> Record:
     """A checked record from its JSON; raises InvalidRecord with the field and the value."""
     try:
-        record = _DECODERS[kind](value)
+        record = _DECODERS[kind].decode(value)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InvalidRecord(str(error)) from None
     _check_values(record)
     return record
 
 
-def decode_all(kind: type[Record], values: list[bytes]) -> list[Record] | None:
-    """All the records of a batch, or None when any of them is bad. The common case at the speed of C: 0.5 µs a record."""
+def decode_lines(kind: type[Record], lines: bytes, count: int) -> list[Record] | None:
+    """The records of `count` lines with one value each, or None when any of them is bad. The common case at the speed of C: 0.5 µs
+    a record."""
     try:
-        decoded = list(map(_DECODERS[kind], values))
-    except (msgspec.DecodeError, UnicodeDecodeError, TypeError):
+        decoded = _DECODERS[kind].decode_lines(lines)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    # An empty value is no record, and msgspec passes over it.
+    if len(decoded) != count:
         return None
     # Each distinct text once: records of a batch share most of their times.
     if not all(map(is_time, {r.time for r in decoded})) or not all(map(is_time, {r.ingested_at for r in decoded})):

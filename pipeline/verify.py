@@ -5,13 +5,11 @@ without an overlap, and end where the group's commit says. With --deep also from
 and where the topic still holds the records, the batch is built again from them and compared.
 """
 
-import io
 import logging
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-import pyarrow.parquet as pq
 from isal import igzip
 
 from pipeline import aws, batch, group, lake, reader, terminal
@@ -154,6 +152,8 @@ def _compare(settings: Settings, partition: Partition, plan: Plan, contents: dic
 def content(key: str, body: bytes) -> list:
     """The records of an object, as lines or as rows, so that two objects can be compared and counted."""
     if key.endswith(".parquet"):
-        return pq.read_table(io.BytesIO(body)).to_pylist()
+        from pipeline import parquet  # noqa: PLC0415 - as in lake.py
+
+        return parquet.decode(body)
     lines = (igzip.decompress(body) if key.endswith(".gz") else body).splitlines()
     return lines[1:] if ".csv" in key.rsplit("/", 1)[-1] else lines

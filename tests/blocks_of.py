@@ -1,6 +1,7 @@
 """Blocks for tests that need no Kafka."""
 
 import numpy as np
+from kafka import TopicPartition
 
 from pipeline.blocks import Block
 
@@ -9,4 +10,4 @@ def block(values: list[bytes | None], first_offset: int = 0, timestamp_ms: int |
     """A block of these values at offsets first, first + step, ..."""
     times = timestamp_ms if isinstance(timestamp_ms, list) else [timestamp_ms] * len(values)
     offsets = first_offset + step * np.arange(len(values), dtype=np.int64)
-    return Block("t", 0, offsets, np.array(times, np.int64), values, sum(len(value or b"") for value in values), "stock")
+    return Block.of(TopicPartition("t", 0), offsets, np.array(times, np.int64), values, "stock")

@@ -1,6 +1,7 @@
 """What all tests share: one embedded stack for the whole run, and names that no two tests have in common."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -16,6 +17,8 @@ from pipeline import settings as settings_module
 from pipeline.settings import Settings
 
 ROOT = Path(__file__).parent.parent
+# A shell starts what it runs in the background deaf to Ctrl-C, and the processes of the tests would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 SHARED_DATA = ROOT.parent / "shared/data"
 
 
@@ -71,10 +74,14 @@ def run(environment: dict[str, str]) -> Callable[..., subprocess.CompletedProces
     """Run a script or module of the project as a user would, to its end: run("consumer.py", "--until-caught-up")."""
 
     def run_script(*arguments: str, timeout_seconds: float = 120, **changes: str) -> subprocess.CompletedProcess:
-        return subprocess.run(
-            [sys.executable, *map(str, arguments)], cwd=ROOT, env=environment | changes,
-            capture_output=True, text=True, timeout=timeout_seconds, check=False, stdin=subprocess.DEVNULL,
-        )  # fmt: skip
+        try:
+            return subprocess.run(
+                [sys.executable, *map(str, arguments)], cwd=ROOT, env=environment | changes,
+                capture_output=True, text=True, timeout=timeout_seconds, check=False, stdin=subprocess.DEVNULL,
+            )  # fmt: skip
+        except subprocess.TimeoutExpired as error:
+            said = b"\n".join(part for part in (error.stdout, error.stderr) if part)
+            raise AssertionError(f"{' '.join(map(str, arguments))} did not end in {timeout_seconds} s:\n{said.decode()}") from error
 
     return run_script
 

@@ -19,3 +19,10 @@ def committed_values(settings: Settings, topic: str) -> list[bytes]:
             for records in reader.poll(timeout_ms=500, max_records=20_000).values():
                 values += [record.value for record in records]
     return values
+
+
+def has_committed(settings: Settings, topic: str) -> bool:
+    """Whether a read_committed reader can see anything of the topic now; does not wait for an open transaction."""
+    with KafkaConsumer(**connection(settings), isolation_level="read_committed") as reader:
+        partitions = [TopicPartition(topic, partition) for partition in reader.partitions_for_topic(topic) or ()]
+        return any(reader.end_offsets(partitions).values())

@@ -126,7 +126,10 @@ def test_interrupted_query_is_cancelled(lake: Settings, start: Callable, number:
     while not running() and time.monotonic() < deadline:
         time.sleep(0.1)
     (query_id,) = running()
-    process.send_signal(number)
-    assert process.wait(timeout=60) == 1
-    assert athena.get_query_execution(QueryExecutionId=query_id)["QueryExecution"]["Status"]["State"] == "CANCELLED"
+    try:
+        process.send_signal(number)
+        assert process.wait(timeout=30) == 1
+        assert athena.get_query_execution(QueryExecutionId=query_id)["QueryExecution"]["Status"]["State"] == "CANCELLED"
+    finally:
+        athena.stop_query_execution(QueryExecutionId=query_id)
     assert process.log_path.read_text().strip().splitlines() == ["stopped"]

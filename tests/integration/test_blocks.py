@@ -9,7 +9,7 @@ import pytest
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 
 from local.stack import Stack
-from pipeline import blocks
+from pipeline import blocks, transport
 
 DRAIN_SECONDS = 60
 
@@ -89,6 +89,7 @@ def test_transactions_with_aborts(servers: str, topic: str, compression: str | N
         expected, expected_positions = drain(reader)
     with consumer(servers, topic, stock=False) as reader:
         found, positions = drain(reader)
+        assert {type(connection.transport) for connection in reader._manager._conns.values()} == {transport._BulkTransport}
     assert aborted == 2 * (700 + 1)
     assert positions == expected_positions
     for partition, values in committed.items():

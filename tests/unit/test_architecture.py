@@ -12,8 +12,8 @@ ROOT = Path(__file__).parent.parent.parent
 SCRIPTS = ("producer.py", "consumer.py", "glue_setup.py")
 PRODUCT = [*(ROOT / name for name in SCRIPTS), *sorted((ROOT / "pipeline").rglob("*.py")), *sorted((ROOT / "dashboards").rglob("*.py"))]
 # The only files that speak to Kafka through the client library.
-KAFKA_CLIENTS = {"pipeline/topic.py", "pipeline/group.py", "pipeline/reader.py", "pipeline/blocks.py", "pipeline/record_batches.py",
-                 "pipeline/doctor/cluster.py"}  # fmt: skip
+KAFKA_CLIENTS = {"pipeline/topic.py", "pipeline/group.py", "pipeline/reader.py", "pipeline/blocks.py", "pipeline/transport.py",
+                 "pipeline/record_batches.py", "pipeline/doctor/cluster.py"}  # fmt: skip
 # Modules that compute and decide, and leave input and output to others.
 PURE = {"records", "intervals", "csv_formats", "csv_values", "csv_bars", "batch", "landing", "catalog", "resources", "dynamodb_items"}
 

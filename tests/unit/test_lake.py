@@ -84,6 +84,14 @@ def test_a_value_over_several_lines_is_put_on_one() -> None:
     assert lines == [bars(1)[0], bars(1)[0]]
 
 
+def test_two_records_in_a_value_do_not_stand_for_an_empty_one() -> None:
+    """A value of two lines beside a value of none are two dead letters, though the lines are as many as the records."""
+    one, two, three = bars(3)
+    made = lake.objects_of(plan(3), [block([one, two + b"\n" + three, b""])])
+    assert [(an_object.records, an_object.is_dead_letter) for an_object in made] == [(2, True), (1, False)]
+    assert gzip.decompress(made[1].body).splitlines() == [one]
+
+
 def test_unknown_topics_land_unchecked() -> None:
     """A topic without a definition lands any JSON as it is; what is no JSON is a dead letter."""
     letters, landed = lake.objects_of(plan(3, table="orders"), [block([b'{"a":1}', b"[1,2]", b"{"])])

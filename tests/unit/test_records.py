@@ -78,17 +78,17 @@ def test_bad_values_are_refused_on_the_way_out(change: dict, reason: str) -> Non
     ],
 )
 def test_bad_json_is_refused_one_by_one_and_in_bulk(value: bytes, reason: str) -> None:
-    """What decode refuses with a reason, decode_all refuses too, wherever it stands in the batch."""
+    """What decode refuses with a reason, decode_lines refuses too, wherever it stands in the batch."""
     with pytest.raises(InvalidRecord, match=reason):
         records.decode(Bar, value)
     good = records.encode(bar())
-    assert records.decode_all(Bar, [good, value, good]) is None
-    assert records.decode_all(Bar, [good, good]) == [bar(), bar()]
+    assert records.decode_lines(Bar, b"\n".join([good, value, good, b""]), 3) is None
+    assert records.decode_lines(Bar, b"\n".join([good, good, b""]), 2) == [bar(), bar()]
 
 
-def test_null_value_is_refused_in_bulk() -> None:
-    """A tombstone makes the fast path step aside instead of failing."""
-    assert records.decode_all(Bar, [None]) is None
+def test_an_empty_line_is_refused_in_bulk() -> None:
+    """An empty or null value, an empty line in bulk, is not passed over as if it were no record."""
+    assert records.decode_lines(Bar, records.encode(bar()) + b"\n\n", 2) is None
 
 
 def test_columns_follow_the_definition() -> None:

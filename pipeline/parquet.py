@@ -1,0 +1,38 @@
+"""Records as Parquet, and back."""
+
+import io
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline import records
+
+_ARROW_TYPES = {
+    "string": pa.string(),
+    "double": pa.float64(),
+    "bigint": pa.int64(),
+    "boolean": pa.bool_(),
+    # Athena reads a Parquet timestamp without zone as it stands; ours are UTC.
+    "timestamp": pa.timestamp("ms"),
+}
+
+
+def encode(kind: type[records.Record], found: list[records.Record], compression: str) -> bytes:
+    """One row group, the types of the tables, times as real timestamps. The compression is gzip, or else zstd."""
+    arrays, fields = [], []
+    for column in records.columns(kind):
+        wanted = _ARROW_TYPES[column.type]
+        cells = [getattr(record, column.name) for record in found]
+        is_time = column.type == "timestamp"
+        arrays.append(pa.array(cells, pa.string()).cast(wanted) if is_time else pa.array(cells, wanted))
+        fields.append(pa.field(column.name, wanted, nullable=column.optional))
+    buffer = io.BytesIO()
+    table = pa.Table.from_arrays(arrays, schema=pa.schema(fields))
+    pq.write_table(table, buffer, compression="gzip" if compression == "gzip" else "zstd", row_group_size=max(len(found), 1))
+    return buffer.getvalue()
+
+
+def decode(body: bytes) -> list[dict[str, Any]]:
+    """The rows of a Parquet file."""
+    return pq.read_table(io.BytesIO(body)).to_pylist()

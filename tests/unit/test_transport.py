@@ -1,0 +1,62 @@
+"""The connection that reads in bulk, on a real pair of sockets."""
+
+import socket
+from collections.abc import Iterator
+
+import kafka
+import pytest
+
+from pipeline import blocks
+from pipeline.transport import _BulkTransport
+
+
+@pytest.fixture
+def ends() -> Iterator[tuple[_BulkTransport, socket.socket]]:
+    """A transport and the socket at its other end."""
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    with ours, theirs:
+        yield _BulkTransport(None, ours, "localhost"), theirs
+
+
+def test_it_was_tried_with_this_kafka_python() -> None:
+    """The version that is installed is one whose private parts these tests have seen."""
+    assert kafka.__version__ in blocks.TESTED_VERSIONS
+
+
+def test_what_has_arrived_is_read_in_order(ends: tuple[_BulkTransport, socket.socket]) -> None:
+    """Every byte comes once and in order, more than 4 KB of them in one call."""
+    transport, theirs = ends
+    sent = bytes(range(256)) * 256
+    theirs.sendall(sent)
+    pieces = []
+    while sum(map(len, pieces)) < len(sent):
+        piece, error = transport._sock_recv()
+        assert error is None
+        pieces.append(bytes(piece))
+    assert b"".join(pieces) == sent
+    assert len(pieces) < len(sent) / 4096
+
+
+def test_nothing_there_is_no_error(ends: tuple[_BulkTransport, socket.socket]) -> None:
+    """A socket without data gives no bytes and stays open."""
+    piece, error = ends[0]._sock_recv()
+    assert (len(piece), error) == (0, None)
+
+
+def test_the_other_end_closes(ends: tuple[_BulkTransport, socket.socket]) -> None:
+    """What came before the close is read; then there is an error, as kafka-python expects."""
+    transport, theirs = ends
+    theirs.sendall(b"last")
+    theirs.close()
+    piece, error = transport._sock_recv()
+    assert (bytes(piece), error) == (b"last", None)
+    piece, error = transport._sock_recv()
+    assert len(piece) == 0
+    assert "disconnected" in str(error)
+
+
+def test_a_socket_that_is_gone(ends: tuple[_BulkTransport, socket.socket]) -> None:
+    """A socket closed under the transport is an error of the connection, not of the thread that reads."""
+    ends[0]._sock.close()
+    assert ends[0]._sock_recv()[1] is not None
