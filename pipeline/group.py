@@ -9,6 +9,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -26,6 +27,8 @@ _LOOK_EVERY_SECONDS = 10
 Partition = TopicPartition
 # What a restarting or overloaded broker causes; the same request may succeed a moment later.
 _PASSING = (kafka_errors.RetriableError, kafka_errors.KafkaConnectionError)
+# What seek says of a partition that was taken away since the last poll.
+_TAKEN = (ValueError, KeyError)
 # The group has gone on without this member, or is about to.
 _MOVED_ON = (
     kafka_errors.CommitFailedError, kafka_errors.RebalanceInProgressError, kafka_errors.IllegalGenerationError,
@@ -73,6 +76,12 @@ class _Listener(ConsumerRebalanceListener):
             self._assigned |= set(assigned)
             self.is_assigned = True
 
+    @property
+    def has_news(self) -> bool:
+        """Whether anything was noted that `take` has not told yet."""
+        with self._lock:
+            return bool(self._revoked or self._assigned)
+
     def take(self) -> tuple[set[Partition], set[Partition]]:
         with self._lock:
             revoked, assigned = self._revoked, self._assigned
@@ -90,6 +99,7 @@ class Member:
         self._settings = settings
         self._listener = _Listener()
         self._unstarted: set[Partition] = set()  # given by the group, committed offset not read yet
+        self._positions: dict[Partition, int] = {}  # of all others
         with reaching(settings):
             self._consumer = KafkaConsumer(
                 **connection(settings),
@@ -115,27 +125,44 @@ class Member:
 
     def poll(self, timeout_ms: int) -> Polled:
         """Wait at most this long for records, a revocation or an assignment."""
-        fetched, gone = {}, None
+        fetched, positions, gone = {}, {}, None
         with reaching(self._settings):
             try:
                 self._look_for_topics()
                 fetched = decoder.poll(self._consumer, timeout_ms)
+                positions = self._read_positions()
             except (kafka_errors.OffsetOutOfRangeError, kafka_errors.NoOffsetForPartitionError) as error:
                 gone = error
             except _PASSING as error:
                 # A broker that restarts answers like this for a while; it is asked again.
                 log.warning("poll unanswered", extra={"error": type(error).__name__})
                 time.sleep(min(timeout_ms, 1_000) / 1000)
+        # Only now: a partition that was taken away while all this was read has another position, and what was fetched is void.
         revoked, assigned = self._listener.take()
         if revoked or assigned:
             log.info("rebalance", extra={"revoked": _names(revoked), "assigned": _names(assigned)})
         self._unstarted = (self._unstarted - revoked) | assigned
+        moved = {p: int(found[-1].offsets[-1]) + 1 for p, found in fetched.items()} | positions
+        self._positions = {p: at for p, at in (self._positions | moved).items() if p not in revoked and p not in self._unstarted}
         # A partition just given has no position of ours yet; _start decides about it.
         if gone is not None and not set(gone.args[0]) <= self._unstarted:
             raise ServiceError(self._gone(gone)) from gone
         # What this poll returned for a partition just given was read from where an earlier assignment stood.
         fetched = {p: found for p, found in fetched.items() if p not in self._unstarted and p not in revoked}
         return Polled(revoked | assigned, self._start_all(), fetched)
+
+    def _read_positions(self) -> dict[Partition, int]:
+        """What kafka-python would read next: behind the last record, and behind control records that it returns to nobody.
+
+        Asked about a partition that has none, kafka-python waits for the committed offset, and goes there; so only the partitions
+        that were begun are asked about, and the answers count only if `take` has no news of them afterwards.
+        """
+        found = {}
+        for partition in self._positions:
+            with suppress(kafka_errors.IllegalStateError):
+                if (position := self._consumer.position(partition, timeout_ms=0)) is not None:
+                    found[partition] = position
+        return found
 
     def _subscribe(self, topics: Iterable[str]) -> None:
         """Only topics that exist: kafka-python complains at every rebalance about one that does not."""
@@ -159,6 +186,9 @@ class Member:
             with reaching(self._settings):
                 try:
                     given[partition] = self._start(partition)
+                    self._positions[partition] = given[partition].offset
+                except _TAKEN:
+                    log.info("taken away before it was begun", extra={"partition": _names([partition])})
                 except _PASSING as error:
                     log.warning("committed offset unanswered", extra={"partition": _names([partition]), "error": type(error).__name__})
         self._unstarted -= set(given)
@@ -187,6 +217,9 @@ class Member:
         """Commit offsets and metadata. False when it did not happen, or nobody knows whether it did: all partitions are then
         given up and taken anew, and what the broker has stored by that time says how to go on.
         """
+        if self._listener.has_news:
+            # The member may be in the group anew, and then the broker would take from it what it meant to say before.
+            return False
         wanted = {p: OffsetAndMetadata(c.offset, c.metadata, -1) for p, c in offsets.items()}
         with reaching(self._settings):
             try:
@@ -219,12 +252,14 @@ class Member:
 
     def lag(self, partition: Partition) -> int | None:
         """Records between what was read and the partition's end, None before the first answer."""
-        end = self._consumer.highwater(partition)
+        end = None
+        with suppress(kafka_errors.IllegalStateError):
+            end = self._consumer.highwater(partition)
         return None if end is None else max(end - self.position(partition), 0)
 
     def position(self, partition: Partition) -> int:
-        """The offset that is read next."""
-        return self._consumer.position(partition)
+        """The offset behind everything that the last poll has returned, or passed over, of a partition that was given."""
+        return self._positions[partition]
 
     def existing(self, topics: Iterable[str]) -> list[str]:
         """Those of the topics that the cluster has."""
@@ -240,8 +275,9 @@ class Member:
     def pause(self, wanted: set[Partition]) -> None:
         """Stop fetching exactly these partitions; the others go on."""
         assigned, paused = self._consumer.assignment(), self._consumer.paused()
-        self._consumer.resume(*((paused - wanted) & assigned))
-        self._consumer.pause(*((wanted - paused) & assigned))
+        with suppress(KeyError):  # taken away this moment
+            self._consumer.resume(*((paused - wanted) & assigned))
+            self._consumer.pause(*((wanted - paused) & assigned))
 
     def close(self) -> None:
         self._consumer.close(autocommit=False, timeout_ms=5_000)

@@ -74,14 +74,17 @@ def run(environment: dict[str, str]) -> Callable[..., subprocess.CompletedProces
     """Run a script or module of the project as a user would, to its end: run("consumer.py", "--until-caught-up")."""
 
     def run_script(*arguments: str, timeout_seconds: float = 120, **changes: str) -> subprocess.CompletedProcess:
+        process = subprocess.Popen(
+            [sys.executable, *map(str, arguments)], cwd=ROOT, env=environment | {"PYTHONFAULTHANDLER": "1"} | changes,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
         try:
-            return subprocess.run(
-                [sys.executable, *map(str, arguments)], cwd=ROOT, env=environment | changes,
-                capture_output=True, text=True, timeout=timeout_seconds, check=False, stdin=subprocess.DEVNULL,
-            )  # fmt: skip
-        except subprocess.TimeoutExpired as error:
-            said = b"\n".join(part for part in (error.stdout, error.stderr) if part)
-            raise AssertionError(f"{' '.join(map(str, arguments))} did not end in {timeout_seconds} s:\n{said.decode()}") from error
+            stdout, stderr = process.communicate(timeout=timeout_seconds)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGABRT)  # shows where every thread is
+            stdout, stderr = process.communicate()
+            pytest.fail(f"{' '.join(map(str, arguments))} did not end in {timeout_seconds} s:\n{stdout}\n{stderr}", pytrace=False)
+        return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
 
     return run_script
 

@@ -1,0 +1,89 @@
+"""A member of a group on a real broker, while the group moves under its feet."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from landed import in_topic, produce, wait_for
+
+from pipeline.group import Committed, Member, Partition, Polled, standings
+from pipeline.settings import Settings
+
+
+@pytest.fixture
+def member(settings: Settings) -> Iterator[Member]:
+    """A member that was given all partitions of a topic with records, and has read none of them."""
+    produce(settings, 400)
+    with Member(settings, [settings.kafka_topic_bars]) as made:
+        wait_for(lambda: made.poll(100).given, 30)
+        yield made
+
+
+def read_all(member: Member, settings: Settings) -> dict[Partition, int]:
+    """Poll to the end; gives how many records came of each partition."""
+    counts: dict[Partition, int] = {}
+    ends = member.end_offsets([settings.kafka_topic_bars])
+
+    def is_at_end() -> bool:
+        for partition, found in member.poll(100).blocks.items():
+            counts[partition] = counts.get(partition, 0) + sum(map(len, found))
+        return all(member.position(partition) == end for partition, end in ends.items())
+
+    wait_for(is_at_end, 30)
+    return counts
+
+
+def moved_during(member: Member, change: Callable[[], None]) -> Polled:
+    """A poll in which the group's thread moves the member while positions are read, as it may at any time."""
+    stock = member._consumer.position
+
+    def position(partition: Partition, **options: object) -> int:
+        member._consumer.position = stock
+        change()
+        return 0  # what kafka-python answers of a partition that was given anew: the committed offset
+
+    member._consumer.position = position
+    return member.poll(100)
+
+
+def test_positions_are_behind_control_records(member: Member, settings: Settings) -> None:
+    """At the end the position is that of the broker, behind the transaction's marker, which is no record."""
+    counts = read_all(member, settings)
+    assert sum(counts.values()) == sum(in_topic(settings).values()) == 400
+    assert all(member.position(partition) == counts[partition] + 1 for partition in counts)
+
+
+def test_moved_while_positions_are_read(member: Member, settings: Settings) -> None:
+    """Partitions taken and given again in the middle of a poll are begun anew; nothing read before counts."""
+    read_all(member, settings)
+    partitions = member._consumer.assignment()
+
+    def rebalance() -> None:
+        member._listener.on_partitions_revoked(partitions)
+        member._listener.on_partitions_assigned(partitions)
+
+    polled = moved_during(member, rebalance)
+    assert polled.revoked == set(polled.given) == partitions
+    assert not polled.blocks
+    assert all(member.position(partition) == polled.given[partition].offset == 0 for partition in partitions)
+    assert sum(read_all(member, settings).values()) == 400
+
+
+def test_commits_of_before_are_not_made(member: Member, settings: Settings) -> None:
+    """What a member meant to commit before it was moved is not committed after, though the group would take it."""
+    read_all(member, settings)
+    partitions = member._consumer.assignment()
+    assert member.commit({partition: Committed(1, "") for partition in partitions})
+    member._listener.on_partitions_revoked(partitions)
+    member._listener.on_partitions_assigned(partitions)
+    assert not member.commit({partition: Committed(2, "") for partition in partitions})
+    found = standings(settings, [settings.kafka_topic_bars])
+    assert {partition: found[partition].committed.offset for partition in partitions} == dict.fromkeys(partitions, 1)
+
+
+def test_a_member_without_an_assignment_is_asked_about_lag(member: Member, settings: Settings) -> None:
+    """Between an unanswered commit and the next poll there are no partitions: the lag is unknown, which is no error."""
+    partitions = list(read_all(member, settings))
+    assert {member.lag(partition) for partition in partitions} == {0}
+    member._rejoin()
+    assert {member.lag(partition) for partition in partitions} == {None}
+    member.pause(set(partitions))
