@@ -2,6 +2,7 @@
 PYTHON := .venv/bin/python
 # Kills of the random fault loops: few in `make test`, all of them in `make faults`.
 KILLS ?= 8
+TWO_AT_A_TIME := -n 2 --dist loadfile
 
 .PHONY: help demo test retest faults lint bench up down clean
 
@@ -19,13 +20,13 @@ demo: .venv/installed
 	@$(PYTHON) -m local run sh samples/demo.sh
 
 test: .venv/installed
-	KILLS=$(KILLS) $(PYTHON) -m pytest
+	KILLS=$(KILLS) $(PYTHON) -m pytest $(TWO_AT_A_TIME)
 
 retest: .venv/installed
 	KILLS=$(KILLS) $(PYTHON) -m pytest --last-failed --last-failed-no-failures none
 
 faults: .venv/installed
-	KILLS=100 $(PYTHON) -m pytest tests/faults
+	KILLS=100 $(PYTHON) -m pytest $(TWO_AT_A_TIME) tests/faults
 
 lint: .venv/installed
 	.venv/bin/ruff check .

@@ -24,8 +24,8 @@ SHARED_DATA = ROOT.parent / "shared/data"
 
 @pytest.fixture(scope="session")
 def stack() -> Iterator[Stack]:
-    """Kafka, the local AWS and Trino, started once on ports of their own and stopped at the end."""
-    running = Stack(Path(os.environ.get("LOCAL_STACK_DIR", ROOT / ".local")) / "test")
+    """Kafka, the local AWS and Trino, started once on ports of their own and stopped at the end; one for each worker of xdist."""
+    running = Stack(Path(os.environ.get("LOCAL_STACK_DIR", ROOT / ".local")) / f"test{os.environ.get('PYTEST_XDIST_WORKER', '')}")
     running.down(wipe=True)
     running.up()
     yield running
