@@ -1,0 +1,6 @@
+"""The parts that the scripts are made of."""
+
+import os
+
+# numpy's linear algebra, which nothing here uses, starts a thread for each core that spins for a tenth of a second.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
