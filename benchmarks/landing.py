@@ -69,8 +69,8 @@ def bars(count: int) -> Iterator[Bar]:
     """Minute bars of 40 symbols, whose keys spread over the partitions."""
     for number in range(count):
         open_ = round(100 + number % 977 / 8, 2)
-        yield Bar(symbol=f"SYM{number % 40}", time=records.time_text_ms(1_700_000_000_000 + 60_000 * (number // 40)), interval="1m",
-                  open=open_, high=open_ + 1.25, low=open_ - 0.75, close=open_ + 0.5, volume=float(number), source="benchmark",
+        yield Bar(symbol=f"S{number % 40}", time=records.time_text_ms(1_700_000_000_000 + 60_000 * (number // 40)), interval="1m",
+                  open=open_, high=open_ + 1.25, low=open_ - 0.75, close=open_ + 0.5, volume=float(number), source="b",
                   ingested_at="2026-01-01 00:00:00.000")  # fmt: skip
 
 

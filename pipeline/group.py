@@ -114,7 +114,7 @@ class Member:
                 allow_auto_create_topics=False,
                 # A drained partition's fetch holds up its broker's other partitions for this long; the default is 500.
                 fetch_max_wait_ms=50,
-                max_partition_fetch_bytes=4 * 1024 * 1024,
+                max_partition_fetch_bytes=2 * 1024 * 1024,
                 fetch_max_bytes=32 * 1024 * 1024,
                 max_poll_records=50_000,
                 max_poll_interval_ms=settings.kafka_max_poll_interval_ms,
