@@ -98,7 +98,9 @@ def land(wanted: Settings, options: argparse.Namespace) -> int:
             if options.max_bad is not None and seen.bad > options.max_bad:
                 raise ServiceError(f"--max-bad {options.max_bad}: {seen.bad} bad records are in dead_letter/; stopped")
 
-            if is_draining and all(lane.is_idle for lane in lanes.values()):
+            is_done = is_draining and all(lane.is_idle for lane in lanes.values())
+            # One of several workers that left before the others would make them begin their batches anew.
+            if is_done and (stopped_at is not None or not options.together or member.others_have_committed(ends)):
                 break
             if stopped_at is not None and now - stopped_at > STOP_WITHIN_SECONDS:
                 log.warning("stopped with uploads under way; the next start completes them")
@@ -286,6 +288,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--until-caught-up", action="store_true", help="stop at the end offsets seen at the start")
     run.add_argument("--from-beginning", action="store_true", help="begin at the oldest records whatever the group committed")
     run.add_argument("--workers", type=_positive(int), default=1, metavar="N", help="processes in the same group (default 1)")
+    run.add_argument("--together", action="store_true", help=argparse.SUPPRESS)  # a worker of --workers
     run.add_argument("--instance", dest="kafka_instance", metavar="NAME", help="static member name (KAFKA_INSTANCE)")
     run.add_argument("--max-bad", type=int, metavar="N", help="stop with exit code 1 after more than N bad records")
     run.add_argument("--uploads", type=_positive(int), default=8, metavar="N", help="uploads at the same time (default 8)")

@@ -250,6 +250,17 @@ class Member:
         revocation and the assignment after it: having no partitions then says nothing."""
         return self._listener.is_assigned and not self._unstarted
 
+    def others_have_committed(self, ends: Mapping[Partition, int]) -> bool:
+        """Whether the group has come to these offsets wherever this member has no part in it."""
+        others = [partition for partition in ends if partition not in self._positions]
+        with reaching(self._settings):
+            try:
+                oldest = self._consumer.beginning_offsets(others, timeout_ms=5_000) if others else {}
+                # Nobody commits where there is nothing to read.
+                return all((self._consumer.committed(p, timeout_ms=5_000) or oldest[p]) >= ends[p] for p in others)
+            except _PASSING:
+                return False
+
     def lag(self, partition: Partition) -> int | None:
         """Records between what was read and the partition's end, None before the first answer."""
         end = None

@@ -17,7 +17,7 @@ def run(settings: Settings, arguments: list[str], count: int, metrics_port: int 
     """Start the same command `count` times with one worker each, pass signals on, and wait. One that fails stops the others."""
     with terminal.stop_signals() as is_stopping:
         children = [
-            subprocess.Popen([sys.executable, sys.argv[0], *arguments, "--workers", "1", *_own(settings, metrics_port, number)])
+            subprocess.Popen([sys.executable, sys.argv[0], *arguments, "--workers", "1", "--together", *_own(settings, metrics_port, number)])
             for number in range(count)
         ]
         asked = False

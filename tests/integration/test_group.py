@@ -87,3 +87,16 @@ def test_a_member_without_an_assignment_is_asked_about_lag(member: Member, setti
     member._rejoin()
     assert {member.lag(partition) for partition in partitions} == {None}
     member.pause(set(partitions))
+
+
+def test_the_others_are_asked_about_their_partitions(member: Member, settings: Settings) -> None:
+    """The group has come to the ends when every partition that is not this member's is committed there, or has nothing in it."""
+    ends = member.end_offsets([settings.kafka_topic_bars])
+    assert member.others_have_committed(ends)
+    partitions = sorted(member._positions)
+    member.commit({partitions[0]: Committed(ends[partitions[0]], "")})
+    del member._positions[partitions[0]]
+    assert member.others_have_committed(ends)
+    del member._positions[partitions[1]]
+    assert not member.others_have_committed(ends)
+    assert member.others_have_committed({**ends, partitions[1]: 0})
