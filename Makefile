@@ -26,7 +26,7 @@ retest: .venv/installed
 	KILLS=$(KILLS) $(PYTHON) -m pytest --last-failed --last-failed-no-failures none
 
 faults: .venv/installed
-	KILLS=100 $(PYTHON) -m pytest $(TWO_AT_A_TIME) -o faulthandler_timeout=0 tests/faults
+	KILLS=100 $(PYTHON) -m pytest $(TWO_AT_A_TIME) --timeout 0 tests/faults
 
 lint: .venv/installed
 	.venv/bin/ruff check .

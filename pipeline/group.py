@@ -8,7 +8,7 @@ its committed offset and metadata, and only then new records.
 import logging
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Self
@@ -54,9 +54,10 @@ class Polled:
 
 
 class _Listener(ConsumerRebalanceListener):
-    """Notes revoked and assigned partitions; runs on the client's thread."""
+    """Notes revoked and assigned partitions; runs on the client's thread. `on_begun` is called when a rebalance begins."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_begun: Callable[[], None]) -> None:
+        self._on_begun = on_begun
         self._lock = threading.Lock()
         self._revoked: set[Partition] = set()
         self._assigned: set[Partition] = set()
@@ -67,6 +68,7 @@ class _Listener(ConsumerRebalanceListener):
             self._revoked |= set(revoked)
             self._assigned -= set(revoked)
             self.is_assigned = False
+        self._on_begun()
 
     # The default of kafka-python's base class would do the same; said here because losing everything depends on it.
     on_partitions_lost = on_partitions_revoked
@@ -97,7 +99,7 @@ class Member:
 
     def __init__(self, settings: Settings, topics: Iterable[str], *, stock_decoder: bool = False) -> None:
         self._settings = settings
-        self._listener = _Listener()
+        self._listener = _Listener(self._finish_rebalance)
         self._unstarted: set[Partition] = set()  # given by the group, committed offset not read yet
         self._positions: dict[Partition, int] = {}  # of all others
         with reaching(settings):
@@ -122,6 +124,15 @@ class Member:
             decoder.install(self._consumer, stock=stock_decoder)
             self._wanted, self._looked = set(topics), time.monotonic()
             self._subscribe(self.existing(self._wanted))
+
+    def _finish_rebalance(self) -> None:
+        """See to it that a rebalance which has begun is brought to its end.
+
+        When kafka-python 3.0.12 joins anew because a topic's metadata changed, that reason is gone once the leader has assigned the
+        partitions. If the poll's time is over at that moment, the next poll sees no reason to go on, and the member has no
+        partitions, and no heartbeat, for ever. A request to join holds until the group has been joined.
+        """
+        self._consumer._coordinator.request_rejoin()  # noqa: SLF001 - there is no public way
 
     def poll(self, timeout_ms: int) -> Polled:
         """Wait at most this long for records, a revocation or an assignment."""

@@ -12,6 +12,7 @@ from subprocess import CompletedProcess, Popen
 import pyarrow.parquet as pq
 import pytest
 from aws_proxy import HOLD, HOLD_ANSWER, PASS, aws_proxy
+from committed import wait_until_settled
 from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
 from landed import assert_exactly_once, bars, in_lake, in_topic, keys, produce, wait_for
 
@@ -30,6 +31,7 @@ def test_broker_killed_and_restarted(stack: Stack, start: Start, s3: object, set
     produce(settings, 3_000)
     process = start("consumer.py", "--flush-seconds", "0.3", "--flush-records", "300")
     wait_for(lambda: keys(s3, settings), 30, process)
+    wait_until_settled(settings, settings.kafka_topic_bars)
     stack.kill("kafka")
     time.sleep(2)
     stack.up(["kafka"])

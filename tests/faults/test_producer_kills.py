@@ -9,10 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from committed import committed_values, has_committed
 
 from pipeline.records import Bar, Tick, decode
 from pipeline.settings import Settings
-from tests.integration.committed import committed_values, has_committed
 
 KILLS = int(os.environ.get("KILLS", "8"))
 ROWS = int(os.environ.get("KILL_ROWS", "200000" if KILLS >= 50 else "40000"))

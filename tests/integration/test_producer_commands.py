@@ -13,11 +13,11 @@ from urllib.parse import parse_qs, urlsplit
 
 import pandas as pd
 import pytest
+from committed import committed_values
 
 from pipeline.records import Bar, NewsItem, Tick, decode
 from pipeline.settings import Settings
 from tests.integration.api_server import Answer, api_server
-from tests.integration.committed import committed_values
 
 KEY = "secret-key-123"
 SAMPLE = "samples/daily_prices.csv"

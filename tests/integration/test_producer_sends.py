@@ -6,13 +6,13 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
+from committed import committed_values, wait_until_settled
 from kafka import KafkaConsumer, TopicPartition
 
 from local.stack import Stack
 from pipeline.records import Bar, InvalidRecord, decode
 from pipeline.settings import ServiceError, Settings
 from pipeline.topic import Producer, connection, ensure_topics
-from tests.integration.committed import committed_values
 
 
 def bars(start: int, count: int, symbols: int = 5) -> list[Bar]:
@@ -132,29 +132,36 @@ def test_second_producer_fences_the_first(settings: Settings, topic: str) -> Non
 
 
 def test_broker_that_is_away_is_waited_for(settings: Settings, topic: str, stack: Stack, caplog: pytest.LogCaptureFixture) -> None:
-    """Killed and started again in the middle of sending, the broker ends with every record once, and the wait was told."""
+    """Killed in the middle of a transaction and started again, the broker ends with every record once, and the wait was told."""
     def restart() -> None:
-        time.sleep(0.3)
-        stack.kill("kafka")
         time.sleep(3)
         stack.up(["kafka"])
 
+    restarting = threading.Thread(target=restart)
+
+    def kill_and_flush() -> None:
+        producer._producer.flush = flush
+        stack.kill("kafka")
+        restarting.start()
+        flush()
+
     with Producer(settings, "patient") as producer:
-        thread = threading.Thread(target=restart)
-        thread.start()
-        for number in range(40):
+        for number in range(20):
             producer.send({topic: bars(number * 500, 500)}, {"k": {"row": number}})
-            time.sleep(0.02)
-        thread.join()
-        producer.send({topic: bars(20_000, 500)}, {"k": {"row": 40}})
+        wait_until_settled(settings, topic)
+        flush, producer._producer.flush = producer._producer.flush, kill_and_flush
+        for number in range(20, 40):
+            producer.send({topic: bars(number * 500, 500)}, {"k": {"row": number}})
+    restarting.join()
     assert "no answer from the broker yet" in caplog.text
-    assert volumes(settings) == Counter(range(20_500))
+    assert volumes(settings) == Counter(range(20_000))
 
 
 def test_waiting_for_the_broker_is_bounded(settings: Settings, topic: str, stack: Stack) -> None:
     """A broker that stays away ends in an error that names the setting, after about the time that the setting allows."""
     producer = Producer(replace(settings, kafka_wait_seconds=3), "bounded")
     producer.send({topic: bars(0, 10)}, {"k": {"row": 10}})
+    wait_until_settled(settings, topic)
     stack.kill("kafka")
     began = time.monotonic()
     try:

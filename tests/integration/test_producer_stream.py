@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
+from committed import committed_values
 from websockets.sync.server import Server, ServerConnection, serve
 
 from pipeline.records import Bar, Tick, decode
@@ -14,7 +15,6 @@ from pipeline.settings import Settings
 from pipeline.sources import polygon_stream
 from pipeline.sources.rest import SourceError
 from tests.integration.api_server import Answer, api_server
-from tests.integration.committed import committed_values
 
 KEY = "secret-key-123"
 MINUTE = 1_704_205_800_000
