@@ -1,7 +1,7 @@
 """Reading a topic without a group: nothing is committed, nobody else is disturbed."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from kafka import KafkaConsumer, TopicPartition
 
@@ -24,6 +24,20 @@ def read_range(settings: Settings, partition: TopicPartition, start: int, end: i
         while reader.position(partition) < end:
             buffer.add(decoder.poll(reader, 1_000).get(partition, []), now=0)
     return buffer.cut_before(end, now=0)
+
+
+def hidden_since(settings: Settings, ends: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
+    """Where an open transaction keeps read_committed readers, who see these ends, from what is behind them: when the first record
+    there came, in milliseconds since 1970, UTC."""
+    found = {}
+    with reaching(settings), KafkaConsumer(**connection(settings), **READER | {"isolation_level": "read_uncommitted"}) as reader:
+        for partition, last in reader.end_offsets(list(ends)).items():
+            if last > ends[partition]:
+                reader.assign([partition])
+                reader.seek(partition, ends[partition])
+                for record in reader.poll(timeout_ms=5_000, max_records=1).get(partition, []):
+                    found[partition] = record.timestamp
+    return found
 
 
 def tail(settings: Settings, topic: str, *, last: int = 0) -> Iterator[list[bytes | None]]:

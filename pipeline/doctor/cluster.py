@@ -140,6 +140,12 @@ def _progress(settings: Settings, members: list[str], waits_minutes: float, now:
             who = f"its members are {', '.join(members)}; the one that has it hangs or cannot upload: its log, then restart it" if members else \
                 "nobody is in the group: start consumer.py"
             yield problem("kafka", f"{name}: {standing.end - start:,} records are not landed, the oldest has waited {minutes:,.0f} minutes", who)
+    for partition, since_ms in reader.hidden_since(settings, {partition: standing.end for partition, standing in standings.items()}).items():
+        if (minutes := (now - datetime.fromtimestamp(since_ms / 1000, UTC)).total_seconds() / 60) > waits_minutes:
+            yield problem("kafka", f"{partition.topic}-{partition.partition}: a transaction has been open for {minutes:,.0f} minutes; nobody "
+                                   f"can read on from offset {standings[partition].end}",
+                          "a producer that died is waited for no longer than its transaction timeout; one that the broker has forgotten, for "
+                          "ever: kafka-transactions.sh find-hanging, then abort")
     state = f"group {settings.kafka_group}: {len(members)} members, {lag:,} records to land"
     if standings and not members and not any(standing.committed for standing in standings.values()):
         yield warning("kafka", f"{state}; it never committed", "start consumer.py; or KAFKA_GROUP names another group than your consumer's")

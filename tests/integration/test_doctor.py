@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 import boto3
 import certificates
 import pytest
-from kafka import KafkaAdminClient
+from kafka import KafkaAdminClient, KafkaProducer
 from kafka.admin import ScramMechanism, UserScramCredentialUpsertion
 from landed import produce, wait_for
 
@@ -170,6 +170,21 @@ def test_records_that_nobody_lands(settings):
     found = problems(kafka(settings, at=now() + timedelta(minutes=20)))
     assert found
     assert all("nobody is in the group" in text for text in found)
+
+
+def test_transaction_that_does_not_end(settings):
+    """What a transaction hides from readers for longer than it should is a problem; a moment after it began it is none."""
+    produce(settings, 40)
+    with KafkaProducer(**topic.connection(settings), transactional_id=uuid.uuid4().hex) as producer:
+        producer.init_transactions()
+        producer.begin_transaction()
+        producer.send(settings.kafka_topic_bars, b"{}", partition=0).get(10)
+        assert not [text for text in problems(kafka(settings)) if "transaction" in text]
+        found = [text for text in problems(kafka(settings, at=now() + timedelta(minutes=20))) if "transaction" in text]
+        producer.abort_transaction()
+    assert len(found) == 1
+    assert f"{settings.kafka_topic_bars}-0: a transaction has been open for" in found[0]
+    wait_for(lambda: not [text for text in problems(kafka(settings, at=now() + timedelta(minutes=20))) if "transaction" in text], 10)
 
 
 def test_member_that_is_dead(settings, start, s3):
