@@ -21,21 +21,23 @@ def has_committed(settings: Settings, topic: str) -> bool:
 
 
 def wait_until_settled(settings: Settings, topic: str) -> dict[TopicPartition, int]:
-    """Wait until no transaction is open in the topic; gives its end offsets.
+    """Wait until no transaction is open in what the topic holds now; gives its end offsets.
 
     To be done before a broker is killed: Kafka 4.3.1 answers a commit before it has written the markers, and a single broker that
     is killed in between may skip them when it comes back ("Couldn't find leader endpoint ... while trying to send transaction
     markers"). The transaction then hangs for ever; this fails with its partitions.
     """
-    deadline = time.monotonic() + WAIT_SECONDS
-    while (ends := _ends(settings, topic, "read_uncommitted")) != (seen := _ends(settings, topic, "read_committed")):
-        assert time.monotonic() < deadline, f"a transaction stays open: {[p for p in ends if seen[p] < ends[p]]}"
+    ends, deadline = _ends(settings, topic, "read_uncommitted"), time.monotonic() + WAIT_SECONDS
+    while True:
+        seen = _ends(settings, topic, "read_committed")
+        if not (hidden := [partition for partition, end in ends.items() if seen[partition] < end]):
+            return ends
+        assert time.monotonic() < deadline, f"a transaction stays open: {hidden}"
         time.sleep(0.1)
-    return ends
 
 
 def committed_values(settings: Settings, topic: str) -> list[bytes]:
-    """The values of all committed records of a topic; waits until no transaction is open in it."""
+    """The values of all committed records of a topic; waits until no transaction is open in what it holds now."""
     ends = wait_until_settled(settings, topic)
     options = {"auto_offset_reset": "earliest", "enable_auto_commit": False, "fetch_max_wait_ms": 50, "isolation_level": "read_committed"}
     with KafkaConsumer(**connection(settings), **options) as reader:
