@@ -27,8 +27,8 @@ from pipeline import transport
 log = logging.getLogger(__name__)
 
 # This stands on private parts of kafka-python: Fetcher._append, Fetcher.PartitionRecords._unpack_records and _maybe_skip_record,
-# DefaultRecordBatch._maybe_uncompress, _buffer and _pos; transport.py on KafkaTCPTransport._sock_recv. For a new version run
-# tests/unit/test_blocks.py and test_transport.py, then add it here.
+# DefaultRecordBatch._maybe_uncompress, _buffer and _pos; transport.py on KafkaTCPTransport._sock_recv and KafkaBytes._idx. For a new
+# version run tests/unit/test_blocks.py and test_transport.py, then add it here.
 TESTED_VERSIONS = frozenset({"3.0.12"})
 # Below this many records some hundred numpy calls cost more than kafka-python's loop (measured).
 _FEWEST_RECORDS = 24

@@ -1,8 +1,10 @@
-"""kafka-python's connection, reading more than 4 KB at a time."""
+"""kafka-python's connection, reading more than 4 KB at a time, and copying less."""
 
 import kafka.net.manager
+import kafka.protocol.parser
 from kafka.errors import KafkaConnectionError
 from kafka.net.transport import KafkaTCPTransport
+from kafka.protocol.frame import KafkaBytes
 
 _BUFFER_BYTES = 256 * 1024
 
@@ -14,6 +16,7 @@ def install() -> None:
     work stretch the reading of a fetch, and copies what it got twice more.
     """
     kafka.net.manager.KafkaTCPTransport = _BulkTransport
+    kafka.protocol.parser.KafkaBytes = _Frame
 
 
 class _BulkTransport(KafkaTCPTransport):
@@ -32,3 +35,14 @@ class _BulkTransport(KafkaTCPTransport):
         except Exception as error:  # noqa: BLE001 - as in kafka-python: whatever it is, it ends the connection
             return self._received[:0], KafkaConnectionError(error)
         return self._received[:count], None if count else KafkaConnectionError("socket disconnected")
+
+
+class _Frame(KafkaBytes):
+    """kafka-python's buffer of an answer."""
+
+    def read(self, nbytes: int | None = None) -> bytes:
+        """The next bytes, fewer at the end; copied once, where kafka-python's own cuts out a bytearray and copies that."""
+        begin, end = self._idx, len(self) if nbytes is None else min(self._idx + nbytes, len(self))
+        self._idx = end
+        with memoryview(self) as view:
+            return bytes(view[begin:end])

@@ -5,9 +5,12 @@ from collections.abc import Iterator
 
 import kafka
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from kafka.protocol.frame import KafkaBytes
 
 from pipeline import blocks
-from pipeline.transport import _BulkTransport
+from pipeline.transport import _BulkTransport, _Frame
 
 
 @pytest.fixture
@@ -60,3 +63,16 @@ def test_a_socket_that_is_gone(ends: tuple[_BulkTransport, socket.socket]) -> No
     """A socket closed under the transport is an error of the connection, not of the thread that reads."""
     ends[0]._sock.close()
     assert ends[0]._sock_recv()[1] is not None
+
+
+@given(st.binary(max_size=40), st.lists(st.one_of(st.none(), st.integers(0, 50)), max_size=8))
+def test_a_frame_reads_as_kafka_pythons(data: bytes, sizes: list[int | None]) -> None:
+    """Whatever is asked for in turn, the same bytes come, and the same place is reached."""
+    ours, theirs = _Frame(len(data)), KafkaBytes(len(data))
+    for frame in (ours, theirs):
+        frame.write(data)
+        frame.seek(0)
+    for size in sizes:
+        assert ours.read(size) == theirs.read(size)
+        assert ours.tell() == theirs.tell()
+    assert len(ours) == len(data)
