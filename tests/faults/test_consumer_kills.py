@@ -175,15 +175,16 @@ def test_joining_and_leaving(start: Start, run: Run, s3: object, settings: Setti
         produced += 1_000
         time.sleep(chance.uniform(0.8, 2.0))
         if number >= 2:
-            leaver = running.pop(chance.randrange(len(running)))
+            leaver = running.pop(chance.randrange(len(running) - 1))  # not the newest, which may not listen to signals yet
             leaver.send_signal(chance.choice([signal.SIGTERM, signal.SIGTERM, signal.SIGINT]))
             assert leaver.wait(15) == 0, leaver.log_path.read_text()
         if number in (rounds // 2, rounds - 1):
             found = standings(settings, [settings.kafka_topic_bars])
             seen_ends.append({p: s.committed.offset if s.committed else 0 for p, s in found.items() if s.end})
     for process in running:
+        wait_for(lambda p=process: "rebalance" in p.log_path.read_text(), 30, process)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(15) == 0
+        assert process.wait(15) == 0, process.log_path.read_text()
     halfway, at_end = seen_ends
     assert all(at_end[partition] > offset for partition, offset in halfway.items()), (halfway, at_end)
     finish(run)
