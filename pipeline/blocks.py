@@ -41,8 +41,8 @@ class Block:
     """Consecutive records of one partition: offsets ascend, with gaps where records were compacted away. Never empty.
 
     offsets and timestamps (milliseconds since 1970, UTC) are int64 arrays. `lines` has all values, a line end behind each, and
-    `ends` where each value ends in it: that is how most of them leave again, and a tenth of what an object a value costs. `nulls`
-    are the indices of records without a value, whose line is empty. `decoder` is "numpy", or "stock" for kafka-python's own.
+    `ends` where each value ends in it: that is how most of them leave again, without an object a value. `nulls` are the indices of
+    records without a value, whose line is empty. `decoder` is "numpy", or "stock" for kafka-python's own.
     """
 
     topic: str
@@ -86,14 +86,14 @@ class Block:
 
     def split(self, count: int) -> tuple[Self, Self]:
         """The first `count` records and the rest; neither may be empty."""
-        at = int(self.ends[count - 1]) + 1
-        first, rest = self.nulls[self.nulls < count], self.nulls[self.nulls >= count] - count
-        return (
-            Block(self.topic, self.partition, self.offsets[:count], self.timestamps[:count], self.lines[:at], self.ends[:count], first,
-                  self.decoder),
-            Block(self.topic, self.partition, self.offsets[count:], self.timestamps[count:], self.lines[at:], self.ends[count:] - at, rest,
-                  self.decoder),
-        )  # fmt: skip
+        return self._part(0, count), self._part(count, len(self))
+
+    def _part(self, first: int, last: int) -> Self:
+        begin = int(self.ends[first - 1]) + 1 if first else 0
+        ends = self.ends[first:last] - begin
+        nulls = self.nulls[(self.nulls >= first) & (self.nulls < last)] - first
+        lines = self.lines[begin:begin + int(ends[-1]) + 1]
+        return Block(self.topic, self.partition, self.offsets[first:last], self.timestamps[first:last], lines, ends, nulls, self.decoder)
 
 
 def install(consumer: KafkaConsumer, *, stock: bool = False) -> bool:
@@ -184,7 +184,7 @@ class _BlockFetcher(Fetcher):
                 return True
             if unwanted:
                 _, rest = block.split(unwanted)
-                for name in ("offsets", "timestamps", "lines", "ends", "nulls"):
+                for name in Block.__slots__:
                     setattr(block, name, getattr(rest, name))
             return False
 

@@ -14,7 +14,7 @@ def keep_for_reuse() -> None:
     start; does nothing to memory where the C library is not glibc.
 
     Measured on a landing of 2,000,000 records: a quarter of all CPU went into the garbage collector, which walked over every
-    buffered record again and again (records make no cycles), and a fifth into pages that were given back, taken anew and cleared.
+    buffered record again and again (records make no cycles), and up to a fifth into pages that were given back, taken anew and cleared.
     """
     gc.freeze()  # what was imported stays; the collection at the end need not look through it
     gc.set_threshold(100_000, 50, 50)

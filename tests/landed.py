@@ -7,7 +7,7 @@ from collections.abc import Callable
 from subprocess import Popen
 
 import msgspec
-from kafka import KafkaConsumer, TopicPartition
+from committed import committed_values
 
 from pipeline import records, topic
 from pipeline.records import Bar
@@ -34,17 +34,7 @@ def produce(settings: Settings, count: int, first: int = 0) -> None:
 
 def in_topic(settings: Settings, name: str | None = None) -> Counter:
     """Every value that a read_committed reader sees in the topic, counted."""
-    name = name or settings.kafka_topic_bars
-    found: Counter = Counter()
-    options = {"isolation_level": "read_committed", "auto_offset_reset": "earliest", "enable_auto_commit": False}
-    with KafkaConsumer(**topic.connection(settings), **options) as reader:
-        partitions = [TopicPartition(name, number) for number in reader.partitions_for_topic(name)]
-        reader.assign(partitions)
-        ends = reader.end_offsets(partitions)
-        while any(reader.position(partition) < ends[partition] for partition in partitions):
-            for polled in reader.poll(timeout_ms=500, max_records=10_000).values():
-                found.update(record.value for record in polled)
-    return found
+    return Counter(committed_values(settings, name or settings.kafka_topic_bars))
 
 
 def keys(s3: object, settings: Settings, folder: str = "") -> list[str]:

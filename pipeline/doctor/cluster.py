@@ -141,7 +141,7 @@ def _progress(settings: Settings, members: list[str], waits_minutes: float, now:
                 "nobody is in the group: start consumer.py"
             yield problem("kafka", f"{name}: {standing.end - start:,} records are not landed, the oldest has waited {minutes:,.0f} minutes", who)
     for partition, since_ms in reader.hidden_since(settings, {partition: standing.end for partition, standing in standings.items()}).items():
-        if (minutes := (now - datetime.fromtimestamp(since_ms / 1000, UTC)).total_seconds() / 60) > waits_minutes:
+        if (minutes := _minutes_since(since_ms, now)) > waits_minutes:
             yield problem("kafka", f"{partition.topic}-{partition.partition}: a transaction has been open for {minutes:,.0f} minutes; nobody "
                                    f"can read on from offset {standings[partition].end}",
                           "a producer that died is waited for no longer than its transaction timeout; one that the broker has forgotten, for "
@@ -160,4 +160,8 @@ def _waited_minutes(settings: Settings, partition: group.Partition, start: int, 
     except ServiceError:
         return 0.0
     stamps = [int(block.timestamps[0]) for block in blocks if len(block)]
-    return (now - datetime.fromtimestamp(stamps[0] / 1000, UTC)).total_seconds() / 60 if stamps else 0.0
+    return _minutes_since(stamps[0], now) if stamps else 0.0
+
+
+def _minutes_since(timestamp_ms: int, now: datetime) -> float:
+    return (now - datetime.fromtimestamp(timestamp_ms / 1000, UTC)).total_seconds() / 60
