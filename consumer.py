@@ -35,6 +35,7 @@ log = logging.getLogger("consumer")
 
 STOP_WITHIN_SECONDS = 8
 POLL_MS = 100
+DRAINING_POLL_MS = 10  # when only uploads are waited for, which do not end a poll
 # Objects should be few. An item costs the same alone, and a batch of items should be written within the time of a stop.
 FLUSH_SECONDS = {"s3": 60.0, "dynamodb": 0.0}
 FLUSH_RECORDS = {"s3": 100_000, "dynamodb": 1_000}
@@ -67,7 +68,7 @@ def land(wanted: Settings, options: argparse.Namespace) -> int:
     layouts = {topic: _layout(wanted, options, topic) for topic in topics}
     limits = _limits(options)
     lanes: dict[Partition, Lane] = {}
-    stopped_at = None
+    poll_ms, stopped_at = POLL_MS, None
     with (
         terminal.stop_signals() as is_stopping,
         Member(wanted, topics, stock_decoder=options.stock_decoder) as member,
@@ -78,7 +79,7 @@ def land(wanted: Settings, options: argparse.Namespace) -> int:
         ends = member.end_offsets(existing) if options.until_caught_up else None
         seen.expect(ends)
         while True:
-            polled = member.poll(POLL_MS)
+            polled = member.poll(poll_ms)
             now = time.monotonic()
             for partition in polled.revoked:
                 lanes.pop(partition, None)
@@ -105,6 +106,7 @@ def land(wanted: Settings, options: argparse.Namespace) -> int:
             if stopped_at is not None and now - stopped_at > STOP_WITHIN_SECONDS:
                 log.warning("stopped with uploads under way; the next start completes them")
                 break
+            poll_ms = DRAINING_POLL_MS if is_draining and not is_done else POLL_MS
             member.pause(landing.to_pause(lanes, 0 if is_draining else options.buffer_bytes))
             seen.tick(member, lanes, now)
         seen.finish()

@@ -20,6 +20,7 @@ from kafka import KafkaConsumer, TopicPartition
 from kafka.consumer.fetcher import ConsumerRecord, Fetcher
 from kafka.errors import CorruptRecordError
 from kafka.record import MemoryRecords
+from kafka.record.abc import ABCRecordBatch
 from kafka.record.default_records import DefaultRecord, DefaultRecordBatch
 
 from pipeline import transport
@@ -27,8 +28,9 @@ from pipeline import transport
 log = logging.getLogger(__name__)
 
 # This stands on private parts of kafka-python: Fetcher._append, Fetcher.PartitionRecords._unpack_records and _maybe_skip_record,
-# DefaultRecordBatch._maybe_uncompress, _buffer and _pos; transport.py on KafkaTCPTransport._sock_recv and KafkaBytes._idx. For a new
-# version run tests/unit/test_blocks.py and test_transport.py, then add it here.
+# MemoryRecords._buffer, _next_slice and _cache_next, DefaultRecordBatch._maybe_uncompress, _buffer and _pos; transport.py on
+# KafkaTCPTransport._sock_recv and _protocol, and KafkaProtocol._rbuffer. For a new version run tests/unit/test_blocks.py and
+# test_transport.py, then add it here.
 TESTED_VERSIONS = frozenset({"3.0.12"})
 # Below this many records some hundred numpy calls cost more than kafka-python's loop (measured).
 _FEWEST_RECORDS = 24
@@ -189,35 +191,38 @@ class _BlockFetcher(Fetcher):
             return False
 
 
-class _Batches:
-    """Stands in for MemoryRecords: hands out batches that yield blocks."""
+class _Batches(MemoryRecords):
+    """What one fetch brought of one partition, as batches that yield blocks."""
 
     def __init__(self, records: MemoryRecords, partition: TopicPartition) -> None:
-        self._records, self._partition = records, partition
+        super().__init__(records._buffer)  # noqa: SLF001
+        self._partition = partition
 
-    def next_batch(self) -> object:
-        batch = self._records.next_batch()
-        return _BlockBatch(batch, self._partition) if isinstance(batch, DefaultRecordBatch) else batch
+    def next_batch(self) -> ABCRecordBatch | None:
+        data = self._next_slice
+        if data is None or len(data) < DefaultRecordBatch.HEADER_STRUCT.size or data[self.MAGIC_OFFSET] != 2:
+            return super().next_batch()
+        self._cache_next()
+        return _BlockBatch(data, self._partition)
 
 
-class _BlockBatch:
-    """Stands in for a DefaultRecordBatch: all but the iteration is its own."""
+class _BlockBatch(DefaultRecordBatch):
+    """A batch whose iteration yields one record, the block; all else is kafka-python's own."""
 
-    def __init__(self, batch: DefaultRecordBatch, partition: TopicPartition) -> None:
-        self._batch, self._partition = batch, partition
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self._batch, name)
-
-    def __next__(self) -> DefaultRecord:
-        return next(self._batch)  # the one record of a control batch
+    def __init__(self, data: memoryview, partition: TopicPartition) -> None:
+        super().__init__(data[: self.HEADER_STRUCT.size])
+        # Of bytes, unlike the bytearray that kafka-python has here, a slice is a value without another copy.
+        self._buffer = bytes(data)
+        self._partition = partition
 
     def __iter__(self) -> Iterator[DefaultRecord]:
         """One record, whose value is the block; none where compaction emptied the batch."""
-        block, records, error = _decode(self._batch, self._partition), [], None
+        self._maybe_uncompress()
+        block, records, error = _decode(self, self._partition), [], None
         if block is None:
+            self._buffer = bytearray(self._buffer)
             try:
-                records.extend(self._batch)
+                records.extend(map(next, itertools.repeat(self)))
             except Exception as caught:  # noqa: BLE001 - raised below: kafka-python, too, returns the records before it first
                 error = caught
             block = _gather(self._partition, records) if records else None
@@ -228,16 +233,15 @@ class _BlockBatch:
             raise error
 
 
-def _decode(batch: DefaultRecordBatch, partition: TopicPartition) -> Block | None:
-    """The batch's records, or None when numpy might not read them exactly as kafka-python does. Raises if decompression does.
+def _decode(batch: _BlockBatch, partition: TopicPartition) -> Block | None:
+    """The records of a batch that is not compressed any more, or None when numpy might not read them exactly as kafka-python does.
 
     A record is: length, attributes (1 byte), timestamp delta, offset delta, key length, key, value length, value, header count,
     headers. All numbers are varints. https://kafka.apache.org/documentation/#record
     """
     if batch.records_count < _FEWEST_RECORDS or max(abs(batch.base_offset), abs(batch.first_timestamp)) > _GREATEST:
         return None
-    batch._maybe_uncompress()  # noqa: SLF001 - what its __iter__ begins with; it does nothing the second time
-    data = bytes(batch._buffer)  # noqa: SLF001 - of bytes, unlike a bytearray, a slice is the value without another copy
+    data = bytes(batch._buffer)  # noqa: SLF001 - the same object, unless it was decompressed
     buffer = np.frombuffer(data, np.uint8)
     found = _find_records(buffer, batch._pos, batch.records_count)  # noqa: SLF001
     if found is None:
@@ -268,11 +272,13 @@ def _find_records(buffer: np.ndarray, first: int, count: int) -> tuple[np.ndarra
     """Where the attributes of each record are and where it ends; None unless these are `count` records that fill the buffer.
 
     Only a record's length tells where the next one starts, and a loop that follows them takes half as long as all the rest. But a
-    record without headers ends in a zero byte, their number, and text has no zeros: so a few bytes a record are behind a zero, and
-    the starts are those whose length leads to behind another zero, with attributes (always zero) in between. Then the records
-    are found if each starts where the one before ends. Values with zeros in them can look like more, and take the stock decoder.
+    record without headers ends in a zero byte, their number; its length, one to five bytes without a zero, is followed by another,
+    the attributes; and text has no zeros. So the starts are those zeros, and the records are found if each ends in a zero and
+    starts where the one before ends. Values with zeros in them can look like more, and take the stock decoder.
     """
-    starts = np.append(first, first + 1 + np.flatnonzero(buffer[first:] == 0))
+    zeros = np.append(first - 1, first + np.flatnonzero(buffer[first:] == 0))
+    apart = np.diff(zeros)
+    starts = zeros[:-1][(apart >= 2) & (apart <= 6)] + 1
     lengths, attributes = _varints(buffer, starts)
     ends = attributes + lengths
     likely = (lengths > 0) & (buffer.take(attributes, mode="clip") == 0) & (buffer.take(ends - 1, mode="clip") == 0)

@@ -116,6 +116,9 @@ class Member:
                 allow_auto_create_topics=False,
                 # A drained partition's fetch holds up its broker's other partitions for this long; the default is 500.
                 fetch_max_wait_ms=50,
+                # kafka-python asks for the topics only this long after its first answer; the default is 100.
+                retry_backoff_ms=20,
+                metrics_enabled=False,
                 max_partition_fetch_bytes=2 * 1024 * 1024,
                 fetch_max_bytes=32 * 1024 * 1024,
                 max_poll_records=50_000,

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
+from committed import wait_until_settled
 from landed import in_topic, produce
 
 from pipeline.group import Committed, Member, Partition, Polled, standings
@@ -21,6 +22,7 @@ def poll_until(condition: Callable[[], object]) -> None:
 def member(settings: Settings) -> Iterator[Member]:
     """A member that was given all partitions of a topic with records, and has read none of them."""
     produce(settings, 400)
+    wait_until_settled(settings, settings.kafka_topic_bars)
     with Member(settings, [settings.kafka_topic_bars]) as made:
         poll_until(lambda: made.poll(100).given)
         yield made

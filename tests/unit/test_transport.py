@@ -1,16 +1,20 @@
 """The connection that reads in bulk, on a real pair of sockets."""
 
+import random
 import socket
+import threading
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import kafka
+import kafka.protocol.parser
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from kafka.protocol.frame import KafkaBytes
 
 from pipeline import blocks
-from pipeline.transport import _BulkTransport, _Frame
+from pipeline.transport import _BUFFER_BYTES, _BulkTransport, _Frame
 
 
 @pytest.fixture
@@ -63,6 +67,31 @@ def test_a_socket_that_is_gone(ends: tuple[_BulkTransport, socket.socket]) -> No
     """A socket closed under the transport is an error of the connection, not of the thread that reads."""
     ends[0]._sock.close()
     assert ends[0]._sock_recv()[1] is not None
+
+
+def test_answers_come_whole(ends: tuple[_BulkTransport, socket.socket], monkeypatch: pytest.MonkeyPatch) -> None:
+    """kafka-python's parser gets every answer, byte by byte as it was sent, whether it was received in place or not."""
+    monkeypatch.setattr(kafka.protocol.parser, "KafkaBytes", _Frame)
+    transport, theirs = ends
+    parser = kafka.protocol.parser.KafkaProtocol()
+    parser._process_response = lambda frame: bytes(frame.read())
+    transport._protocol = SimpleNamespace(parser=parser)
+    chance = random.Random(1)
+    sizes = [0, 1, 70_000, _BUFFER_BYTES - 1, _BUFFER_BYTES, 5, 3_000_000, 2 * _BUFFER_BYTES, 0, 1_000_000]
+    sent = [chance.randbytes(size) for size in sizes]
+    sender = threading.Thread(target=theirs.sendall, args=(b"".join(len(one).to_bytes(4, "big") + one for one in sent),))
+    sender.start()
+    came, in_place = [], 0
+    for _ in range(1_000_000):
+        piece, error = transport._sock_recv()
+        assert error is None
+        in_place += len(piece) if parser._rbuffer is not None and piece.obj is parser._rbuffer.rest.obj else 0
+        came += parser.receive_bytes(piece)
+        if len(came) == len(sent):
+            break
+    sender.join(10)
+    assert came == sent
+    assert in_place > sum(sizes) / 2
 
 
 @given(st.binary(max_size=40), st.lists(st.one_of(st.none(), st.integers(0, 50)), max_size=8))
