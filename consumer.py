@@ -54,11 +54,18 @@ def main() -> int:
     if options.command == "verify":
         return verify.report(wanted, _topics(wanted, options), deep=options.deep)
     if options.from_beginning:
-        arguments.remove("--from-beginning")
         _begin_anew(wanted, _topics(wanted, options), options.sink)
     if options.workers > 1:
-        return workers.run(wanted, arguments, options.workers, options.metrics_port)
+        return workers.run(partial(_work, wanted, options), options.workers)
     return land(wanted, options)
+
+
+def _work(wanted: Settings, options: argparse.Namespace, number: int) -> int:
+    """Land as one of several. A static member name and a port are one process's, so each has its own."""
+    instance = f"{wanted.kafka_instance}-{number}" if wanted.kafka_instance else ""
+    own = argparse.Namespace(**vars(options))
+    own.metrics_port = options.metrics_port + number if options.metrics_port else None
+    return land(replace(wanted, kafka_instance=instance), own)
 
 
 def land(wanted: Settings, options: argparse.Namespace) -> int:
@@ -101,7 +108,7 @@ def land(wanted: Settings, options: argparse.Namespace) -> int:
 
             is_done = is_draining and all(lane.is_idle for lane in lanes.values())
             # One of several workers that left before the others would make them begin their batches anew.
-            if is_done and (stopped_at is not None or not options.together or member.others_have_committed(ends)):
+            if is_done and (stopped_at is not None or options.workers == 1 or member.others_have_committed(ends)):
                 break
             if stopped_at is not None and now - stopped_at > STOP_WITHIN_SECONDS:
                 log.warning("stopped with uploads under way; the next start completes them")
@@ -290,7 +297,6 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--until-caught-up", action="store_true", help="stop at the end offsets seen at the start")
     run.add_argument("--from-beginning", action="store_true", help="begin at the oldest records whatever the group committed")
     run.add_argument("--workers", type=_positive(int), default=1, metavar="N", help="processes in the same group (default 1)")
-    run.add_argument("--together", action="store_true", help=argparse.SUPPRESS)  # a worker of --workers
     run.add_argument("--instance", dest="kafka_instance", metavar="NAME", help="static member name (KAFKA_INSTANCE)")
     run.add_argument("--max-bad", type=int, metavar="N", help="stop with exit code 1 after more than N bad records")
     run.add_argument("--uploads", type=_positive(int), default=8, metavar="N", help="uploads at the same time (default 8)")

@@ -24,6 +24,7 @@ from pipeline.topic import connection, reaching
 log = logging.getLogger(__name__)
 
 _LOOK_EVERY_SECONDS = 10
+_RETRY_MS = 20
 Partition = TopicPartition
 # What a restarting or overloaded broker causes; the same request may succeed a moment later.
 _PASSING = (kafka_errors.RetriableError, kafka_errors.KafkaConnectionError)
@@ -108,7 +109,8 @@ class Member:
                 group_id=settings.kafka_group,
                 group_instance_id=settings.kafka_instance or None,
                 session_timeout_ms=settings.kafka_session_timeout_ms,
-                heartbeat_interval_ms=max(min(3000, settings.kafka_session_timeout_ms // 3), 1),
+                # A member learns of a rebalance by its next heartbeat, and another one may wait for that; the default is 3000.
+                heartbeat_interval_ms=max(min(300, settings.kafka_session_timeout_ms // 3), 1),
                 enable_auto_commit=False,
                 # A committed offset that is gone must be an error; kafka-python's default skips to the newest record.
                 auto_offset_reset="none",
@@ -116,14 +118,18 @@ class Member:
                 allow_auto_create_topics=False,
                 # A drained partition's fetch holds up its broker's other partitions for this long; the default is 500.
                 fetch_max_wait_ms=50,
-                # kafka-python asks for the topics only this long after its first answer; the default is 100.
-                retry_backoff_ms=20,
+                # Also how long a poll sleeps while everything is paused; the default is 100.
+                retry_backoff_ms=_RETRY_MS,
                 metrics_enabled=False,
                 max_partition_fetch_bytes=2 * 1024 * 1024,
                 fetch_max_bytes=32 * 1024 * 1024,
                 max_poll_records=50_000,
                 max_poll_interval_ms=settings.kafka_max_poll_interval_ms,
             )
+            # kafka-python 3.0.12 does not pass it on to what asks for metadata. The default delays the first question, and the one
+            # after subscribing so much that the member joins before it has the answer, and for it a second time.
+            with suppress(AttributeError):  # another version may keep it elsewhere
+                self._consumer._cluster.config["retry_backoff_ms"] = _RETRY_MS  # noqa: SLF001
             decoder.install(self._consumer, stock=stock_decoder)
             self._wanted, self._looked = set(topics), time.monotonic()
             self._subscribe(self.existing(self._wanted))

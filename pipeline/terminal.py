@@ -13,6 +13,7 @@ from tqdm import tqdm
 from pipeline.settings import ServiceError, Settings, SettingsError
 
 EXIT_DONE, EXIT_FAILED, EXIT_WRONG_USE = 0, 1, 2
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _STANDARD_ATTRIBUTES = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
@@ -90,12 +91,28 @@ def stop_signals() -> Iterator[Callable[[], bool]]:
             raise KeyboardInterrupt
         asked.append(signum)
 
-    previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous = {number: signal.signal(number, note) for number in _STOP_SIGNALS}
+    _mask("SIG_UNBLOCK")
     try:
         yield lambda: bool(asked)
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def signals_held() -> Iterator[None]:
+    """Keep Ctrl-C and SIGTERM waiting; in a process forked meanwhile, until it calls stop_signals."""
+    _mask("SIG_BLOCK")
+    try:
+        yield
+    finally:
+        _mask("SIG_UNBLOCK")
+
+
+def _mask(how: str) -> None:
+    if hasattr(signal, "pthread_sigmask"):  # Windows has neither this nor forks
+        signal.pthread_sigmask(getattr(signal, how), _STOP_SIGNALS)
 
 
 def progress(unit: str, total: int | None = None) -> tqdm:
