@@ -276,8 +276,8 @@ def _find_records(buffer: np.ndarray, first: int, count: int) -> tuple[np.ndarra
     the attributes; and text has no zeros. So the starts are those zeros, and the records are found if each ends in a zero and
     starts where the one before ends. Values with zeros in them can look like more, and take the stock decoder.
     """
-    zeros = np.append(first - 1, first + np.flatnonzero(buffer[first:] == 0))
-    apart = np.diff(zeros)
+    zeros = np.concatenate(([first - 1], first + (buffer[first:] == 0).nonzero()[0]))
+    apart = zeros[1:] - zeros[:-1]
     starts = zeros[:-1][(apart >= 2) & (apart <= 6)] + 1
     lengths, attributes = _varints(buffer, starts)
     ends = attributes + lengths
@@ -300,7 +300,7 @@ def _varints(buffer: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray
     at = at + 1
     for shift in range(7, 63, 7):
         more = byte > 0x7F
-        if not more.any():
+        if not np.count_nonzero(more):  # unlike more.any() without a detour through Python
             break
         byte = buffer.take(at, mode="clip") * more
         number |= (byte & 0x7F).astype(np.int64) << shift

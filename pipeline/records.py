@@ -166,7 +166,7 @@ def decode_lines(kind: type[Record], lines: bytes, count: int) -> list[Record] |
     # Each distinct text once: records of a batch share most of their times.
     if not all(map(is_time, {r.time for r in decoded})) or not all(map(is_time, {r.ingested_at for r in decoded})):
         return None
-    if kind is Bar and any([r.high < r.low for r in decoded]):
+    if kind is Bar and [r for r in decoded if r.high < r.low]:
         return None
     return decoded
 
