@@ -62,6 +62,7 @@ def main() -> int:
 
 def _work(wanted: Settings, options: argparse.Namespace, number: int) -> int:
     """Land as one of several. A static member name and a port are one process's, so each has its own."""
+    terminal.configure_logging(wanted)  # where there are no forks it is a new interpreter
     instance = f"{wanted.kafka_instance}-{number}" if wanted.kafka_instance else ""
     own = argparse.Namespace(**vars(options))
     own.metrics_port = options.metrics_port + number if options.metrics_port else None
