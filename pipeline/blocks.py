@@ -220,7 +220,7 @@ class _BlockBatch(DefaultRecordBatch):
         self._maybe_uncompress()
         block, records, error = _decode(self, self._partition), [], None
         if block is None:
-            self._buffer = bytearray(self._buffer)
+            self._buffer = bytearray(self._buffer)  # as kafka-python has it, so that its errors read the same
             try:
                 records.extend(map(next, itertools.repeat(self)))
             except Exception as caught:  # noqa: BLE001 - raised below: kafka-python, too, returns the records before it first

@@ -1,6 +1,6 @@
 """Kafka: connecting, topics, and producing in transactions.
 
-This file, group.py (consuming), blocks.py (fast decoding) and record_batches.py (fast encoding) are the only ones that import `kafka`.
+tests/unit/test_architecture.py names the few files that import `kafka`.
 """
 
 import logging

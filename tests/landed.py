@@ -60,7 +60,7 @@ def assert_exactly_once(s3: object, settings: Settings, at_least: int) -> None:
     assert (sum(missing.values()), sum(twice.values())) == (0, 0), f"missing {list(missing)[:3]}, twice {list(twice)[:3]}"
 
 
-def wait_for(condition: Callable[[], object], seconds: float, process: Popen | None = None) -> None:
+def wait_for(condition: Callable[[], object], seconds: float, process: Popen | None = None, *, pause: bool = True) -> None:
     """Wait until the condition holds; fails with the process's output when it ends, or the time is over, before."""
     deadline = time.monotonic() + seconds
     asked = time.monotonic()
@@ -69,5 +69,6 @@ def wait_for(condition: Callable[[], object], seconds: float, process: Popen | N
         assert process is None or process.poll() is None, f"it ended with {process.returncode}: {output}"
         assert time.monotonic() < deadline, f"not within {seconds} s: {output}"
         # A condition that reads the whole lake must not be what the lake is busy with.
-        time.sleep(max(0.02, time.monotonic() - asked))
+        if pause:
+            time.sleep(max(0.02, time.monotonic() - asked))
         asked = time.monotonic()

@@ -1,21 +1,17 @@
 """A member of a group on a real broker, while the group moves under its feet."""
 
-import time
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import pytest
 from committed import wait_until_settled
-from landed import in_topic, produce
+from landed import in_topic, produce, wait_for
 
 from pipeline.group import Committed, Member, Partition, Polled, standings
 from pipeline.settings import Settings
 
-
-def poll_until(condition: Callable[[], object]) -> None:
-    """Call it until it holds, without a pause, as consumer.py polls: kafka-python drops a join that ends while nobody does."""
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline, "not within a minute"
+# Without a pause, as consumer.py polls: kafka-python drops a join that ends while nobody does.
+poll_until = partial(wait_for, seconds=60, pause=False)
 
 
 @pytest.fixture
