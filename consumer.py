@@ -21,15 +21,20 @@ from dataclasses import replace
 from functools import partial
 from multiprocessing.pool import AsyncResult, ThreadPool
 
-from pipeline import aws, batch, group, landing, memory, settings, terminal, verify, watch, workers
-from pipeline.batch import Layout, Limits, Plan
-from pipeline.dead_letters import DeadLetterObjects, DeadLetterTopic
-from pipeline.dynamodb_table import Table
-from pipeline.dynamodb_writer import Writer
-from pipeline.group import Committed, Member, Partition
-from pipeline.lake import Lake, Landed, objects_of
-from pipeline.landing import Lane
+from pipeline import aws, settings, terminal
+from pipeline.landing import lane as landing
+from pipeline.landing import plan as batch
+from pipeline.landing.lane import Lane
+from pipeline.landing.plan import Layout, Limits, Plan
+from pipeline.process import memory, watch, workers
 from pipeline.settings import ServiceError, Settings, SettingsError
+from pipeline.sinks.dynamodb.dead_letters import DeadLetterObjects, DeadLetterTopic
+from pipeline.sinks.dynamodb.table import Table
+from pipeline.sinks.dynamodb.writer import Writer
+from pipeline.sinks.lake import verify
+from pipeline.sinks.lake.writer import Lake, Landed, objects_of
+from pipeline.streams.kafka import member as group
+from pipeline.streams.kafka.member import Committed, Member, Partition
 
 log = logging.getLogger("consumer")
 

@@ -20,13 +20,14 @@ from datetime import UTC, datetime
 
 from etl.curation import Curation
 from etl.publish import PublishFailed
-from pipeline import aws, catalog, crawled, resources, settings, terminal
-from pipeline.changes import Change
-from pipeline.curate import AthenaEngine, etl_tables
-from pipeline.landed import Landed
-from pipeline.provision import Provision
-from pipeline.removal import removals
+from pipeline import aws, settings, terminal
 from pipeline.settings import ServiceError, Settings
+from pipeline.tables import catalog, crawled, resources
+from pipeline.tables.athena_engine import AthenaEngine, etl_tables
+from pipeline.tables.changes import Change
+from pipeline.tables.landings import Landed
+from pipeline.tables.provision import Provision
+from pipeline.tables.removal import removals
 
 COMMANDS = ("create", "show", "crawl", "etl", "delete")
 _DONE = {"create": "created", "update": "updated", "delete": "deleted", "keep": "unchanged", "skip": "skipped"}

@@ -25,19 +25,21 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from itertools import islice
 
-from pipeline import producer_options, records, settings, terminal
-from pipeline.csv_bars import Cleaner
-from pipeline.csv_formats import UnusableFile, known_dialects
+from pipeline import records, settings, terminal
 from pipeline.intervals import first_day, is_finished
-from pipeline.pacing import Pace
-from pipeline.progress import Progress, SentMinutes, earlier
 from pipeline.records import DAILY_OR_LONGER, Bar, InvalidRecord, Record, Tick, time_text, time_text_ms
 from pipeline.settings import Settings, SettingsError
-from pipeline.sources import alpha_vantage, csv_file, polygon, simulated
+from pipeline.sources import alpha_vantage, polygon, simulated
+from pipeline.sources import options as producer_options
+from pipeline.sources.csv import file as csv_file
+from pipeline.sources.csv.bars import Cleaner
+from pipeline.sources.csv.dialects import UnusableFile, known_dialects
+from pipeline.sources.csv.summary import Rejects, Summary
+from pipeline.sources.pacing import Pace
+from pipeline.sources.progress import Progress, SentMinutes, earlier
 from pipeline.sources.recorded import Recorded
 from pipeline.sources.rest import RateLimit, Rest, SourceError
-from pipeline.summary import Rejects, Summary
-from pipeline.topic import Producer
+from pipeline.streams.kafka.producer import Producer
 
 log = logging.getLogger("producer")
 

@@ -20,8 +20,8 @@ from kafka.consumer.fetcher import Fetcher
 from kafka.record import MemoryRecords
 from kafka.record.default_records import DefaultRecordBatchBuilder
 
-from pipeline import blocks
 from pipeline.records import Bar, encode, time_text_ms
+from pipeline.streams.kafka import decoder as blocks
 
 PARTITION = TopicPartition("stock_bars", 0)
 RECORDS = 100_000

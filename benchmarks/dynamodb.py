@@ -25,9 +25,10 @@ from threading import Thread
 from typing import Any
 
 from benchmarks.landing import bars, fill, measure
-from pipeline import aws, dynamodb, records, settings, topic
-from pipeline import dynamodb_items as items
+from pipeline import aws, dynamodb, records, settings
 from pipeline.settings import Settings
+from pipeline.sinks.dynamodb import items
+from pipeline.streams.kafka import producer as topic
 
 WAYS_ITEMS = 2_000
 BATCH_ROWS = 10_000

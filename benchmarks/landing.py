@@ -16,10 +16,11 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from pipeline import aws, records, settings, topic
+from pipeline import aws, records, settings
 from pipeline.records import Bar
 from pipeline.settings import Settings
-from pipeline.verify import content
+from pipeline.sinks.lake.verify import content
+from pipeline.streams.kafka import producer as topic
 
 PARTITIONS = 4
 TRANSACTION = 50_000

@@ -27,15 +27,18 @@ from kafka import TopicPartition
 
 from dashboards.query_results import Narrowing, narrowed
 from etl.curation import Curation
-from pipeline import aws, catalog, lake, records, settings
-from pipeline.athena import Athena, queries
-from pipeline.batch import Layout, Plan
-from pipeline.blocks import Block
-from pipeline.curate import AthenaEngine, etl_tables
-from pipeline.provision import Provision
+from pipeline import aws, records, settings
+from pipeline.athena.client import Athena
+from pipeline.athena.queries import queries
+from pipeline.landing.plan import Layout, Plan
 from pipeline.records import Bar
-from pipeline.removal import removals
 from pipeline.settings import Settings
+from pipeline.sinks.lake import writer as lake
+from pipeline.streams.kafka.decoder import Block
+from pipeline.tables import catalog
+from pipeline.tables.athena_engine import AthenaEngine, etl_tables
+from pipeline.tables.provision import Provision
+from pipeline.tables.removal import removals
 
 DASHBOARDS = ("monthly_performance", "closing_trend", "volume_by_ticker", "moving_averages", "volatility")
 SYMBOLS = [f"S{number:03}" for number in range(500)]

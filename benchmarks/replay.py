@@ -26,10 +26,11 @@ import pandas as pd
 from confluent_kafka import Producer
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
-from pipeline import csv_bars, records, settings
+from pipeline import records, settings
 from pipeline.settings import Settings
-from pipeline.sources import csv_file
-from pipeline.topic import connection, ensure_topics
+from pipeline.sources.csv import bars as csv_bars
+from pipeline.sources.csv import file as csv_file
+from pipeline.streams.kafka.producer import connection, ensure_topics
 
 ROOT = Path(__file__).parent.parent
 SYMBOLS, IN_A_TRANSACTION = 20, 10_000

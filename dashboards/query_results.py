@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from pipeline import athena, settings, terminal
+from pipeline import settings, terminal
+from pipeline.athena.client import AT_THE_SAME_TIME, Athena
+from pipeline.athena.queries import queries
 from pipeline.settings import Settings, SettingsError
 
 # Names of queries in, their rows out; None where there is no such export, or no such query in the file.
@@ -89,7 +91,7 @@ def read_export(path: Path) -> pd.DataFrame:
 
 def from_athena(settings: Settings, narrowing: Narrowing) -> Read:
     """Results of Athena, a few statements at a time; raises ServiceError."""
-    known, runner = athena.queries(), athena.Athena(settings)
+    known, runner = queries(), Athena(settings)
 
     def run(name: str) -> pd.DataFrame | None:
         if name not in known:
@@ -103,7 +105,7 @@ def from_athena(settings: Settings, narrowing: Narrowing) -> Read:
 
     def read(names: Iterable[str]) -> dict[str, pd.DataFrame | None]:
         wanted = list(names)
-        with ThreadPoolExecutor(athena.AT_THE_SAME_TIME) as threads:
+        with ThreadPoolExecutor(AT_THE_SAME_TIME) as threads:
             return dict(zip(wanted, threads.map(run, wanted), strict=True))
 
     return read

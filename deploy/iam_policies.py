@@ -1,15 +1,16 @@
 """deploy/iam/etl_job.json from the definition of the role that glue_setup.py makes, so that the two cannot drift; a test compares them.
 
-  python -m deploy.iam_policies > deploy/iam/etl_job.json        after a change of pipeline/resources.py
+  python -m deploy.iam_policies > deploy/iam/etl_job.json        after a change of pipeline/tables/resources.py
   python -m deploy.iam_policies consumer                         the policy of a role with the settings filled in, to paste or to pipe
 """
 
 import argparse
 import json
 
-from pipeline import aws, resources, settings, terminal
+from pipeline import aws, settings, terminal
 from pipeline.doctor.account import ROLES, policy
 from pipeline.settings import Settings
+from pipeline.tables import resources
 
 # The folders of the definitions end in a slash, the placeholders stand for text that may be empty.
 _ROOT, _OUTPUT = "the-root", "the-output"

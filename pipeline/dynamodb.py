@@ -19,9 +19,9 @@ import msgspec
 import pandas as pd
 
 from pipeline import records, settings, terminal
-from pipeline.dynamodb_table import Item, Table
 from pipeline.records import Bar
 from pipeline.settings import Settings
+from pipeline.sinks.dynamodb.table import Item, Table
 
 _NUMBERS = ("open", "high", "low", "close", "volume")
 

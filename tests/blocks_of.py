@@ -3,7 +3,7 @@
 import numpy as np
 from kafka import TopicPartition
 
-from pipeline.blocks import Block
+from pipeline.streams.kafka.decoder import Block
 
 
 def block(values: list[bytes | None], first_offset: int = 0, timestamp_ms: int | list[int] = 0, step: int = 1) -> Block:

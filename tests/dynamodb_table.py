@@ -7,8 +7,8 @@ import boto3
 import msgspec
 from landed import in_topic
 
-from pipeline.dynamodb_items import plain
 from pipeline.settings import Settings
+from pipeline.sinks.dynamodb.items import plain
 
 
 def client(environment: dict[str, str], service: str = "dynamodb") -> Any:

@@ -9,9 +9,10 @@ from subprocess import Popen
 import msgspec
 from committed import committed_values
 
-from pipeline import records, topic
+from pipeline import records
 from pipeline.records import Bar
 from pipeline.settings import Settings
+from pipeline.streams.kafka import producer as topic
 
 SYMBOLS = ("AAPL", "AMZN", "GOOG", "META", "MSFT", "NFLX", "NVDA", "TSLA")
 

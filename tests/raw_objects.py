@@ -9,15 +9,16 @@ from blocks_of import block
 
 from etl.curation import Curation, Outcome
 from local.stack import Stack
-from pipeline import aws, lake, records
+from pipeline import aws, records
 from pipeline import settings as settings_module
-from pipeline.batch import Layout, Plan
-from pipeline.changes import Change
-from pipeline.curate import AthenaEngine, etl_tables
-from pipeline.landed import Landed
-from pipeline.provision import Provision
+from pipeline.landing.plan import Layout, Plan
 from pipeline.records import Bar, Record
 from pipeline.settings import Settings
+from pipeline.sinks.lake import writer as lake
+from pipeline.tables.athena_engine import AthenaEngine, etl_tables
+from pipeline.tables.changes import Change
+from pipeline.tables.landings import Landed
+from pipeline.tables.provision import Provision
 
 TODAY = datetime.now(UTC).date()
 

@@ -13,7 +13,8 @@ from collections.abc import Callable
 from typing import Any
 
 from dashboards.quicksight import definition
-from pipeline import athena, aws, settings, terminal
+from pipeline import aws, settings, terminal
+from pipeline.athena.queries import queries
 from pipeline.settings import ServiceError, Settings, SettingsError
 
 WAIT_SECONDS = 300.0
@@ -50,7 +51,7 @@ def template_text() -> str:
 
 
 def volatility_sql() -> str:
-    return athena.queries()["volatility"].sql
+    return queries()["volatility"].sql
 
 
 def account_of(user_arn: str) -> str:

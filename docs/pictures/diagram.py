@@ -44,8 +44,8 @@ BOXES = {
     "glue": Box(x=600, y=220, width=150, lines=("glue_setup.py", "tables, views,", "crawler, ETL"), ours=True),
     "catalog": Box(x=790, y=220, width=180, lines=("Glue Data Catalog", "raw_bars, curated_bars,", "view bars")),
     "athena": Box(x=790, y=350, width=180, lines=("Amazon Athena", "athena_queries.sql")),
-    "live": Box(x=410, y=220, width=150, lines=("live page", "dashboards/live.py"), ours=True),
-    "dashboards": Box(x=410, y=350, width=340, lines=("dashboards/report.py, plots.py", "HTML report, PNG plots"), ours=True),
+    "live": Box(x=410, y=220, width=150, lines=("live page", "dashboards/live/__main__.py"), ours=True),
+    "dashboards": Box(x=410, y=350, width=340, lines=("dashboards/report/__main__.py, plots.py", "HTML report, PNG plots"), ours=True),
     "vendors": Box(x=10, y=350, width=360, lines=("Tableau · QuickSight · Power BI", "definitions made by dashboards/")),
     "dynamodb": Box(x=10, y=220, width=170, lines=("Amazon DynamoDB", "StockMkt")),
 }

@@ -5,10 +5,12 @@ from datetime import UTC, datetime
 
 from kafka import KafkaAdminClient
 
-from pipeline import group, reader, topic
 from pipeline.doctor import wire
 from pipeline.doctor.finding import Finding, ok, problem, warning
 from pipeline.settings import ServiceError, Settings
+from pipeline.streams.kafka import member as group
+from pipeline.streams.kafka import producer as topic
+from pipeline.streams.kafka import reader
 
 
 def findings(settings: Settings, *, workers: int, waits_minutes: float, now: datetime) -> Iterator[Finding]:

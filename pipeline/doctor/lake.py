@@ -9,10 +9,11 @@ from typing import Any
 
 import msgspec
 
-from pipeline import aws, batch
+from pipeline import aws
 from pipeline.doctor.finding import Finding, ok, problem, warning
-from pipeline.landed import Landed
+from pipeline.landing import plan as batch
 from pipeline.settings import Settings
+from pipeline.tables.landings import Landed
 
 _LOOKED_AT = 1_000  # objects of the newest day
 _MOST_BYTES = 8 << 20  # of an object that is read

@@ -8,8 +8,8 @@ from botocore.exceptions import ClientError
 
 from pipeline import aws
 from pipeline.doctor.finding import Finding, ok, problem, warning
-from pipeline.provision import Provision
 from pipeline.settings import Settings
+from pipeline.tables.provision import Provision
 
 _CURE = "python glue_setup.py"
 _OPTIONAL = ("saved query", "crawler", "job", "schedule", "role", "script", "bucket's")

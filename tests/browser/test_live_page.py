@@ -5,7 +5,7 @@ import urllib.request
 
 import pytest
 
-from dashboards import live
+from dashboards.live import __main__ as live
 from pipeline import records
 from pipeline.settings import ServiceError
 

@@ -2,7 +2,7 @@ from datetime import UTC, datetime
 
 import by_pandas
 
-from dashboards import plots
+from dashboards.plots import __main__ as plots
 
 
 def test_the_index_shows_every_plot(browser, tmp_path):

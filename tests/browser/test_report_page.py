@@ -10,7 +10,8 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select
 
-from dashboards import query_results, report
+from dashboards import query_results
+from dashboards.report import __main__ as report
 
 NOW = datetime(2026, 11, 21, 9, 0, tzinfo=UTC)
 

@@ -6,8 +6,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent.parent.parent))
 
 import consumer
-from pipeline import group, terminal
-from pipeline.landing import Lane
+from pipeline import terminal
+from pipeline.landing.lane import Lane
+from pipeline.streams.kafka import member as group
 
 commit_wanted = Lane.commit_wanted
 

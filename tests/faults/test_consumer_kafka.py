@@ -17,9 +17,10 @@ from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
 from landed import assert_exactly_once, bars, in_lake, in_topic, keys, produce, wait_for
 
 from local.stack import Stack
-from pipeline import records, topic
-from pipeline.group import standings
+from pipeline import records
 from pipeline.settings import Settings
+from pipeline.streams.kafka import producer as topic
+from pipeline.streams.kafka.member import standings
 
 Run = Callable[..., CompletedProcess]
 Start = Callable[..., Popen]
@@ -89,7 +90,7 @@ def test_poison_records(run: Run, s3: object, settings: Settings) -> None:
 
 
 def _lines(s3: object, settings: Settings, key: str) -> list[bytes]:
-    from pipeline.verify import content
+    from pipeline.sinks.lake.verify import content
 
     return content(key, s3.get_object(Bucket=settings.s3_bucket, Key=key)["Body"].read())
 

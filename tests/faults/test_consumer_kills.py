@@ -12,8 +12,8 @@ import pytest
 from aws_proxy import HOLD, HOLD_ANSWER, PASS, aws_proxy
 from landed import assert_exactly_once, in_lake, in_topic, keys, produce, wait_for
 
-from pipeline.group import standings
 from pipeline.settings import Settings
+from pipeline.streams.kafka.member import standings
 
 # `make test` runs a few rounds of the random loops, `make faults` a hundred.
 KILLS = int(os.environ.get("KILLS", "8"))

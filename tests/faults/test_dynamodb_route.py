@@ -17,9 +17,10 @@ from aws_proxy import CUT, HOLD, LOSE, PASS, Decision, Refusal, aws_proxy
 from dynamodb_table import assert_all_there, client, items, volumes
 from landed import bars, in_topic, produce, wait_for
 
-from pipeline import dynamodb, topic
-from pipeline.group import standings
+from pipeline import dynamodb
 from pipeline.settings import Settings
+from pipeline.streams.kafka import producer as topic
+from pipeline.streams.kafka.member import standings
 
 # `make test` runs a few rounds of the random loops, `make faults` a hundred.
 KILLS = int(os.environ.get("KILLS", "8"))

@@ -12,7 +12,8 @@ from raw_objects import TODAY, bar, land, set_up, settings_of
 
 from local.stack import Stack
 from pipeline import aws
-from pipeline.athena import Athena, Query, QueryFailed
+from pipeline.athena.client import Athena, QueryFailed
+from pipeline.athena.queries import Query
 from pipeline.settings import ServiceError, Settings
 
 # Counts pairs of rows for longer than any test waits.

@@ -9,7 +9,8 @@ import pytest
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 
 from local.stack import Stack
-from pipeline import blocks, transport
+from pipeline.streams.kafka import decoder as blocks
+from pipeline.streams.kafka import transport
 
 DRAIN_SECONDS = 60
 

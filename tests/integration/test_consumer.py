@@ -13,8 +13,9 @@ import pytest
 from kafka import KafkaProducer
 from landed import assert_exactly_once, bars, in_lake, keys, produce, wait_for
 
-from pipeline import topic, verify
 from pipeline.settings import Settings
+from pipeline.sinks.lake import verify
+from pipeline.streams.kafka import producer as topic
 
 Run = Callable[..., CompletedProcess]
 Start = Callable[..., Popen]

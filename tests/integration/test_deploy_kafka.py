@@ -16,8 +16,8 @@ from landed import assert_exactly_once, in_topic, produce
 from user_data import Instance, executable, filled_in, release, script, web
 
 from pipeline import settings as settings_module
-from pipeline import topic
 from pipeline.settings import ServiceError
+from pipeline.streams.kafka import producer as topic
 
 PASSWORD = "correcthorsebatterystaple42"  # of a broker on loopback that lives for one test run
 

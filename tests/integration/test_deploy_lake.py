@@ -8,8 +8,8 @@ import boto3
 import pytest
 import yaml
 
-from pipeline import athena
 from pipeline import settings as settings_module
+from pipeline.athena.client import Athena
 
 TEMPLATE = Path(__file__).parent.parent.parent / "deploy/lake.yaml"
 # Refused by the local AWS, so left to cfn-lint.
@@ -48,11 +48,11 @@ def test_the_stack_is_a_lake_that_works(lake, run):
     landed = run("consumer.py", "--until-caught-up", **lake)
     assert landed.returncode == 0, landed.stderr
     settings = settings_module.load(environ=lake, config_file="/dev/null")
-    rows = athena.Athena(settings).query("SELECT count(*) AS rows, count(DISTINCT symbol) AS symbols, max(time) AS newest, max(close) AS highest FROM bars")
+    rows = Athena(settings).query("SELECT count(*) AS rows, count(DISTINCT symbol) AS symbols, max(time) AS newest, max(close) AS highest FROM bars")
     assert rows["rows"][0] == 5396
     assert rows["symbols"][0] > 1
     for view in ("ticks", "news"):
-        assert athena.Athena(settings).query(f"SELECT count(*) AS rows FROM {view}")["rows"][0] == 0
+        assert Athena(settings).query(f"SELECT count(*) AS rows FROM {view}")["rows"][0] == 0
 
 
 def test_the_stack_has_what_glue_setup_makes(lake, run):

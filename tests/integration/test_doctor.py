@@ -19,9 +19,9 @@ from landed import produce, wait_for
 
 from local.stack import Stack
 from pipeline import settings as settings_module
-from pipeline import topic
 from pipeline.doctor import account, cluster, lake, tables
 from pipeline.settings import Settings
+from pipeline.streams.kafka import producer as topic
 
 PASSWORD = "correcthorsebatterystaple42"  # of a broker on loopback that lives for one test run
 NAMES = ("AWAY", "NAMELESS", "TLS", "MUTUAL", "SCRAM")

@@ -16,9 +16,10 @@ import pytest
 from dynamodb_table import assert_all_there, client, items
 from landed import bars, in_topic, keys, produce
 
-from pipeline import dynamodb, topic
+from pipeline import dynamodb
 from pipeline.records import Bar
 from pipeline.settings import Settings
+from pipeline.streams.kafka import producer as topic
 
 Run = Callable[..., CompletedProcess]
 LAND = ("consumer.py", "--sink", "dynamodb", "--create-table", "--until-caught-up")

@@ -13,10 +13,10 @@ from etl import publish
 from etl.curation import CuratedTable, Partition
 from local.stack import Stack
 from pipeline import aws, records
-from pipeline.athena import Athena
-from pipeline.curate import AthenaEngine
+from pipeline.athena.client import Athena
 from pipeline.records import NewsItem, Tick
 from pipeline.settings import Settings
+from pipeline.tables.athena_engine import AthenaEngine
 
 NOW = datetime.now(UTC)
 YESTERDAY = TODAY - timedelta(days=1)

@@ -1,4 +1,4 @@
-"""etl/curate.py, the Glue job, run for real by pyspark against the embedded S3: the same rows as by Athena."""
+"""etl/glue_job.py, the Glue job, run for real by pyspark against the embedded S3: the same rows as by Athena."""
 
 import os
 import subprocess
@@ -14,7 +14,7 @@ from spark_java import java_home, s3_jars
 from etl import publish
 from local.stack import Stack
 from pipeline import aws
-from pipeline.athena import Athena
+from pipeline.athena.client import Athena
 from pipeline.records import NewsItem, Record, Tick
 from pipeline.settings import Settings
 
@@ -37,7 +37,7 @@ def spark_job(stack: Stack, settings: Settings, *arguments: str) -> subprocess.C
     assert job["DefaultArguments"]["--configuration"] == configuration
     programs = Path(sys.executable).parent
     return subprocess.run(
-        [programs / command[0], *command[1:], str(ROOT / "etl/curate.py"), "--configuration", configuration, "--JOB_NAME", "x", *arguments],
+        [programs / command[0], *command[1:], str(ROOT / "etl/glue_job.py"), "--configuration", configuration, "--JOB_NAME", "x", *arguments],
         env=environment | {"PATH": f"{programs}{os.pathsep}{environment['PATH']}"}, capture_output=True, text=True, timeout=900, check=False,
     )  # fmt: skip
 

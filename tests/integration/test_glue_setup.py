@@ -10,12 +10,14 @@ import pytest
 from raw_objects import TODAY, bar, curate, land, parameters_of, set_up, settings_of, table_of
 
 from local.stack import Stack
-from pipeline import aws, resources
-from pipeline.athena import Athena, queries
-from pipeline.catalog import CURATED
-from pipeline.provision import Provision
+from pipeline import aws
+from pipeline.athena.client import Athena
+from pipeline.athena.queries import queries
 from pipeline.records import NewsItem
 from pipeline.settings import ServiceError, Settings
+from pipeline.tables import resources
+from pipeline.tables.catalog import CURATED
+from pipeline.tables.provision import Provision
 
 NEWS = {"symbol": "A", "time": "2026-01-05 10:00:00.000", "publisher": "p", "source": "s", "ingested_at": "2026-01-05 11:00:00.000"}
 
@@ -231,7 +233,7 @@ def test_role_may_do_its_work_and_no_more(lake: Settings) -> None:
 
     assert may("s3:GetObject", f"{bucket}/{lake.s3_root}raw/bars/dt=2026-01-01/x.json.gz")
     assert may("s3:PutObject", f"{bucket}/{lake.s3_root}curated/bars/run=1/x.parquet")
-    assert may("s3:GetObject", f"{bucket}/{lake.s3_root}etl/curate.py")
+    assert may("s3:GetObject", f"{bucket}/{lake.s3_root}etl/glue_job.py")
     assert may("glue:BatchUpdatePartition", f"{glue}:table/{lake.glue_database}/curated_bars")
     assert not may("s3:DeleteObject", f"{bucket}/{lake.s3_root}raw/bars/dt=2026-01-01/x.json.gz")
     assert not may("s3:GetObject", "arn:aws:s3:::another/x")

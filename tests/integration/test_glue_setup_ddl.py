@@ -10,9 +10,9 @@ from py4j.java_gateway import JavaGateway
 from py4j.protocol import Py4JJavaError
 from spark_java import java_home
 
-from pipeline import catalog
-from pipeline.catalog import CURATED, Landing, TableInput
 from pipeline.settings import Settings
+from pipeline.tables import catalog
+from pipeline.tables.catalog import CURATED, Landing, TableInput
 
 SETTINGS = Settings(s3_bucket="lake", s3_prefix="stocks", glue_database="db")
 TABLES = [

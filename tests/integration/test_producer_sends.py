@@ -12,7 +12,7 @@ from kafka import KafkaConsumer, TopicPartition
 from local.stack import Stack
 from pipeline.records import Bar, InvalidRecord, decode
 from pipeline.settings import ServiceError, Settings
-from pipeline.topic import Producer, connection, ensure_topics
+from pipeline.streams.kafka.producer import Producer, connection, ensure_topics
 
 
 def bars(start: int, count: int, symbols: int = 5) -> list[Bar]:

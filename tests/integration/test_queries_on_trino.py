@@ -12,7 +12,8 @@ from raw_objects import TODAY, land, set_up, settings_of
 
 from local.stack import Stack
 from pipeline import records
-from pipeline.athena import Athena, queries
+from pipeline.athena.client import Athena
+from pipeline.athena.queries import queries
 from pipeline.records import Bar, NewsItem, Tick
 
 PRICES = Path(__file__).parents[2] / "samples/daily_prices.csv"

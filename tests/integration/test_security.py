@@ -14,8 +14,8 @@ from landed import assert_exactly_once, in_topic
 
 from local.stack import Stack
 from pipeline import settings as settings_module
-from pipeline import topic
 from pipeline.settings import ServiceError
+from pipeline.streams.kafka import producer as topic
 
 ROOT = Path(__file__).parent.parent.parent
 PASSWORD = "correcthorsebatterystaple42"  # of a broker on loopback that lives for one test run

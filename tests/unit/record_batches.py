@@ -9,7 +9,7 @@ from kafka.consumer.subscription_state import SubscriptionState
 from kafka.record.default_records import DefaultRecordBatch, DefaultRecordBatchBuilder
 from kafka.record.util import calc_crc32c
 
-from pipeline import blocks
+from pipeline.streams.kafka import decoder as blocks
 
 PARTITION = TopicPartition("stock_bars", 3)
 CODECS = {

@@ -12,10 +12,11 @@ ROOT = Path(__file__).parent.parent.parent
 SCRIPTS = ("producer.py", "consumer.py", "glue_setup.py")
 PRODUCT = [*(ROOT / name for name in SCRIPTS), *sorted((ROOT / "pipeline").rglob("*.py")), *sorted((ROOT / "dashboards").rglob("*.py"))]
 # The only files that speak to Kafka through the client library.
-KAFKA_CLIENTS = {"pipeline/topic.py", "pipeline/group.py", "pipeline/reader.py", "pipeline/blocks.py", "pipeline/transport.py",
-                 "pipeline/record_batches.py", "pipeline/doctor/cluster.py"}  # fmt: skip
+KAFKA_CLIENTS = {*(f"pipeline/streams/kafka/{name}.py" for name in ("producer", "member", "reader", "decoder", "transport", "encoder")),
+                 "pipeline/doctor/cluster.py"}  # fmt: skip
 # Modules that compute and decide, and leave input and output to others.
-PURE = {"records", "intervals", "csv_formats", "csv_values", "csv_bars", "batch", "landing", "catalog", "resources", "dynamodb_items"}
+PURE = {"records", "intervals", "sources/csv/dialects", "sources/csv/cells", "sources/csv/bars", "landing/plan", "landing/lane",
+        "tables/catalog", "tables/resources", "sinks/dynamodb/items"}
 
 
 def imports(path: Path) -> set[str]:

@@ -5,8 +5,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from pipeline import athena
-from pipeline.athena import Query, Result
+from pipeline.athena import __main__ as command
+from pipeline.athena import client
+from pipeline.athena.client import Result
+from pipeline.athena.queries import Query, queries
 from pipeline.settings import SettingsError
 
 
@@ -18,7 +20,7 @@ def test_blocks_of_a_file(tmp_path: Path) -> None:
     """A block has its name, its description, its statement without the semicolon, and its line."""
     file = tmp_path / "q.sql"
     file.write_text("-- About.\n\n-- name: one\n-- What is it?\n-- More.\nSELECT 1;\n\n-- name: two\nSELECT\n  2 -- inside\n;\n", encoding="utf-8")
-    one, two = athena.queries(file).values()
+    one, two = queries(file).values()
     assert (one.name, one.description, one.sql, one.line) == ("one", "What is it? More.", "SELECT 1", 6)
     assert (two.sql, two.line) == ("SELECT\n  2 -- inside", 9)
 
@@ -29,20 +31,20 @@ def test_bad_block_is_told_with_its_line(tmp_path: Path, text: str) -> None:
     file = tmp_path / "q.sql"
     file.write_text(text, encoding="utf-8")
     with pytest.raises(SettingsError, match=r"q\.sql:\d"):
-        athena.queries(file)
+        queries(file)
 
 
 def test_missing_file_is_a_mistake_of_the_user() -> None:
     """A file that is not there is one sentence, no traceback."""
     with pytest.raises(SettingsError, match="cannot be read"):
-        athena.queries("nowhere.sql")
+        queries("nowhere.sql")
 
 
 def test_types_of_a_result() -> None:
     """Dates and times are datetime64, numbers are numbers, text is text."""
     body = b'"d","t","z","n","x","s","b","p"\n"2026-01-02","2026-01-02 03:04:05.678","2026-01-02 03:04:05.000 UTC","7","1.5E7","a","true","1.25"\n'
     columns = _columns(d="date", t="timestamp", z="timestamp with time zone", n="bigint", x="double", s="varchar", b="boolean", p="decimal")
-    frame = athena._frame(body, columns)
+    frame = client._frame(body, columns)
     assert frame["d"][0] == pd.Timestamp("2026-01-02")
     assert frame["t"][0] == pd.Timestamp("2026-01-02 03:04:05.678")
     assert frame["z"][0] == pd.Timestamp("2026-01-02 03:04:05")
@@ -52,7 +54,7 @@ def test_types_of_a_result() -> None:
 
 def test_null_is_not_the_empty_text() -> None:
     """Athena writes null as nothing and the empty text as two quotes; a bigint with nulls stays whole."""
-    frame = athena._frame(b'"s","n","x"\n"",,\n,"7","1.0"\n"two\nlines, ""quoted""","8",\n', _columns(s="varchar", n="bigint", x="double"))
+    frame = client._frame(b'"s","n","x"\n"",,\n,"7","1.0"\n"two\nlines, ""quoted""","8",\n', _columns(s="varchar", n="bigint", x="double"))
     assert list(frame["s"]) == ["", None, 'two\nlines, "quoted"']
     assert frame["n"].dtype == "Int64"
     assert frame["n"].isna().tolist() == [True, False, False]
@@ -61,7 +63,7 @@ def test_null_is_not_the_empty_text() -> None:
 
 def test_empty_result_has_its_columns() -> None:
     """A result without rows keeps its columns with their types."""
-    frame = athena._frame(b'"d","n"\n', _columns(d="date", n="bigint"))
+    frame = client._frame(b'"d","n"\n', _columns(d="date", n="bigint"))
     assert list(frame.columns) == ["d", "n"]
     assert len(frame) == 0
     assert str(frame["d"].dtype).startswith("datetime64")
@@ -69,16 +71,16 @@ def test_empty_result_has_its_columns() -> None:
 
 def test_columns_of_one_name() -> None:
     """Two columns may have the same name, as Athena allows."""
-    frame = athena._frame(b'"a","a"\n"1","x"\n', [("a", "bigint", {}), ("a", "varchar", {})])
+    frame = client._frame(b'"a","a"\n"1","x"\n', [("a", "bigint", {}), ("a", "varchar", {})])
     assert frame.to_numpy().tolist() == [[1, "x"]]
 
 
 def test_error_is_placed_in_the_file() -> None:
     """Athena counts lines from the statement; the message has the line of the file."""
     query = Query("one", "", "SELECT\n  x", line=10, path="dir/q.sql")
-    placed = athena._placed("COLUMN_NOT_FOUND: line 2:3: Column 'x' cannot be resolved", query)
+    placed = client._placed("COLUMN_NOT_FOUND: line 2:3: Column 'x' cannot be resolved", query)
     assert placed.startswith("q.sql:11:3 (one): COLUMN_NOT_FOUND")
-    assert athena._placed("reason", "SELECT 1") == "reason"
+    assert client._placed("reason", "SELECT 1") == "reason"
 
 
 def test_cost_of_a_query() -> None:
@@ -91,4 +93,4 @@ def test_cost_of_a_query() -> None:
 @pytest.mark.parametrize(("count", "text"), [(0, "0 bytes"), (1536, "1.5 KB"), (5 * 2**20, "5.0 MB"), (3 * 2**30, "3.0 GB")])
 def test_sizes_as_people_read_them(count: int, text: str) -> None:
     """Sizes are told in the unit that leaves a small number."""
-    assert athena._size(count) == text
+    assert command._size(count) == text

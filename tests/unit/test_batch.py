@@ -5,8 +5,8 @@ from blocks_of import block
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import batch
-from pipeline.batch import Buffer, Layout, Limits, Plan, UnreadablePlan
+from pipeline.landing import plan as batch
+from pipeline.landing.plan import Buffer, Layout, Limits, Plan, UnreadablePlan
 
 LAYOUT = Layout(bucket="b", root="lake/", table="bars")
 PLAN = Plan("stock_bars", 3, 100, 250, LAYOUT)

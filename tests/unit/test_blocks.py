@@ -25,7 +25,7 @@ from record_batches import (
     rows,
 )
 
-from pipeline import blocks
+from pipeline.streams.kafka import decoder as blocks
 
 INT64 = range(-(1 << 63), 1 << 63)
 

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import catalog, records, resources
-from pipeline.catalog import CURATED, Landing
-from pipeline.curate import ETL_FOLDER, create_table_as, etl_files, etl_tables
+from pipeline import records
 from pipeline.settings import Settings
+from pipeline.tables import catalog, resources
+from pipeline.tables.athena_engine import ETL_FOLDER, create_table_as, etl_files, etl_tables
+from pipeline.tables.catalog import CURATED, Landing
 
 SETTINGS = Settings(s3_bucket="lake", s3_prefix="stocks", glue_database="db")
 DAYS = Landing(first_day="2026-01-01")

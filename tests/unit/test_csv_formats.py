@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import csv_bars
-from pipeline.csv_bars import Options
-from pipeline.csv_formats import DIALECTS, UnusableFile, recognise, symbol_in_file_name
 from pipeline.records import Bar, encode
 from pipeline.settings import Settings
-from pipeline.sources import csv_file
+from pipeline.sources.csv import bars as csv_bars
+from pipeline.sources.csv import file as csv_file
+from pipeline.sources.csv.bars import Options
+from pipeline.sources.csv.dialects import DIALECTS, UnusableFile, recognise, symbol_in_file_name
 
 
 @pytest.fixture

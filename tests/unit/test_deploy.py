@@ -12,9 +12,9 @@ import yaml
 from cfnlint.decode import cfn_yaml
 
 from deploy import iam_policies, lake_template
-from pipeline import catalog, resources
-from pipeline.catalog import CURATED
 from pipeline.settings import Settings
+from pipeline.tables import catalog, resources
+from pipeline.tables.catalog import CURATED
 
 ROOT = Path(__file__).parent.parent.parent
 DEPLOY = ROOT / "deploy"
@@ -84,7 +84,7 @@ def filled(path: Path) -> dict:
 
 
 def test_the_jobs_policy_is_generated():
-    """After a change of pipeline/resources.py: python -m deploy.iam_policies > deploy/iam/etl_job.json"""
+    """After a change of pipeline/tables/resources.py: python -m deploy.iam_policies > deploy/iam/etl_job.json"""
     assert (DEPLOY / "iam/etl_job.json").read_text() == iam_policies.etl_job()
 
 

@@ -7,10 +7,10 @@ import msgspec
 import pytest
 from landed import bars
 
-from pipeline import dynamodb_items as items
 from pipeline import records
-from pipeline.dynamodb_items import Entry, Keys
 from pipeline.records import Bar, InvalidRecord
+from pipeline.sinks.dynamodb import items
+from pipeline.sinks.dynamodb.items import Entry, Keys
 
 KEYS = Keys("Company Name", "Date")
 

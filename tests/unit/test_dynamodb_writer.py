@@ -10,11 +10,11 @@ from botocore.stub import Stubber
 from landed import bars
 
 from pipeline import records
-from pipeline.batch import Layout, Plan
-from pipeline.dead_letters import Refused
-from pipeline.dynamodb_writer import Writer
-from pipeline.lake import Stopped, dead_letter
+from pipeline.landing.plan import Layout, Plan
 from pipeline.settings import ServiceError, Settings
+from pipeline.sinks.dynamodb.dead_letters import Refused
+from pipeline.sinks.dynamodb.writer import Writer
+from pipeline.sinks.lake.writer import Stopped, dead_letter
 
 PLAN = Plan("t", 0, 0, 9, Layout(bucket="", root="", table=""))
 

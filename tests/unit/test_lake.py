@@ -8,9 +8,10 @@ import pyarrow.parquet as pq
 import pytest
 from blocks_of import block
 
-from pipeline import lake, records
-from pipeline.batch import Layout, Plan
+from pipeline import records
+from pipeline.landing.plan import Layout, Plan
 from pipeline.records import Bar
+from pipeline.sinks.lake import writer as lake
 
 DAY_MS = 86_400_000
 TIME = "2026-01-01 00:00:00.000"

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import pytest
 from blocks_of import block
 
-from pipeline import landing
-from pipeline.batch import Layout, Limits, Plan, UnreadablePlan
-from pipeline.landing import Lane
+from pipeline.landing import lane as landing
+from pipeline.landing.lane import Lane
+from pipeline.landing.plan import Layout, Limits, Plan, UnreadablePlan
 
 LAYOUT = Layout(bucket="b", root="", table="bars")
 LIMITS = Limits(flush_records=2, flush_seconds=60)

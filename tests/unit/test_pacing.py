@@ -2,8 +2,8 @@
 
 import pytest
 
-from pipeline.pacing import Pace
 from pipeline.records import Tick
+from pipeline.sources.pacing import Pace
 
 
 class Clock:

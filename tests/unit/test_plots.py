@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from dashboards import plots
+from dashboards.plots import __main__ as plots
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
 

@@ -4,8 +4,8 @@ from datetime import timedelta
 
 import msgspec
 
-from pipeline.progress import Progress, SentMinutes
 from pipeline.records import Bar
+from pipeline.sources.progress import Progress, SentMinutes
 
 TWO_DAYS = timedelta(days=2)
 

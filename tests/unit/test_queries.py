@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from pipeline.athena import Query, queries
+from pipeline.athena.queries import Query, queries
 
 QUERIES = queries()
 BLOCKS = [pytest.param(query, id=name) for name, query in QUERIES.items()]

@@ -5,7 +5,7 @@ from kafka import TopicPartition
 from kafka.record import MemoryRecords
 from kafka.record.util import encode_varint
 
-from pipeline import record_batches
+from pipeline.streams.kafka import encoder as record_batches
 
 
 @pytest.mark.parametrize("number", [0, 1, 63, 64, 127, 128, 8191, 8192, 300_000])

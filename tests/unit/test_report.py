@@ -3,8 +3,10 @@ from datetime import UTC, date, datetime
 import pandas as pd
 import pytest
 
-from dashboards import charts, query_results, report, sections
+from dashboards import query_results
 from dashboards.query_results import Narrowing
+from dashboards.report import __main__ as report
+from dashboards.report import charts, sections
 from pipeline.settings import SettingsError
 
 NOW = datetime(2026, 11, 21, 9, 0, tzinfo=UTC)

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kafka.protocol.frame import KafkaBytes
 
-from pipeline import blocks
-from pipeline.transport import _BUFFER_BYTES, _BulkTransport, _Frame
+from pipeline.streams.kafka import decoder as blocks
+from pipeline.streams.kafka.transport import _BUFFER_BYTES, _BulkTransport, _Frame
 
 
 @pytest.fixture

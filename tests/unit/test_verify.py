@@ -2,9 +2,9 @@
 
 import pytest
 
-from pipeline import verify
-from pipeline.batch import Layout, Plan
-from pipeline.group import Committed, Partition, Standing
+from pipeline.landing.plan import Layout, Plan
+from pipeline.sinks.lake import verify
+from pipeline.streams.kafka.member import Committed, Partition, Standing
 
 PARTITION = Partition("t", 0)
 PLAN = Plan("t", 0, 20, 30, Layout(bucket="b", root="", table="bars")).metadata()

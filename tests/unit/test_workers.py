@@ -13,7 +13,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SCRIPT = """
 import os, sys, time
-from pipeline import terminal, workers
+from pipeline import terminal
+from pipeline.process import workers
 from pipeline.settings import ServiceError
 
 def work(number):

@@ -1,0 +1,181 @@
+"""Price CSVs as a source of bars: files, folders, globs, gzip, s3:// and standard input.
+
+Reading is in chunks, in the order of time: a file that stands newest first is read from its end, so that "the last known close"
+is never one of the future.
+"""
+
+import glob
+import gzip
+import hashlib
+import io
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice, pairwise
+from pathlib import Path
+
+import s3fs
+
+from pipeline.settings import ServiceError, Settings
+from pipeline.sources.csv import bars as csv_bars
+from pipeline.sources.csv.dialects import UnusableFile
+
+STANDARD_INPUT = "-"
+_SUFFIXES = (".csv", ".csv.gz", ".txt", ".txt.gz", ".tsv", ".tsv.gz")
+_CHUNK_LINES = 10_000
+_HEAD_LINES = 20_000  # enough to see two bars of one symbol in a file that is sorted by time
+
+
+@dataclass(frozen=True)
+class PriceFile:
+    """A file at hand. `name` is what the user called it, `fingerprint` is of its bytes."""
+
+    name: str
+    path: Path
+    fingerprint: str
+    encoding: str
+
+    @property
+    def source(self) -> str:
+        return f"csv:{'stdin' if self.name == STANDARD_INPUT else Path(self.name).name}"
+
+    @contextmanager
+    def open(self) -> Iterator[io.TextIOBase]:
+        """The file as text, whatever it is packed in."""
+        with _unpacked(self.path) as raw, io.TextIOWrapper(raw, encoding=self.encoding, newline="") as text:
+            yield text
+
+    def lines(self) -> Iterator[str]:
+        with self.open() as text:
+            yield from text
+
+
+def find(places: list[str], settings: Settings) -> list[str]:
+    """The files that paths, folders, globs and s3:// addresses name, sorted within each; raises UnusableFile for none."""
+    found = []
+    for place in places:
+        if place == STANDARD_INPUT:
+            matches = [place]
+        elif place.startswith("s3://"):
+            matches = _find_s3(place, settings)
+        elif Path(place).is_dir():
+            matches = sorted(str(p) for p in Path(place).rglob("*") if p.is_file() and p.name.lower().endswith(_SUFFIXES))
+        else:
+            # A file may have a name with brackets in it.
+            matches = [place] if Path(place).is_file() else sorted(filter(os.path.isfile, glob.glob(place, recursive=True)))  # noqa: PTH207
+        if not matches:
+            raise UnusableFile(f"{place}: there is no such file, and no {', '.join(_SUFFIXES[:2])} in it if it is a folder")
+        found += matches
+    return list(dict.fromkeys(found))
+
+
+def _s3(settings: Settings) -> s3fs.S3FileSystem:
+    endpoint = {"endpoint_url": settings.aws_endpoint_url} if settings.aws_endpoint_url else {}
+    return s3fs.S3FileSystem(client_kwargs={"region_name": settings.aws_region, **endpoint})
+
+
+def _find_s3(place: str, settings: Settings) -> list[str]:
+    try:
+        files = _s3(settings)
+        matches = files.glob(place) if "*" in place else files.find(place)
+    except Exception as error:  # aiobotocore's and s3fs's errors have no common class
+        raise ServiceError(f"AWS_REGION, AWS_ENDPOINT_URL or the credentials: cannot list {place}: {error}") from error
+    return sorted(f"s3://{m}" for m in matches if m.lower().endswith(_SUFFIXES) or f"s3://{m}" == place)
+
+
+@contextmanager
+def at_hand(name: str, settings: Settings, *, encoding: str = "") -> Iterator[PriceFile]:
+    """The file, copied to a temporary one first if it is not local: it is read more than once (fingerprint, dates, rows)."""
+    with tempfile.TemporaryDirectory(prefix="replay-") as folder:
+        path = Path(name)
+        if name == STANDARD_INPUT or name.startswith("s3://"):
+            path = Path(folder) / "copy"
+            with path.open("wb") as copy:
+                _copy(name, copy, settings)
+        try:
+            with path.open("rb") as raw:
+                fingerprint = hashlib.file_digest(raw, "sha256").hexdigest()[:32]
+            found = PriceFile(name, path, fingerprint, encoding or _encoding(path))
+        except (OSError, EOFError) as error:
+            raise UnusableFile(f"cannot be read: {error}") from error
+        yield found
+
+
+def _copy(name: str, copy: io.BufferedIOBase, settings: Settings) -> None:
+    if name == STANDARD_INPUT:
+        shutil.copyfileobj(sys.stdin.buffer, copy)
+        return
+    try:
+        with _s3(settings).open(name) as remote:
+            shutil.copyfileobj(remote, copy)
+    except OSError as error:
+        raise ServiceError(f"AWS_REGION, AWS_ENDPOINT_URL or the credentials: cannot read {name}: {error}") from error
+
+
+@contextmanager
+def _unpacked(path: Path) -> Iterator[io.BufferedIOBase]:
+    with path.open("rb") as raw:
+        packed = raw.read(2) == b"\x1f\x8b"
+        raw.seek(0)
+        with gzip.open(raw) if packed else raw as plain:
+            yield plain
+
+
+def _encoding(path: Path) -> str:
+    with _unpacked(path) as raw:
+        head = raw.read(1 << 20)
+    if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return "utf-16"
+    try:
+        # The last byte of a part may be the first half of a letter; its last line is left out.
+        (head if len(head) < 1 << 20 else head[: head.rfind(b"\n")]).decode("utf-8")
+    except UnicodeDecodeError:
+        return "cp1252"
+    return "utf-8-sig"
+
+
+def plan(file: PriceFile, options: csv_bars.Options) -> csv_bars.Plan:
+    """How the file is read; raises UnusableFile."""
+    try:
+        with file.open() as text:
+            head = list(islice(text, _HEAD_LINES))
+        name = "" if file.name == STANDARD_INPUT else file.name
+        return csv_bars.plan(head, file_name=name, options=options, all_lines=file.lines)
+    except (UnicodeDecodeError, EOFError, gzip.BadGzipFile) as error:
+        raise UnusableFile(f"cannot be read as {file.encoding} ({error}); --encoding names another") from error
+
+
+def chunks(file: PriceFile, plan: csv_bars.Plan, cleaner: csv_bars.Cleaner) -> Iterator[csv_bars.Chunk]:
+    """The file's bars, oldest first, some thousand rows at a time. Raises UnusableFile in the middle for bytes that are no text."""
+    read = _backwards if plan.newest_first else _forwards
+    try:
+        yield from read(file, plan.layout.header_lines, cleaner.clean)
+    except (UnicodeDecodeError, EOFError, gzip.BadGzipFile) as error:
+        raise UnusableFile(f"cannot be read to its end as {file.encoding} ({error}); --encoding names another") from error
+
+
+def _forwards(file: PriceFile, header_lines: int, clean: Callable) -> Iterator[csv_bars.Chunk]:
+    with file.open() as text:
+        line = 1 + len(list(islice(text, header_lines)))
+        while lines := list(islice(text, _CHUNK_LINES)):
+            yield clean(lines, line)
+            line += len(lines)
+
+
+def _backwards(file: PriceFile, header_lines: int, clean: Callable) -> Iterator[csv_bars.Chunk]:
+    """Chunks from the last to the first: gzip cannot be read backwards, so through a plain copy and where each chunk begins."""
+    with tempfile.TemporaryFile() as plain, file.open() as text:
+        line = len(list(islice(text, header_lines)))
+        starts = [0]
+        while lines := list(islice(text, _CHUNK_LINES)):
+            line += len(lines)
+            starts.append(starts[-1] + plain.write("".join(lines).encode()))
+        for start, end in reversed(list(pairwise(starts))):
+            plain.seek(start)
+            lines = plain.read(end - start).decode().splitlines()
+            yield clean(reversed(lines), line, -1)
+            line -= len(lines)

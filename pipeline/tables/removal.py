@@ -1,0 +1,101 @@
+"""Takes away what pipeline/tables/provision.py made, and only that: tables and views of others in the same database stay."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from pipeline import aws
+from pipeline.settings import Settings
+from pipeline.tables import catalog, resources
+from pipeline.tables.changes import Call, Change
+from pipeline.tables.landings import Landed
+
+_GONE = frozenset({"EntityNotFoundException", "NoSuchEntity", "NoSuchBucket", "ResourceNotFoundException"})
+OWN_TABLES = (*catalog.CURATED, *(f"{kind}_{record}" for kind in ("raw", "curated") for record in catalog.CURATED), catalog.DEAD_LETTERS)
+
+
+def removals(settings: Settings, *, with_roles: bool, with_data: bool) -> Iterator[Change]:
+    """Each part that exists, in the reverse of the order in which it was made. The bucket itself stays."""
+    glue, athena, iam = (aws.client(settings, name) for name in ("glue", "athena", "iam"))
+    job, crawler = resources.job_name(settings), resources.crawler_name(settings)
+    yield from _existing(f"schedule of job {job}", partial(glue.get_trigger, Name=job), partial(glue.delete_trigger, Name=job))
+    yield from _existing(f"job {job}", partial(glue.get_job, JobName=job), partial(glue.delete_job, JobName=job))
+    yield from _existing(f"crawler {crawler}", partial(glue.get_crawler, Name=crawler), partial(glue.delete_crawler, Name=crawler))
+    if with_roles:
+        yield from _role(settings, iam)
+    for group in (resources.etl_workgroup_name(settings), settings.athena_workgroup):
+        yield from _existing(
+            f"workgroup {group}, its saved queries and its history", partial(athena.get_work_group, WorkGroup=group),
+            partial(athena.delete_work_group, WorkGroup=group, RecursiveDeleteOption=True),
+        )  # fmt: skip
+    crawled = resources.crawled_database(settings)
+    yield from _existing(f"database {crawled}", partial(glue.get_database, Name=crawled), partial(glue.delete_database, Name=crawled))
+    yield from _database(settings, glue)
+    if with_data:
+        yield from _data(settings)
+
+
+def _existing(what: str, read: Callable[[], Any], delete: Callable[[], Any]) -> Iterator[Change]:
+    try:
+        read()
+    except ClientError as error:
+        if aws.error_code(error) not in _GONE and "not found" not in str(error):
+            raise
+        return
+    yield Change(what, "delete", calls=(Call(f"delete {what}", delete),))
+
+
+def _role(settings: Settings, iam: Any) -> Iterator[Change]:
+    """The lake's policy; and the role, when no other lake has a policy in it."""
+    name = settings.glue_role
+    try:
+        policies = iam.list_role_policies(RoleName=name)["PolicyNames"]
+    except iam.exceptions.NoSuchEntityException:
+        return
+    own = f"{settings.glue_database}_glue"
+    if own not in policies:
+        return
+    drop = Call(f"iam.delete_role_policy {name} {own}", partial(iam.delete_role_policy, RoleName=name, PolicyName=own))
+    if policies != [own]:
+        yield Change(f"policy {own} of role {name}", "delete", "the role has other policies and stays", (drop,))
+        return
+    yield Change(f"role {name}", "delete", calls=(drop, Call(f"iam.delete_role {name}", partial(iam.delete_role, RoleName=name))))
+
+
+def _database(settings: Settings, glue: Any) -> Iterator[Change]:
+    """Glue drops a database with all that is in it, so it goes only when nothing of others is."""
+    name = settings.glue_database
+    try:
+        glue.get_database(Name=name)
+    except glue.exceptions.EntityNotFoundException:
+        return
+    pages = glue.get_paginator("get_tables").paginate(DatabaseName=name)
+    tables = [table["Name"] for page in pages for table in page["TableList"]]
+    for table in OWN_TABLES:
+        if table in tables:
+            drop = partial(glue.delete_table, DatabaseName=name, Name=table)
+            yield Change(f"table or view {table}", "delete", calls=(Call(f"glue.delete_table {name}.{table}", drop),))
+    others = sorted(set(tables) - set(OWN_TABLES))
+    if others:
+        yield Change(f"database {name}", "keep", f"it has other tables: {', '.join(others)}")
+    else:
+        yield Change(f"database {name}", "delete", calls=(Call(f"glue.delete_database {name}", partial(glue.delete_database, Name=name)),))
+
+
+def _data(settings: Settings) -> Iterator[Change]:
+    """Every object below S3_PREFIX; in a bucket with versions, the versions too."""
+    s3 = aws.client(settings, "s3")
+    where = f"s3://{settings.s3_bucket}/{settings.s3_root}"
+    count = sum(1 for _ in Landed(settings).objects(settings.s3_root))
+    if count:
+        yield Change(f"{count:,} objects below {where}", "delete", calls=(Call(f"s3.delete_objects {where}", partial(empty, s3, settings)),))
+
+
+def empty(s3: Any, settings: Settings) -> None:
+    pages = s3.get_paginator("list_object_versions").paginate(Bucket=settings.s3_bucket, Prefix=settings.s3_root)
+    for page in pages:
+        found = [{"Key": o["Key"], "VersionId": o["VersionId"]} for kind in ("Versions", "DeleteMarkers") for o in page.get(kind, [])]
+        for start in range(0, len(found), 1000):
+            s3.delete_objects(Bucket=settings.s3_bucket, Delete={"Objects": found[start : start + 1000], "Quiet": True})

@@ -1,0 +1,202 @@
+"""What the lake needs of AWS beside its tables: bucket rules, workgroup, crawler, role, ETL job. Pure: no call is made here.
+
+Each function gives the parameters of the service's own create call.
+"""
+
+import json
+from typing import Any
+
+from pipeline.settings import Settings
+
+RULE_PREFIX = "stock-market-"
+SCRIPTS = "etl"  # folder of the ETL's files in the bucket
+_GB = 2**30
+
+
+def crawled_database(settings: Settings) -> str:
+    """The crawler's own database: it never touches the tables that are declared."""
+    return f"{settings.glue_database}_crawled"
+
+
+def crawler_name(settings: Settings) -> str:
+    return f"{settings.glue_database}_raw"
+
+
+def job_name(settings: Settings) -> str:
+    return f"{settings.glue_database}_curate"
+
+
+def tags(settings: Settings) -> dict[str, str]:
+    pairs = (tag.partition("=") for tag in settings.aws_tags.split(",") if tag.strip())
+    return {name.strip(): value.strip() for name, _, value in pairs}
+
+
+def lifecycle_rules(settings: Settings) -> list[dict[str, Any]]:
+    """Query results go after a month. What the ETL superseded it deletes itself; in a bucket with versions the old versions
+    would stay for ever, so they go too, as do uploads that were never completed."""
+    output = settings.athena_output_location.removeprefix(f"s3://{settings.s3_bucket}/")
+    ours = f"{RULE_PREFIX}{settings.s3_root}"
+    rules = [
+        {
+            "ID": f"{ours}superseded-curated-files",
+            "Filter": {"Prefix": f"{settings.s3_root}curated/"},
+            "Status": "Enabled",
+            "NoncurrentVersionExpiration": {"NoncurrentDays": 7},
+            "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 7},
+        }
+    ]
+    if not output.startswith("s3://"):
+        rules.append({"ID": f"{ours}query-results", "Filter": {"Prefix": output}, "Status": "Enabled", "Expiration": {"Days": 30}})
+    return rules
+
+
+def etl_workgroup_name(settings: Settings) -> str:
+    return f"{settings.athena_workgroup}_etl"
+
+
+def etl_workgroup(settings: Settings) -> dict[str, Any]:
+    """The ETL names the place of its files, which Athena refuses in a workgroup that enforces its output location; and it may scan
+    more than a person's query. Source: https://docs.aws.amazon.com/athena/latest/ug/workgroups-settings-override.html"""
+    return {
+        "Name": etl_workgroup_name(settings),
+        "Description": "The ETL of the stock market data pipeline; people use the other workgroup",
+        "Configuration": {
+            "ResultConfiguration": {"OutputLocation": settings.athena_output_location},
+            "EnforceWorkGroupConfiguration": False,
+            "PublishCloudWatchMetricsEnabled": True,
+            "EngineVersion": {"SelectedEngineVersion": "Athena engine version 3"},
+        },
+    }
+
+
+def workgroup(settings: Settings) -> dict[str, Any]:
+    return {
+        "Name": settings.athena_workgroup,
+        "Description": "Queries of the stock market data pipeline",
+        "Configuration": {
+            "ResultConfiguration": {"OutputLocation": settings.athena_output_location},
+            "EnforceWorkGroupConfiguration": True,
+            "PublishCloudWatchMetricsEnabled": True,
+            "BytesScannedCutoffPerQuery": settings.athena_scan_limit_gb * _GB,
+            "EngineVersion": {"SelectedEngineVersion": "Athena engine version 3"},
+        },
+    }
+
+
+def crawler(settings: Settings, role_arn: str) -> dict[str, Any]:
+    """One schema per path: the folder of a table, whatever lies below it, is one table."""
+    # Counted from the bucket, which is level 1.
+    level = 3 + settings.s3_root.count("/")
+    configuration = {
+        "Version": 1.0,
+        "Grouping": {"TableGroupingPolicy": "CombineCompatibleSchemas", "TableLevelConfiguration": level},
+        "CrawlerOutput": {"Partitions": {"AddOrUpdateBehavior": "InheritFromTable"}},
+    }
+    return {
+        "Name": crawler_name(settings),
+        "Description": "Discovers the schema of what is landed, to compare with the declared tables",
+        "Role": role_arn,
+        "DatabaseName": crawled_database(settings),
+        "Targets": {"S3Targets": [{"Path": f"s3://{settings.s3_bucket}/{settings.s3_root}raw/"}]},
+        "SchemaChangePolicy": {"UpdateBehavior": "UPDATE_IN_DATABASE", "DeleteBehavior": "DEPRECATE_IN_DATABASE"},
+        "RecrawlPolicy": {"RecrawlBehavior": "CRAWL_EVERYTHING"},
+        "Configuration": json.dumps(configuration),
+        **({"Schedule": settings.crawler_schedule} if settings.crawler_schedule != "off" else {}),
+    }
+
+
+def job(settings: Settings, role_arn: str) -> dict[str, Any]:
+    """The ETL as a Glue Spark job. It runs alone: two at once would have one of them refused at publishing."""
+    scripts = f"s3://{settings.s3_bucket}/{settings.s3_root}{SCRIPTS}/"
+    return {
+        "Name": job_name(settings),
+        "Description": "Writes what is new in the raw tables into the curated tables",
+        "Role": role_arn,
+        "Command": {"Name": "glueetl", "ScriptLocation": f"{scripts}glue_job.py", "PythonVersion": "3"},
+        "DefaultArguments": {
+            "--extra-py-files": f"{scripts}etl.zip",
+            "--configuration": f"{scripts}curate.json",
+            "--enable-metrics": "true",
+            "--enable-continuous-cloudwatch-log": "true",
+        },
+        "ExecutionProperty": {"MaxConcurrentRuns": 1},
+        "GlueVersion": "5.1",
+        "WorkerType": "G.1X",
+        "NumberOfWorkers": 2,
+        "Timeout": 120,
+        "MaxRetries": 0,
+    }
+
+
+def trigger(settings: Settings) -> dict[str, Any]:
+    return {
+        "Name": job_name(settings),
+        "Description": "Starts the ETL job",
+        "Type": "SCHEDULED",
+        "Schedule": settings.etl_schedule,
+        "Actions": [{"JobName": job_name(settings)}],
+        "StartOnCreation": True,
+    }
+
+
+def trust_policy() -> dict[str, Any]:
+    """Who may take the role: Glue, for its crawler and its job."""
+    return {
+        "Version": "2012-10-17",
+        "Statement": [{"Effect": "Allow", "Principal": {"Service": "glue.amazonaws.com"}, "Action": "sts:AssumeRole"}],
+    }
+
+
+def role_policy(settings: Settings, account: str) -> dict[str, Any]:
+    """What the crawler and the ETL job may do, and nothing more."""
+    bucket = f"arn:aws:s3:::{settings.s3_bucket}"
+    root = f"{bucket}/{settings.s3_root}"
+    glue = f"arn:aws:glue:{settings.aws_region}:{account}"
+    databases = (settings.glue_database, crawled_database(settings))
+    catalog = [f"{glue}:catalog", *(f"{glue}:{kind}" for name in databases for kind in (f"database/{name}", f"table/{name}/*"))]
+    output_bucket, _, output_key = settings.athena_output_location.removeprefix("s3://").partition("/")
+    output = f"arn:aws:s3:::{output_bucket}/{output_key}*"
+    return {
+        "Version": "2012-10-17",
+        "Statement": [
+            _allow("List", ["s3:ListBucket", "s3:GetBucketLocation"], sorted({bucket, f"arn:aws:s3:::{output_bucket}"})),
+            _allow("Read", ["s3:GetObject"], [f"{root}raw/*", f"{root}{SCRIPTS}/*", f"{root}curated/*", output]),
+            _allow("Write", ["s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload"], [f"{root}curated/*", output]),
+            _allow(
+                "Catalog",
+                [
+                    "glue:GetDatabase", "glue:GetDatabases", "glue:GetTable", "glue:GetTables", "glue:CreateTable", "glue:UpdateTable",
+                    "glue:DeleteTable", "glue:GetPartition", "glue:GetPartitions", "glue:BatchGetPartition", "glue:BatchCreatePartition",
+                    "glue:CreatePartition", "glue:UpdatePartition", "glue:BatchUpdatePartition", "glue:BatchDeletePartition",
+                ],
+                catalog,
+            ),
+            # A crawler makes its database when it is missing.
+            _allow("CrawledDatabase", ["glue:CreateDatabase"], [f"{glue}:catalog", f"{glue}:database/{crawled_database(settings)}"]),
+            _allow(
+                "View",
+                ["athena:StartQueryExecution", "athena:GetQueryExecution", "athena:StopQueryExecution", "athena:GetWorkGroup"],
+                [f"arn:aws:athena:{settings.aws_region}:{account}:workgroup/{settings.athena_workgroup}"],
+            ),
+            _allow(
+                "Logs",
+                ["logs:CreateLogGroup", "logs:CreateLogStream", "logs:PutLogEvents"],
+                [f"arn:aws:logs:{settings.aws_region}:{account}:log-group:/aws-glue/*"],
+            ),
+            *_kms(settings),
+            _allow("Metrics", ["cloudwatch:PutMetricData"], ["*"]) | {"Condition": {"StringEquals": {"cloudwatch:namespace": "Glue"}}},
+        ],
+    }  # fmt: skip
+
+
+def _kms(settings: Settings) -> list[dict[str, Any]]:
+    """What reading and writing objects needs where the consumer encrypts them with a key of the user."""
+    if not settings.s3_kms_key_id:
+        return []
+    key = settings.s3_kms_key_id
+    arn = key if key.startswith("arn:") else f"arn:aws:kms:{settings.aws_region}:*:key/{key}"
+    return [_allow("Key", ["kms:Decrypt", "kms:GenerateDataKey"], [arn])]
+
+
+def _allow(sid: str, actions: list[str], resources: list[str]) -> dict[str, Any]:
+    return {"Sid": sid, "Effect": "Allow", "Action": actions, "Resource": resources}
