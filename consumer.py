@@ -6,9 +6,10 @@
   python consumer.py verify --deep                show that nothing is missing and nothing is twice
   python consumer.py --sink dynamodb --topics demo --create-table      one item per company and date
 
-Delivery: exactly once. Before a batch is uploaded its plan (offsets, layout) is committed to Kafka; after the upload its end is.
-A consumer that finds a plan in the group's commit repeats it to the byte, so a kill at any instant changes nothing. DynamoDB needs
-no plans: an item is written again without effect, and never over a later revision; offsets are committed after the writes.
+Delivery: exactly once. Before a batch is uploaded its plan (offsets, layout) is committed to Kafka; after the upload
+its end is. A consumer that finds a plan in the group's commit repeats it to the byte, so a kill at any instant changes
+nothing. DynamoDB needs no plans: an item is written again without effect, and never over a later revision; offsets are
+committed after the writes.
 """
 
 import argparse
@@ -21,13 +22,13 @@ from dataclasses import replace
 from functools import partial
 from multiprocessing.pool import AsyncResult, ThreadPool
 
-from pipeline import aws, settings, terminal
+from pipeline import aws, terminal
 from pipeline.landing import lane as landing
 from pipeline.landing import plan as batch
 from pipeline.landing.lane import Lane
 from pipeline.landing.plan import Layout, Limits, Plan
 from pipeline.process import memory, watch, workers
-from pipeline.settings import ServiceError, Settings, SettingsError
+from pipeline.settings import ServiceError, Settings, SettingsError, load_settings
 from pipeline.sinks.dynamodb.dead_letters import DeadLetterObjects, DeadLetterTopic
 from pipeline.sinks.dynamodb.table import Table
 from pipeline.sinks.dynamodb.writer import Writer
@@ -51,42 +52,41 @@ def main() -> int:
     if not arguments or (arguments[0] not in ("land", "verify") and arguments[0] not in ("-h", "--help")):
         arguments = ["land", *arguments]
     options = _parser().parse_args(arguments)
-    given = {name: getattr(options, name) for name in vars(options) if name in Settings.__dataclass_fields__}
-    wanted = settings.load(given, required=[] if options.sink == "dynamodb" else ["s3_bucket"])
-    terminal.configure_logging(wanted)
+    settings = load_settings(vars(options), required=[] if options.sink == "dynamodb" else ["s3_bucket"])
+    terminal.configure_logging(settings)
     if options.sink == "dynamodb":
-        wanted = _for_dynamodb(wanted, options)
+        settings = _for_dynamodb(settings, options)
     if options.command == "verify":
-        return verify.report(wanted, _topics(wanted, options), deep=options.deep)
+        return verify.report(settings, _topics(settings, options), deep=options.deep)
     if options.from_beginning:
-        _begin_anew(wanted, _topics(wanted, options), options.sink)
+        _begin_anew(settings, _topics(settings, options), options.sink)
     if options.workers > 1:
-        return workers.run(partial(_work, wanted, options), options.workers)
-    return land(wanted, options)
+        return workers.run(partial(_work, settings, options), options.workers)
+    return land(settings, options)
 
 
-def _work(wanted: Settings, options: argparse.Namespace, number: int) -> int:
+def _work(settings: Settings, options: argparse.Namespace, number: int) -> int:
     """Land as one of several. A static member name and a port are one process's, so each has its own."""
-    terminal.configure_logging(wanted)  # where there are no forks it is a new interpreter
-    instance = f"{wanted.kafka_instance}-{number}" if wanted.kafka_instance else ""
+    terminal.configure_logging(settings)  # where there are no forks it is a new interpreter
+    instance = f"{settings.kafka_instance}-{number}" if settings.kafka_instance else ""
     own = argparse.Namespace(**vars(options))
     own.metrics_port = options.metrics_port + number if options.metrics_port else None
-    return land(replace(wanted, kafka_instance=instance), own)
+    return land(replace(settings, kafka_instance=instance), own)
 
 
-def land(wanted: Settings, options: argparse.Namespace) -> int:
+def land(settings: Settings, options: argparse.Namespace) -> int:
     """The loop: poll, close what is due, commit plans and ends, upload beside polling."""
     memory.keep_for_reuse()
-    topics = _topics(wanted, options)
-    layouts = {topic: _layout(wanted, options, topic) for topic in topics}
+    topics = _topics(settings, options)
+    layouts = {topic: _layout(settings, options, topic) for topic in topics}
     limits = _limits(options)
     lanes: dict[Partition, Lane] = {}
     poll_ms, stopped_at = POLL_MS, None
     with (
         terminal.stop_signals() as is_stopping,
-        Member(wanted, topics, stock_decoder=options.stock_decoder) as member,
+        Member(settings, topics, stock_decoder=options.stock_decoder) as member,
         watch.Watch(options.metrics_port) as seen,
-        _uploads(wanted, options) as upload,
+        _uploads(settings, options) as upload,
     ):
         existing = _check_topics(member, topics, options)
         ends = member.end_offsets(existing) if options.until_caught_up else None
@@ -134,34 +134,48 @@ def _limits(options: argparse.Namespace) -> Limits:
     )
 
 
-def _begin_anew(wanted: Settings, topics: list[str], sink: str) -> None:
+def _begin_anew(settings: Settings, topics: list[str], sink: str) -> None:
     """Set the group to the oldest records, if that lands nothing for the second time. Items may be written again."""
     landed = {}
     if sink == "s3":
-        with aws.naming("S3_BUCKET", wanted.s3_bucket):
-            landed = verify.list_objects(wanted, topics)
+        with aws.naming("S3_BUCKET", settings.s3_bucket):
+            landed = verify.list_objects(settings, topics)
     if landed:
         names = ", ".join(sorted({partition.topic for partition in landed}))
-        raise ServiceError(f"S3_PREFIX: it already holds objects of {names}; --from-beginning needs a prefix of its own")
-    group.reset_to_oldest(wanted, topics)
+        raise ServiceError(
+            f"S3_PREFIX: it already holds objects of {names}; --from-beginning needs a prefix of its own"
+        )
+    group.reset_to_oldest(settings, topics)
 
 
-def _for_dynamodb(wanted: Settings, options: argparse.Namespace) -> Settings:
-    """Check what only the other sink has, and see to the table. The group is another than that of the S3 landing with the same
-    settings, unless it was given on the command line: each of the two has to get every record."""
-    only_s3 = {"--format": options.format != "json", "--compression": options.compression, "--partition-by": options.partition_by,
-               "--partition-time": options.partition_time != "arrival"}  # fmt: skip
-    mistakes = [f"{name}: DynamoDB has items, not objects; it belongs to --sink s3" for name, is_given in only_s3.items() if is_given]
-    mistakes += [f"--topics: {topic} holds {kind}; the table takes bars" for topic in _topics(wanted, options)
-                 if (kind := wanted.topics.get(topic, "bars")) != "bars"]
+def _for_dynamodb(settings: Settings, options: argparse.Namespace) -> Settings:
+    """Check what only the other sink has, and see to the table. The group is another than that of the S3 landing with
+    the same settings, unless it was given on the command line: each of the two has to get every record.
+    """
+    only_s3 = {
+        "--format": options.format != "json",
+        "--compression": options.compression,
+        "--partition-by": options.partition_by,
+        "--partition-time": options.partition_time != "arrival",
+    }
+    mistakes = [
+        f"{name}: DynamoDB has items, not objects; it belongs to --sink s3"
+        for name, is_given in only_s3.items()
+        if is_given
+    ]
+    mistakes += [
+        f"--topics: {topic} holds {kind}; the table takes bars"
+        for topic in _topics(settings, options)
+        if (kind := settings.topics.get(topic, "bars")) != "bars"
+    ]
     if mistakes:
         raise SettingsError(mistakes)
-    table = Table(wanted)
+    table = Table(settings)
     if options.create_table:
         table.create()
     else:
         table.check()
-    return wanted if options.kafka_group else replace(wanted, kafka_group=f"{wanted.kafka_group}_dynamodb")
+    return settings if options.kafka_group else replace(settings, kafka_group=f"{settings.kafka_group}_dynamodb")
 
 
 def _begin(partition: Partition, layout: Layout, committed: Committed, sink: str) -> Lane:
@@ -171,8 +185,15 @@ def _begin(partition: Partition, layout: Layout, committed: Committed, sink: str
     except batch.UnreadablePlan as error:
         raise ServiceError(f"KAFKA_GROUP: {error}; each sink needs a group of its own") from error
     if lane.found:
-        log.info("repeating a batch that was under way", extra={"topic": partition.topic, "partition": partition.partition,
-                                                               "start": lane.found.start, "end": lane.found.end})
+        log.info(
+            "repeating a batch that was under way",
+            extra={
+                "topic": partition.topic,
+                "partition": partition.partition,
+                "start": lane.found.start,
+                "end": lane.found.end,
+            },
+        )
     return lane
 
 
@@ -196,15 +217,19 @@ def _advance(
 
 
 @contextmanager
-def _uploads(wanted: Settings, options: argparse.Namespace) -> Iterator[Callable[[Plan, list], AsyncResult]]:
+def _uploads(settings: Settings, options: argparse.Namespace) -> Iterator[Callable[[Plan, list], AsyncResult]]:
     """Encoding and putting, each on threads of its own; daemons, so that a hanging upload cannot hold up a stop."""
     threads = options.uploads
     if options.sink == "dynamodb":
-        dead_letters = DeadLetterObjects(wanted, "dynamodb", threads=threads) if wanted.s3_bucket else DeadLetterTopic(wanted)
-        sink = Writer(wanted, dead_letters, threads=threads)
+        dead_letters = (
+            DeadLetterObjects(settings, "dynamodb", threads=threads)
+            if settings.s3_bucket
+            else DeadLetterTopic(settings)
+        )
+        sink = Writer(settings, dead_letters, threads=threads)
         write = sink.write
     else:
-        sink = Lake(wanted, threads=threads)
+        sink = Lake(settings, threads=threads)
         write = partial(_put_objects, sink)
     with ThreadPool(2) as encoders, ThreadPool(threads) as putters:
         for_each = partial(putters.map, chunksize=1)
@@ -227,10 +252,10 @@ def _is_caught_up(member: Member, lanes: dict[Partition, Lane], ends: dict[Parti
     return all(not lane.found and member.position(p) >= ends.get(p, 0) for p, lane in lanes.items())
 
 
-def _topics(wanted: Settings, options: argparse.Namespace) -> list[str]:
+def _topics(settings: Settings, options: argparse.Namespace) -> list[str]:
     if options.topics:
         return [name.strip() for name in options.topics.split(",")]
-    return [wanted.kafka_topic_bars] if options.sink == "dynamodb" else list(wanted.topics)
+    return [settings.kafka_topic_bars] if options.sink == "dynamodb" else list(settings.topics)
 
 
 def _check_topics(member: Member, topics: list[str], options: argparse.Namespace) -> list[str]:
@@ -243,15 +268,16 @@ def _check_topics(member: Member, topics: list[str], options: argparse.Namespace
     return existing
 
 
-def _layout(wanted: Settings, options: argparse.Namespace, topic: str) -> Layout:
+def _layout(settings: Settings, options: argparse.Namespace, topic: str) -> Layout:
     """Known topics land in their table; any other lands under its own name as unchecked JSON."""
-    table = wanted.topics.get(topic, topic)
+    table = settings.topics.get(topic, topic)
     return Layout(
-        bucket=wanted.s3_bucket,
-        root=wanted.s3_root,
+        bucket=settings.s3_bucket,
+        root=settings.s3_root,
         table=table,
-        format=options.format if topic in wanted.topics else "json",
-        compression=options.compression or ("zstd" if options.format == "parquet" and topic in wanted.topics else "gzip"),
+        format=options.format if topic in settings.topics else "json",
+        compression=options.compression
+        or ("zstd" if options.format == "parquet" and topic in settings.topics else "gzip"),
         partition_by=options.partition_by or ("hour" if table == "ticks" else "day"),
         partition_time=options.partition_time,
     )
@@ -281,40 +307,85 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="land|verify")
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--topics", "--topic", metavar="A,B", help="topics (default: those of bars, ticks and news)")
-    common.add_argument("--group", dest="kafka_group", help="consumer group; one per S3_PREFIX or table (KAFKA_GROUP; dynamodb: with "
-                                                            "_dynamodb added)")  # fmt: skip
+    common.add_argument(
+        "--group",
+        dest="kafka_group",
+        help="consumer group; one per S3_PREFIX or table (KAFKA_GROUP; dynamodb: with _dynamodb added)",
+    )
     common.add_argument("--log-format", dest="log_format", choices=["text", "json"], help="LOG_FORMAT")
 
-    land_parser = commands.add_parser("land", parents=[common], help="land topics in S3 (the default)", description=__doc__,
-                                      formatter_class=argparse.RawDescriptionHelpFormatter)
+    land_parser = commands.add_parser(
+        "land",
+        parents=[common],
+        help="land topics in S3 (the default)",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     form = land_parser.add_argument_group("what is written")
-    form.add_argument("--sink", choices=["s3", "dynamodb"], default="s3", help="objects in S3 (default), or items in DYNAMODB_TABLE")
+    form.add_argument(
+        "--sink", choices=["s3", "dynamodb"], default="s3", help="objects in S3 (default), or items in DYNAMODB_TABLE"
+    )
     form.add_argument("--create-table", action="store_true", help="make the DynamoDB table if there is none")
-    form.add_argument("--format", choices=["json", "csv", "parquet"], default="json", help="form of the objects (default json)")
+    form.add_argument(
+        "--format", choices=["json", "csv", "parquet"], default="json", help="form of the objects (default json)"
+    )
     form.add_argument("--compression", choices=["gzip", "none", "zstd"], help="default gzip; Parquet: zstd")
     form.add_argument("--partition-by", choices=["day", "hour", "month"], help="folders (default day; ticks: hour)")
-    form.add_argument("--partition-time", choices=["arrival", "event"], default="arrival",
-                      help="folders by the time of arrival in Kafka (default) or by the record's own time")
+    form.add_argument(
+        "--partition-time",
+        choices=["arrival", "event"],
+        default="arrival",
+        help="folders by the time of arrival in Kafka (default) or by the record's own time",
+    )
     when = land_parser.add_argument_group("when a batch is closed, whichever comes first")
     when.add_argument("--flush-seconds", type=_positive(float), metavar="S", help="default 60; dynamodb: at once")
-    when.add_argument("--flush-records", type=_positive(int), metavar="N", help="default 100000, dynamodb: 1000; 1 = one object a record")
-    when.add_argument("--flush-bytes", type=_bytes, default="64MB", metavar="SIZE", help="before compression, default 64MB")
+    when.add_argument(
+        "--flush-records",
+        type=_positive(int),
+        metavar="N",
+        help="default 100000, dynamodb: 1000; 1 = one object a record",
+    )
+    when.add_argument(
+        "--flush-bytes", type=_bytes, default="64MB", metavar="SIZE", help="before compression, default 64MB"
+    )
     run = land_parser.add_argument_group("how it runs")
     run.add_argument("--until-caught-up", action="store_true", help="stop at the end offsets seen at the start")
-    run.add_argument("--from-beginning", action="store_true", help="begin at the oldest records whatever the group committed")
-    run.add_argument("--workers", type=_positive(int), default=1, metavar="N", help="processes in the same group (default 1)")
+    run.add_argument(
+        "--from-beginning", action="store_true", help="begin at the oldest records whatever the group committed"
+    )
+    run.add_argument(
+        "--workers", type=_positive(int), default=1, metavar="N", help="processes in the same group (default 1)"
+    )
     run.add_argument("--instance", dest="kafka_instance", metavar="NAME", help="static member name (KAFKA_INSTANCE)")
     run.add_argument("--max-bad", type=int, metavar="N", help="stop with exit code 1 after more than N bad records")
-    run.add_argument("--uploads", type=_positive(int), default=8, metavar="N", help="uploads at the same time (default 8)")
-    run.add_argument("--buffer-bytes", type=_bytes, default="256MB", metavar="SIZE", help="most record bytes in memory (default 256MB)")
-    run.add_argument("--metrics-port", type=int, metavar="PORT",
-                     help="serve Prometheus metrics on this port of 127.0.0.1; with --workers the next ports too")
+    run.add_argument(
+        "--uploads", type=_positive(int), default=8, metavar="N", help="uploads at the same time (default 8)"
+    )
+    run.add_argument(
+        "--buffer-bytes",
+        type=_bytes,
+        default="256MB",
+        metavar="SIZE",
+        help="most record bytes in memory (default 256MB)",
+    )
+    run.add_argument(
+        "--metrics-port",
+        type=int,
+        metavar="PORT",
+        help="serve Prometheus metrics on this port of 127.0.0.1; with --workers the next ports too",
+    )
     run.add_argument("--stock-decoder", action="store_true", help="use kafka-python's own record decoder")
 
-    verify_parser = commands.add_parser("verify", parents=[common], help="check the objects against the offsets",
-                                        description="From the objects' names: gaps and overlaps of offsets, per partition.")
+    verify_parser = commands.add_parser(
+        "verify",
+        parents=[common],
+        help="check the objects against the offsets",
+        description="From the objects' names: gaps and overlaps of offsets, per partition.",
+    )
     verify_parser.set_defaults(sink="s3")
-    verify_parser.add_argument("--deep", action="store_true", help="read every object, and the topic where it still holds the records")
+    verify_parser.add_argument(
+        "--deep", action="store_true", help="read every object, and the topic where it still holds the records"
+    )
     return parser
 
 

@@ -1,13 +1,13 @@
 """Make the Glue and Athena side of the lake, look at it, keep it fresh, take it away.
 
-  python glue_setup.py                     bucket, database, tables, views, workgroup, saved queries; safe to run twice
-  python glue_setup.py --with-roles        and the IAM role that the crawler and the ETL job need, then crawler and job
-  python glue_setup.py --dry-run           say what would be called
-  python glue_setup.py show                what there is, and what differs from the definition
-  python glue_setup.py crawl               let the crawler look at what is landed, and compare with the declared tables
-  python glue_setup.py etl                 bring the curated tables up to date, by Athena
-  python glue_setup.py etl --engine glue   the same by the Glue Spark job
-  python glue_setup.py delete              take all of it away but the data
+python glue_setup.py                     bucket, database, tables, views, workgroup, saved queries; safe to run twice
+python glue_setup.py --with-roles        and the IAM role that the crawler and the ETL job need, then crawler and job
+python glue_setup.py --dry-run           say what would be called
+python glue_setup.py show                what there is, and what differs from the definition
+python glue_setup.py crawl               let the crawler look at what is landed, and compare with the declared tables
+python glue_setup.py etl                 bring the curated tables up to date, by Athena
+python glue_setup.py etl --engine glue   the same by the Glue Spark job
+python glue_setup.py delete              take all of it away but the data
 """
 
 import argparse
@@ -20,8 +20,8 @@ from datetime import UTC, datetime
 
 from etl.curation import Curation
 from etl.publish import PublishFailed
-from pipeline import aws, settings, terminal
-from pipeline.settings import ServiceError, Settings
+from pipeline import aws, terminal
+from pipeline.settings import ServiceError, Settings, load_settings
 from pipeline.tables import catalog, crawled, resources
 from pipeline.tables.athena_engine import AthenaEngine, etl_tables
 from pipeline.tables.changes import Change
@@ -31,7 +31,13 @@ from pipeline.tables.removal import removals
 
 COMMANDS = ("create", "show", "crawl", "etl", "delete")
 _DONE = {"create": "created", "update": "updated", "delete": "deleted", "keep": "unchanged", "skip": "skipped"}
-_TO_DO = {"create": "would create", "update": "would update", "delete": "would delete", "keep": "unchanged", "skip": "would skip"}
+_TO_DO = {
+    "create": "would create",
+    "update": "would update",
+    "delete": "would delete",
+    "keep": "unchanged",
+    "skip": "would skip",
+}
 _FOUND = {"create": "missing", "update": "differs", "keep": "as defined", "skip": "not made"}
 _JOB_POLL_SECONDS = 10
 _RUNNING = ("STARTING", "RUNNING", "STOPPING", "WAITING")
@@ -42,23 +48,28 @@ def main() -> int:
     if not arguments or arguments[0] not in (*COMMANDS, "-h", "--help"):
         arguments = ["create", *arguments]
     options = _parser().parse_args(arguments)
-    given = {name: getattr(options, name) for name in vars(options) if name in Settings.__dataclass_fields__}
-    wanted = settings.load(given, required=["s3_bucket"])
-    terminal.configure_logging(wanted)
-    with aws.naming("AWS_REGION, S3_BUCKET, GLUE_DATABASE", f"{wanted.aws_region}, {wanted.s3_bucket}, {wanted.glue_database}"):
+    settings = load_settings(vars(options), required=["s3_bucket"])
+    terminal.configure_logging(settings)
+    with aws.naming(
+        "AWS_REGION, S3_BUCKET, GLUE_DATABASE", f"{settings.aws_region}, {settings.s3_bucket}, {settings.glue_database}"
+    ):
         try:
-            return options.run(wanted, options)
+            return options.run(settings, options)
         except PublishFailed as error:
-            raise ServiceError(f"GLUE_DATABASE={wanted.glue_database}: {error}") from None
+            raise ServiceError(f"GLUE_DATABASE={settings.glue_database}: {error}") from None
 
 
-def create(wanted: Settings, options: argparse.Namespace) -> int:
+def create(settings: Settings, options: argparse.Namespace) -> int:
     """The loop: see what a part lacks, do it, go on to the next."""
-    made = Provision(wanted, today=datetime.now(UTC).date(), with_roles=options.with_roles)
+    made = Provision(settings, today=datetime.now(UTC).date(), with_roles=options.with_roles)
     _carry_out(made.changes(), dry_run=options.dry_run)
     if made.missing_role_policy:
-        print(f"\nThe role {wanted.glue_role} is not there, so crawler and job were not made. `--with-roles` makes it; or let it be made with")
-        print(f"this trust policy:\n{json.dumps(resources.trust_policy())}\nand this policy:\n{json.dumps(made.missing_role_policy, indent=1)}")
+        print(
+            f"\nThe role {settings.glue_role} is not there, so crawler and job were not made. `--with-roles` makes it; or let it be made with"
+        )
+        print(
+            f"this trust policy:\n{json.dumps(resources.trust_policy())}\nand this policy:\n{json.dumps(made.missing_role_policy, indent=1)}"
+        )
     return terminal.EXIT_DONE
 
 
@@ -72,7 +83,11 @@ def _carry_out(changes: Iterable[Change], *, dry_run: bool) -> None:
                 print(f"    {call.text}")
             else:
                 call.run()
-    changed = [f"{counts[action]} {(_TO_DO if dry_run else _DONE)[action]}" for action in ("create", "update", "delete") if counts[action]]
+    changed = [
+        f"{counts[action]} {(_TO_DO if dry_run else _DONE)[action]}"
+        for action in ("create", "update", "delete")
+        if counts[action]
+    ]
     print(", ".join(changed) or ("nothing would change" if dry_run else "nothing changed"))
 
 
@@ -80,68 +95,76 @@ def _say(change: Change, words: dict[str, str]) -> None:
     print(f"{words[change.action]:<13}{change.what}{f' ({change.why})' if change.why else ''}")
 
 
-def show(wanted: Settings, options: argparse.Namespace) -> int:
+def show(settings: Settings, options: argparse.Namespace) -> int:
     """What there is; exit code 1 when something is missing or differs."""
-    made = Provision(wanted, today=datetime.now(UTC).date(), with_roles=False)
+    made = Provision(settings, today=datetime.now(UTC).date(), with_roles=False)
     if options.ddl:
-        print(*(f"{catalog.ddl(wanted.glue_database, table)};\n" for table in made.tables()), sep="\n")
+        print(*(f"{catalog.ddl(settings.glue_database, table)};\n" for table in made.tables()), sep="\n")
         return terminal.EXIT_DONE
     if options.policy:
-        print(json.dumps(resources.role_policy(wanted, aws.client(wanted, "sts").get_caller_identity()["Account"]), indent=1))
+        print(
+            json.dumps(
+                resources.role_policy(settings, aws.client(settings, "sts").get_caller_identity()["Account"]), indent=1
+            )
+        )
         return terminal.EXIT_DONE
     is_as_defined = True
     for change in made.changes():
         _say(change, _FOUND)
         is_as_defined = is_as_defined and change.action in ("keep", "skip")
-    print(*_console_links(wanted), sep="\n")
+    print(*_console_links(settings), sep="\n")
     return terminal.EXIT_DONE if is_as_defined else terminal.EXIT_FAILED
 
 
-def _console_links(wanted: Settings) -> list[str]:
+def _console_links(settings: Settings) -> list[str]:
     """Only AWS itself has a console."""
-    if wanted.aws_endpoint_url:
+    if settings.aws_endpoint_url:
         return []
-    console, region = f"https://{wanted.aws_region}.console.aws.amazon.com", f"region={wanted.aws_region}"
+    console, region = f"https://{settings.aws_region}.console.aws.amazon.com", f"region={settings.aws_region}"
     return [
-        f"tables   {console}/glue/home?{region}#/v2/data-catalog/databases/view/{wanted.glue_database}",
+        f"tables   {console}/glue/home?{region}#/v2/data-catalog/databases/view/{settings.glue_database}",
         f"queries  {console}/athena/home?{region}#/query-editor",
-        f"objects  {console}/s3/buckets/{wanted.s3_bucket}?prefix={wanted.s3_root}&{region}",
+        f"objects  {console}/s3/buckets/{settings.s3_bucket}?prefix={settings.s3_root}&{region}",
     ]
 
 
-def crawl(wanted: Settings, _options: argparse.Namespace) -> int:
+def crawl(settings: Settings, _options: argparse.Namespace) -> int:
     """Run the crawler to its end, and say what it found beside what is declared."""
-    glue, name = aws.client(wanted, "glue"), resources.crawler_name(wanted)
+    glue, name = aws.client(settings, "glue"), resources.crawler_name(settings)
     try:
         glue.start_crawler(Name=name)
     except glue.exceptions.CrawlerRunningException:
         print(f"crawler {name} is running already")
     except glue.exceptions.EntityNotFoundException:
-        raise ServiceError(f"GLUE_ROLE={wanted.glue_role}: crawler {name} is not there; `python glue_setup.py --with-roles` makes it") from None
+        raise ServiceError(
+            f"GLUE_ROLE={settings.glue_role}: crawler {name} is not there; `python glue_setup.py --with-roles` makes it"
+        ) from None
     with terminal.progress("s") as progress:
         while (crawler := glue.get_crawler(Name=name)["Crawler"])["State"] != "READY":
             time.sleep(1)
             progress.update(1)
     last = crawler.get("LastCrawl") or {}
     if last.get("Status") != "SUCCEEDED":
-        raise ServiceError(f"crawler {name}: {last.get('Status')}: {last.get('ErrorMessage', 'its log says why: ' + last.get('LogGroup', ''))}")
-    for line in crawled.comparison(wanted, glue):
+        raise ServiceError(
+            f"crawler {name}: {last.get('Status')}: {last.get('ErrorMessage', 'its log says why: ' + last.get('LogGroup', ''))}"
+        )
+    for line in crawled.comparison(settings, glue):
         print(line)
     return terminal.EXIT_DONE
 
 
-def etl(wanted: Settings, options: argparse.Namespace) -> int:
+def etl(settings: Settings, options: argparse.Namespace) -> int:
     """Raw to curated, table by table; what is published stays published if a later table fails."""
     tables = [record for record in catalog.CURATED if not options.tables or record in options.tables]
     if options.engine == "glue":
-        return _run_job(wanted, options, tables)
+        return _run_job(settings, options, tables)
     now = datetime.now(UTC)
-    landed = Landed(wanted)
+    landed = Landed(settings)
     landings = {record: landed.landing(record, landed.first_day_declared(record)) for record in tables}
-    clients = {name: aws.client(wanted, name) for name in ("s3", "glue", "athena")}
-    curation = Curation(AthenaEngine(wanted), **clients, run=f"{now:%Y%m%dT%H%M%SZ}_{uuid.uuid4().hex[:8]}", now=now)
+    clients = {name: aws.client(settings, name) for name in ("s3", "glue", "athena")}
+    curation = Curation(AthenaEngine(settings), **clients, run=f"{now:%Y%m%dT%H%M%SZ}_{uuid.uuid4().hex[:8]}", now=now)
     only_days = (options.first or "0001-01-01", options.last or "9999-12-31") if options.first or options.last else None
-    for record, table in etl_tables(wanted, landings).items():
+    for record, table in etl_tables(settings, landings).items():
         outcome = curation.curate(table, only_days)
         done = outcome.why_not or f"{len(outcome.days)} raw days into {outcome.partitions} partitions"
         swept = f", {outcome.removed} superseded files removed" if outcome.removed else ""
@@ -151,14 +174,20 @@ def etl(wanted: Settings, options: argparse.Namespace) -> int:
     return terminal.EXIT_DONE
 
 
-def _run_job(wanted: Settings, options: argparse.Namespace, tables: list[str]) -> int:
+def _run_job(settings: Settings, options: argparse.Namespace, tables: list[str]) -> int:
     """Start the Glue job and wait for its end."""
-    glue, name = aws.client(wanted, "glue"), resources.job_name(wanted)
-    arguments = {"--tables": ",".join(tables), **({"--from": options.first} if options.first else {}), **({"--to": options.last} if options.last else {})}
+    glue, name = aws.client(settings, "glue"), resources.job_name(settings)
+    arguments = {
+        "--tables": ",".join(tables),
+        **({"--from": options.first} if options.first else {}),
+        **({"--to": options.last} if options.last else {}),
+    }
     try:
         run = glue.start_job_run(JobName=name, Arguments=arguments)["JobRunId"]
     except glue.exceptions.EntityNotFoundException:
-        raise ServiceError(f"GLUE_ROLE={wanted.glue_role}: job {name} is not there; `python glue_setup.py --with-roles` makes it") from None
+        raise ServiceError(
+            f"GLUE_ROLE={settings.glue_role}: job {name} is not there; `python glue_setup.py --with-roles` makes it"
+        ) from None
     except glue.exceptions.ConcurrentRunsExceededException:
         raise ServiceError(f"job {name} is running already; it runs one at a time") from None
     print(f"job {name} runs as {run}; Ctrl-C leaves it running")
@@ -167,24 +196,28 @@ def _run_job(wanted: Settings, options: argparse.Namespace, tables: list[str]) -
             time.sleep(_JOB_POLL_SECONDS)
             progress.update(_JOB_POLL_SECONDS)
     if state["JobRunState"] != "SUCCEEDED":
-        raise ServiceError(f"job {name}, run {run}: {state['JobRunState']}: {state.get('ErrorMessage', 'its log says why: /aws-glue/jobs')}")
+        raise ServiceError(
+            f"job {name}, run {run}: {state['JobRunState']}: {state.get('ErrorMessage', 'its log says why: /aws-glue/jobs')}"
+        )
     print(f"job {name}: succeeded in {state.get('ExecutionTime', 0)} s")
     return terminal.EXIT_DONE
 
 
-def delete(wanted: Settings, options: argparse.Namespace) -> int:
+def delete(settings: Settings, options: argparse.Namespace) -> int:
     """Asks first: tables can be made again, data cannot."""
-    what = f"the tables, views, crawler, job and workgroup of {wanted.glue_database}"
-    what += f" AND EVERY OBJECT below s3://{wanted.s3_bucket}/{wanted.s3_root}" if options.data else "; the data stays"
+    what = f"the tables, views, crawler, job and workgroup of {settings.glue_database}"
+    what += (
+        f" AND EVERY OBJECT below s3://{settings.s3_bucket}/{settings.s3_root}" if options.data else "; the data stays"
+    )
     if not options.yes and not options.dry_run:
         try:
             answer = input(f"Delete {what}? Type the database's name to go on: ")
         except EOFError:
             answer = ""
-        if answer.strip() != wanted.glue_database:
+        if answer.strip() != settings.glue_database:
             print("nothing deleted", file=sys.stderr)
             return terminal.EXIT_FAILED
-    _carry_out(removals(wanted, with_roles=options.with_roles, with_data=options.data), dry_run=options.dry_run)
+    _carry_out(removals(settings, with_roles=options.with_roles, with_data=options.data), dry_run=options.dry_run)
     return terminal.EXIT_DONE
 
 
@@ -202,15 +235,23 @@ def _parser() -> argparse.ArgumentParser:
 
     command = add("create", create, "make what is missing, update what differs (the default)")
     command.add_argument("--with-roles", action="store_true", help="make the IAM role of the crawler and the ETL job")
-    command.add_argument("--dry-run", action="store_true", help="say what would be called, and call nothing that changes anything")
+    command.add_argument(
+        "--dry-run", action="store_true", help="say what would be called, and call nothing that changes anything"
+    )
     command = add("show", show, "what there is, and what differs from the definition")
     command.add_argument("--ddl", action="store_true", help="the tables as CREATE EXTERNAL TABLE statements instead")
     command.add_argument("--policy", action="store_true", help="the policy that the role needs instead")
     add("crawl", crawl, "run the crawler, and compare what it found with the declared tables")
     command = add("etl", etl, "bring the curated tables up to date")
-    command.add_argument("--engine", choices=["athena", "glue"], default="athena", help="who does the work (default athena)")
-    command.add_argument("--tables", nargs="+", choices=list(catalog.CURATED), metavar="TABLE", help="bars, ticks, news (default: all)")
-    command.add_argument("--from", dest="first", type=_day, metavar="DAY", help="first raw day to read, in place of the new ones")
+    command.add_argument(
+        "--engine", choices=["athena", "glue"], default="athena", help="who does the work (default athena)"
+    )
+    command.add_argument(
+        "--tables", nargs="+", choices=list(catalog.CURATED), metavar="TABLE", help="bars, ticks, news (default: all)"
+    )
+    command.add_argument(
+        "--from", dest="first", type=_day, metavar="DAY", help="first raw day to read, in place of the new ones"
+    )
     command.add_argument("--to", dest="last", type=_day, metavar="DAY", help="last raw day to read")
     command = add("delete", delete, "take away what create made; the data stays")
     command.add_argument("--yes", action="store_true", help="do not ask")

@@ -6,9 +6,9 @@
   python producer.py simulate --rate 100                      a simulated market, without any account
   python producer.py news --once --symbols NVDA               news with sentiment from Polygon/Massive
 
-Delivery: exactly once from the source. Records and the checkpoint that says where the source was go in one transaction. Killed at
-any instant and started again, a run continues where its last committed transaction ended. (stream: what a live feed sent while
-nobody listened is gone, except for minute bars, which are filled from REST.)
+Delivery: exactly once from the source. Records and the checkpoint that says where the source was go in one transaction.
+Killed at any instant and started again, a run continues where its last committed transaction ended. (stream: what a
+live feed sent while nobody listened is gone, except for minute bars, which are filled from REST.)
 """
 
 import hashlib
@@ -25,10 +25,10 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from itertools import islice
 
-from pipeline import records, settings, terminal
+from pipeline import records, terminal
 from pipeline.intervals import first_day, is_finished
 from pipeline.records import DAILY_OR_LONGER, Bar, InvalidRecord, Record, Tick, time_text, time_text_ms
-from pipeline.settings import Settings, SettingsError
+from pipeline.settings import Settings, SettingsError, load_settings
 from pipeline.sources import alpha_vantage, polygon, simulated
 from pipeline.sources import options as producer_options
 from pipeline.sources.csv import file as csv_file
@@ -53,23 +53,22 @@ class Stopped(Exception):
 def main() -> int:
     commands = {"replay": replay, "poll": poll, "stream": stream, "simulate": simulate, "news": news}
     options = producer_options.parser(__doc__).parse_args()
-    given = {name: getattr(options, name) for name in vars(options) if name in Settings.__dataclass_fields__}
-    wanted = settings.load(given, required=producer_options.required(options))
-    terminal.configure_logging(wanted)
+    settings = load_settings(vars(options), required=producer_options.required(options))
+    terminal.configure_logging(settings)
     with terminal.stop_signals() as is_stopping, suppress(Stopped):
-        return commands[options.command](wanted, options, is_stopping)
+        return commands[options.command](settings, options, is_stopping)
     return terminal.EXIT_DONE
 
 
-def replay(wanted: Settings, options: Namespace, is_stopping: Callable[[], bool]) -> int:
+def replay(settings: Settings, options: Namespace, is_stopping: Callable[[], bool]) -> int:
     """Each file in turn. One that cannot be used is told, the others are sent, and the exit code is 1."""
     unusable = 0
     with Rejects(options.rejects) as rejects:
         try:
-            names = csv_file.find(options.files, wanted)
+            names = csv_file.find(options.files, settings)
             for name in names:
                 try:
-                    replay_file(name, wanted, options, is_stopping, rejects)
+                    replay_file(name, settings, options, is_stopping, rejects)
                 except UnusableFile as error:
                     unusable += 1
                     print(f"error: {name}: {error}", file=sys.stderr)
@@ -81,9 +80,11 @@ def replay(wanted: Settings, options: Namespace, is_stopping: Callable[[], bool]
     return terminal.EXIT_FAILED if unusable else terminal.EXIT_DONE
 
 
-def replay_file(name: str, wanted: Settings, options: Namespace, is_stopping: Callable[[], bool], rejects: Rejects) -> None:
-    topic = wanted.kafka_topic_bars
-    with csv_file.at_hand(name, wanted, encoding=options.encoding) as file:
+def replay_file(
+    name: str, settings: Settings, options: Namespace, is_stopping: Callable[[], bool], rejects: Rejects
+) -> None:
+    topic = settings.kafka_topic_bars
+    with csv_file.at_hand(name, settings, encoding=options.encoding) as file:
         plan = csv_file.plan(file, options.csv)
         if options.csv.missing == "refuse":
             for _ in csv_file.chunks(file, plan, Cleaner(plan, source=file.source, ingested_at=_now, missing="refuse")):
@@ -91,7 +92,7 @@ def replay_file(name: str, wanted: Settings, options: Namespace, is_stopping: Ca
         key = f"csv/{file.fingerprint}/{plan.named_symbol}/{topic}"
         cleaner = Cleaner(plan, source=file.source, ingested_at=_now, missing=options.csv.missing)
         summary, pace = Summary(name, plan, cleaner), Pace(rate=options.rate, speed=options.speed)
-        with Producer(wanted, _id(options, "replay", key), [topic]) as producer, terminal.progress("rows") as bar:
+        with Producer(settings, _id(options, "replay", key), [topic]) as producer, terminal.progress("rows") as bar:
             sent_to = _checkpoint(producer, key, options).get("row", 0)
             for chunk in csv_file.chunks(file, plan, cleaner):
                 summary.read(chunk)
@@ -107,21 +108,23 @@ def replay_file(name: str, wanted: Settings, options: Namespace, is_stopping: Ca
                     break
     print(summary.text(stopped=is_stopping()))
     if not summary.usable and not is_stopping():
-        raise UnusableFile(f"no row of it can be used; its header: {','.join(plan.layout.header)[:200]}\n{known_dialects()}")
+        raise UnusableFile(
+            f"no row of it can be used; its header: {','.join(plan.layout.header)[:200]}\n{known_dialects()}"
+        )
 
 
-def poll(wanted: Settings, options: Namespace, is_stopping: Callable[[], bool]) -> int:
+def poll(settings: Settings, options: Namespace, is_stopping: Callable[[], bool]) -> int:
     """Rounds of asking for what is new, symbol by symbol, or day by day with --grouped."""
     source = {"polygon": polygon, "alpha_vantage": alpha_vantage}[options.source]
     if options.grouped or options.previous_close:
         if source is not polygon:
             raise SettingsError(["--grouped and --previous-close: only Polygon has them"])
         options.interval = "1d"
-    if "*" in wanted.symbol_list and not options.grouped:
+    if "*" in settings.symbol_list and not options.grouped:
         raise SettingsError(["SYMBOLS: '*' is for --grouped, news and stream"])
     sleep = _sleeper(is_stopping)
-    get = _client(source, wanted, options, sleep)
-    topic, interval = wanted.kafka_topic_bars, options.interval
+    get = _client(source, settings, options, sleep)
+    topic, interval = settings.kafka_topic_bars, options.interval
     how = {"adjusted": options.adjusted, "ingested_at": _now}
 
     def ask(symbol: str, start: str, end: str) -> Iterator[tuple[Bar, bool]]:
@@ -136,34 +139,46 @@ def poll(wanted: Settings, options: Namespace, is_stopping: Callable[[], bool]) 
     def finished(symbol: str, start: str, end: str) -> Iterator[tuple[str, Bar]]:
         now = datetime.now(UTC)
         for bar, is_delayed in ask(symbol, start, end):
-            wanted_here = symbol in ("*", bar.symbol) or (options.grouped and bar.symbol in wanted.symbol_list)
-            if wanted_here and (options.include_open or is_finished(bar, now, polygon.DELAY if is_delayed else timedelta(0))):
+            wanted_here = symbol in ("*", bar.symbol) or (options.grouped and bar.symbol in settings.symbol_list)
+            if wanted_here and (
+                options.include_open or is_finished(bar, now, polygon.DELAY if is_delayed else timedelta(0))
+            ):
                 yield f"{bar.symbol} {bar.time}" if options.grouped else bar.time, bar
 
-    names = [",".join(wanted.symbol_list)] if options.grouped else wanted.symbol_list
+    names = [",".join(settings.symbol_list)] if options.grouped else settings.symbol_list
     what = "grouped" if options.grouped else "previous close" if options.previous_close else interval
-    keys = {name: f"{source.NAME}/{name}/{what}/{'adjusted' if options.adjusted else 'as traded'}/{topic}" for name in names}
-    return _rounds(wanted, options, keys=keys, ask=finished, topic=topic, is_stopping=is_stopping, sleep=sleep)
+    keys = {
+        name: f"{source.NAME}/{name}/{what}/{'adjusted' if options.adjusted else 'as traded'}/{topic}" for name in names
+    }
+    return _rounds(settings, options, keys=keys, ask=finished, topic=topic, is_stopping=is_stopping, sleep=sleep)
 
 
-def news(wanted: Settings, options: Namespace, is_stopping: Callable[[], bool]) -> int:
+def news(settings: Settings, options: Namespace, is_stopping: Callable[[], bool]) -> int:
     """Rounds of asking for articles, symbol by symbol."""
     sleep = _sleeper(is_stopping)
-    get = _client(polygon, wanted, options, sleep)
-    topic = wanted.kafka_topic_news
-    keys = {symbol: f"{polygon.NAME}/news/{symbol}/{topic}" for symbol in wanted.symbol_list}
+    get = _client(polygon, settings, options, sleep)
+    topic = settings.kafka_topic_news
+    keys = {symbol: f"{polygon.NAME}/news/{symbol}/{topic}" for symbol in settings.symbol_list}
 
     def articles(symbol: str, start: str, end: str) -> Iterator[tuple[str, Record]]:
         for item in polygon.news(get, symbol, start, end, ingested_at=_now):
             yield f"{item.id} {item.symbol}", item
 
-    return _rounds(wanted, options, keys=keys, ask=articles, topic=topic, is_stopping=is_stopping, sleep=sleep)
+    return _rounds(settings, options, keys=keys, ask=articles, topic=topic, is_stopping=is_stopping, sleep=sleep)
 
 
-def _rounds(wanted: Settings, options: Namespace, *, keys: dict[str, str], ask: Callable[..., Iterator[tuple[str, Record]]], topic: str,
-            is_stopping: Callable[[], bool], sleep: Callable[[float], None]) -> int:
+def _rounds(
+    settings: Settings,
+    options: Namespace,
+    *,
+    keys: dict[str, str],
+    ask: Callable[..., Iterator[tuple[str, Record]]],
+    topic: str,
+    is_stopping: Callable[[], bool],
+    sleep: Callable[[float], None],
+) -> int:
     """The loop of poll and news: once, or every so often until it is stopped."""
-    with Producer(wanted, _id(options, options.command, *keys.values()), [topic]) as producer:
+    with Producer(settings, _id(options, options.command, *keys.values()), [topic]) as producer:
         if options.restart:
             for key in keys.values():
                 producer.forget(key)
@@ -185,12 +200,19 @@ def _rounds(wanted: Settings, options: Namespace, *, keys: dict[str, str], ask: 
             sleep(max(0.0, options.every_seconds - (time.monotonic() - began)))
 
 
-def _send_new(producer: Producer, topic: str, key: str, ask: Callable[[str, str], Iterator[tuple[str, Record]]], options: Namespace) -> int:
+def _send_new(
+    producer: Producer,
+    topic: str,
+    key: str,
+    ask: Callable[[str, str], Iterator[tuple[str, Record]]],
+    options: Namespace,
+) -> int:
     """Ask for what is missing of one series and send what is new, some thousands in a transaction. Returns how many."""
     progress = Progress(producer.checkpoint(key), revise=options.revise)
     end = options.end or _now()
     start = producer_options.first_time(options) or (
-        earlier(progress.last, options.revise) if progress.last else earlier(end, producer_options.lookback(options)))
+        earlier(progress.last, options.revise) if progress.last else earlier(end, producer_options.lookback(options))
+    )
     if options.interval in DAILY_OR_LONGER:
         start = time_text(first_day(datetime.fromisoformat(start[:10]), options.interval))
     sent = 0
@@ -209,21 +231,26 @@ def _send_new(producer: Producer, topic: str, key: str, ask: Callable[[str, str]
     return sent
 
 
-def stream(wanted: Settings, options: Namespace, is_stopping: Callable[[], bool]) -> int:
+def stream(settings: Settings, options: Namespace, is_stopping: Callable[[], bool]) -> int:
     """Take what has arrived, send it, and fill the minute bars of each pause from REST in a thread beside."""
     from pipeline.sources import polygon_stream  # noqa: PLC0415 - no other command needs websockets
 
-    ticks, bars = wanted.kafka_topic_ticks, wanted.kafka_topic_bars
-    key = f"{polygon.NAME}/stream/{','.join(options.channels)}/{wanted.symbols}"
+    ticks, bars = settings.kafka_topic_ticks, settings.kafka_topic_bars
+    key = f"{polygon.NAME}/stream/{','.join(options.channels)}/{settings.symbols}"
     totals = Counter()
     fills: list[Future] = []
     with (
-        Producer(wanted, _id(options, "stream", key, ticks, bars), [ticks, bars]) as producer,
+        Producer(settings, _id(options, "stream", key, ticks, bars), [ticks, bars]) as producer,
         ThreadPoolExecutor(1) as filler,  # One: the rate limit is for all requests together.
-        polygon_stream.Stream(wanted.polygon_stream_url, key=wanted.polygon_api_key, symbols=wanted.symbol_list,
-                              channels=options.channels, capacity=options.buffer) as feed,
+        polygon_stream.Stream(
+            settings.polygon_stream_url,
+            key=settings.polygon_api_key,
+            symbols=settings.symbol_list,
+            channels=options.channels,
+            capacity=options.buffer,
+        ) as feed,
     ):
-        get = _client(polygon, wanted, options, _sleeper(is_stopping))
+        get = _client(polygon, settings, options, _sleeper(is_stopping))
         seen = SentMinutes(_checkpoint(producer, key, options).get("minutes"))
         missed_since = [seen.last] if seen.last else []
         while not is_stopping():
@@ -231,7 +258,7 @@ def stream(wanted: Settings, options: Namespace, is_stopping: Callable[[], bool]
             missed_since += [time_text_ms(since - 60_000) for since, _ in feed.take_gaps()]
             if "minutes" in options.channels and missed_since:
                 log.warning("filling minute bars", extra={"since": min(missed_since)})
-                fills.append(filler.submit(_minute_bars, get, wanted.symbol_list, min(missed_since)))
+                fills.append(filler.submit(_minute_bars, get, settings.symbol_list, min(missed_since)))
             missed_since = []
             for fill in [fill for fill in fills if fill.done()]:
                 fills.remove(fill)
@@ -239,7 +266,9 @@ def stream(wanted: Settings, options: Namespace, is_stopping: Callable[[], bool]
                 totals["filled"] += len(missed)
                 arrived += missed
             new_ticks = [record for record in arrived if type(record) is Tick]
-            new_bars = list({(bar.symbol, bar.time): bar for bar in arrived if type(bar) is Bar and seen.is_new(bar)}.values())
+            new_bars = list(
+                {(bar.symbol, bar.time): bar for bar in arrived if type(bar) is Bar and seen.is_new(bar)}.values()
+            )
             totals["ticks"], totals["bars"] = totals["ticks"] + len(new_ticks), totals["bars"] + len(new_bars)
             if new_bars:
                 seen.add(new_bars)
@@ -249,9 +278,11 @@ def stream(wanted: Settings, options: Namespace, is_stopping: Callable[[], bool]
             if not fills:
                 seen.forget(but_minutes=15)
     counts = feed.counts
-    print(f"received {counts.received:,} · sent {totals['ticks']:,} ticks and {totals['bars']:,} minute bars, of which {totals['filled']:,} "
-          f"filled from REST · dropped {counts.dropped:,} · not understood {counts.malformed + totals['malformed']:,} · "
-          f"reconnected {counts.reconnects:,} times")
+    print(
+        f"received {counts.received:,} · sent {totals['ticks']:,} ticks and {totals['bars']:,} minute bars, of which {totals['filled']:,} "
+        f"filled from REST · dropped {counts.dropped:,} · not understood {counts.malformed + totals['malformed']:,} · "
+        f"reconnected {counts.reconnects:,} times"
+    )
     return terminal.EXIT_DONE
 
 
@@ -270,29 +301,46 @@ def _minute_bars(get: Callable[..., dict], symbols: Iterable[str], since: str) -
     now, found = datetime.now(UTC), []
     for symbol in symbols:
         if symbol == "*":
-            log.error("minute bars not filled", extra={"symbol": symbol, "since": since, "reason": "REST has minutes by symbol only"})
+            log.error(
+                "minute bars not filled",
+                extra={"symbol": symbol, "since": since, "reason": "REST has minutes by symbol only"},
+            )
             continue
         try:
             bars = polygon.bars(get, symbol, "1m", _instant(since), now, adjusted=False, ingested_at=_now)
-            found += [bar for bar, is_delayed in bars if is_finished(bar, now, polygon.DELAY if is_delayed else timedelta(0))]
+            found += [
+                bar for bar, is_delayed in bars if is_finished(bar, now, polygon.DELAY if is_delayed else timedelta(0))
+            ]
         except SourceError as error:
             log.error("minute bars not filled", extra={"symbol": symbol, "since": since, "reason": str(error)})  # noqa: TRY400
     return found
 
 
-def simulate(wanted: Settings, options: Namespace, is_stopping: Callable[[], bool]) -> int:
-    """As many records as asked for, or without end. The checkpoint holds how many were sent: the seed makes the rest again."""
+def simulate(settings: Settings, options: Namespace, is_stopping: Callable[[], bool]) -> int:
+    """As many records as asked for, or without end. The checkpoint holds how many were sent: the seed makes the rest
+    again.
+    """
     seed = options.seed if options.seed is not None else random.SystemRandom().randrange(1 << 31)
-    topic = wanted.kafka_topic_bars if options.bars else wanted.kafka_topic_ticks
+    topic = settings.kafka_topic_bars if options.bars else settings.kafka_topic_ticks
     rate = options.rate or (None if options.bars else 10.0)
-    key = f"simulated/{seed}/{options.bars or 'ticks'}/{wanted.symbols}/{rate or ''}/{topic}"
-    with Producer(wanted, _id(options, "simulate", key), [topic]) as producer, terminal.progress("records", options.count) as bar:
+    key = f"simulated/{seed}/{options.bars or 'ticks'}/{settings.symbols}/{rate or ''}/{topic}"
+    with (
+        Producer(settings, _id(options, "simulate", key), [topic]) as producer,
+        terminal.progress("records", options.count) as bar,
+    ):
         state = _checkpoint(producer, key, options)
-        start = state.get("start") or options.start or (_now() if options.seed is None else producer_options.SIMULATED_START)
+        start = (
+            state.get("start")
+            or options.start
+            or (_now() if options.seed is None else producer_options.SIMULATED_START)
+        )
         sent = before = state.get("sent", 0)
         how = {"seed": seed, "start": _instant(start), "ingested_at": _now}
-        made = (simulated.bars(wanted.symbol_list, options.bars, **how) if options.bars
-                else simulated.ticks(wanted.symbol_list, rate=rate, **how))
+        made = (
+            simulated.bars(settings.symbol_list, options.bars, **how)
+            if options.bars
+            else simulated.ticks(settings.symbol_list, rate=rate, **how)
+        )
         rest, pace = islice(made, before, options.count), Pace(rate=rate)
         while not is_stopping() and (waiting := list(islice(rest, RECORDS_A_TRANSACTION))):
             while waiting and not is_stopping():
@@ -300,21 +348,38 @@ def simulate(wanted: Settings, options: Namespace, is_stopping: Callable[[], boo
                     sent += producer.send({topic: waiting[:due]}, {key: {"sent": sent + due, "start": start}})
                     waiting = waiting[due:]
                     bar.update(due)
-    print(f"seed {seed}: sent {sent - before:,} {'bars' if options.bars else 'ticks'} to {topic}"
-          + (f", {before:,} before" if before else "") + (f"; go on with --seed {seed}" if options.seed is None else ""))
+    print(
+        f"seed {seed}: sent {sent - before:,} {'bars' if options.bars else 'ticks'} to {topic}"
+        + (f", {before:,} before" if before else "")
+        + (f"; go on with --seed {seed}" if options.seed is None else "")
+    )
     return terminal.EXIT_DONE
 
 
-def _client(source: object, wanted: Settings, options: Namespace, sleep: Callable[[float], None]) -> Callable[..., dict]:
+def _client(
+    source: object, settings: Settings, options: Namespace, sleep: Callable[[float], None]
+) -> Callable[..., dict]:
     """How the source is asked: over the network within its rate limit, or from recorded answers."""
     if options.load:
         return Recorded(options.load, source.recorded_name).get
     if source is alpha_vantage:
-        return Rest(wanted.alpha_vantage_base_url, key=wanted.alpha_vantage_api_key, key_setting="ALPHA_VANTAGE_API_KEY",
-                    key_parameter="apikey", refusal=alpha_vantage.refusal, sleep=sleep,
-                    limit=RateLimit(wanted.alpha_vantage_requests_per_minute, sleep=sleep)).get
-    return Rest(wanted.polygon_base_url, key=wanted.polygon_api_key, key_setting="POLYGON_API_KEY", refusal=polygon.refusal,
-                sleep=sleep, limit=RateLimit(wanted.polygon_requests_per_minute, sleep=sleep)).get
+        return Rest(
+            settings.alpha_vantage_base_url,
+            key=settings.alpha_vantage_api_key,
+            key_setting="ALPHA_VANTAGE_API_KEY",
+            key_parameter="apikey",
+            refusal=alpha_vantage.refusal,
+            sleep=sleep,
+            limit=RateLimit(settings.alpha_vantage_requests_per_minute, sleep=sleep),
+        ).get
+    return Rest(
+        settings.polygon_base_url,
+        key=settings.polygon_api_key,
+        key_setting="POLYGON_API_KEY",
+        refusal=polygon.refusal,
+        sleep=sleep,
+        limit=RateLimit(settings.polygon_requests_per_minute, sleep=sleep),
+    ).get
 
 
 def _is_valid(record: Record) -> bool:

@@ -31,12 +31,22 @@ START_MS = 1_763_735_400_000
 def bars(count: int) -> list[bytes]:
     """Bars of about 190 bytes each."""
     return [
-        encode(Bar(
-            symbol=("AAPL", "MSFT", "NVDA", "AMZN")[n % 4], time=time_text_ms(START_MS + n * 60_000), interval="1m", open=189.25 + n % 97 / 100,
-            high=190.5 + n % 89 / 100, low=188.75, close=189.5 + n % 83 / 100, volume=float(1000 + n % 9973), source="simulated",
-            ingested_at=time_text_ms(START_MS + n * 60_000 + 60_000),
-        )) for n in range(count)
-    ]  # fmt: skip
+        encode(
+            Bar(
+                symbol=("AAPL", "MSFT", "NVDA", "AMZN")[n % 4],
+                time=time_text_ms(START_MS + n * 60_000),
+                interval="1m",
+                open=189.25 + n % 97 / 100,
+                high=190.5 + n % 89 / 100,
+                low=188.75,
+                close=189.5 + n % 83 / 100,
+                volume=float(1000 + n % 9973),
+                source="simulated",
+                ingested_at=time_text_ms(START_MS + n * 60_000 + 60_000),
+            )
+        )
+        for n in range(count)
+    ]
 
 
 def batches(values: list[bytes], size: int, compression: int) -> bytes:
@@ -44,7 +54,7 @@ def batches(values: list[bytes], size: int, compression: int) -> bytes:
     data = bytearray()
     for first in range(0, len(values), size):
         builder = DefaultRecordBatchBuilder(2, compression, False, -1, -1, -1, 1 << 30)
-        for n, value in enumerate(values[first:first + size]):
+        for n, value in enumerate(values[first : first + size]):
             builder.append(n, START_MS + n // 8, b"AAPL", value, [])
         batch = builder.build()
         batch[:8] = first.to_bytes(8, "big")
@@ -77,7 +87,9 @@ def main() -> None:
             fetched = batches(values, size, compression)
             stock = microseconds(lambda data=fetched: read(data, Fetcher.PartitionRecords), 3)
             fast = microseconds(lambda data=fetched: read(data, blocks._BlockFetcher.PartitionRecords))
-            print(f"{name}, batches of {size:,}: kafka-python {stock:.2f}, blocks {fast:.2f}, {stock / fast:.1f} times faster")
+            print(
+                f"{name}, batches of {size:,}: kafka-python {stock:.2f}, blocks {fast:.2f}, {stock / fast:.1f} times faster"
+            )
     check = msgspec.json.Decoder(Bar).decode
     for kind, some in (("bytes", values), ("memoryview", [memoryview(value) for value in values])):
         joined = microseconds(lambda some=some: b"\n".join(some))

@@ -1,9 +1,10 @@
 """How fast the DynamoDB route is: python -m local run python -m benchmarks.dynamodb [--only ways|batch|latency]
 
-ways      conditional PutItem on many connections beside TransactWriteItems, and BatchWriteItem, which has no conditions: why the
+ways      conditional PutItem on many connections beside TransactWriteItems, and BatchWriteItem, which has no
+conditions: why the
           writer does what it does
-batch     consumer.py --sink dynamodb over 10,000 rows, start-up and all
-latency   from the send of a record to the moment in which a strongly consistent read gives its item, at 200 records a second, each
+batch     consumer.py --sink dynamodb over 10,000 rows, start-up and all latency   from the send of a record to the
+moment in which a strongly consistent read gives its item, at 200 records a second, each
           sent for itself
 
 The table is the embedded stack's, so the figures are those of the client and of the emulator, not of AWS.
@@ -25,8 +26,8 @@ from threading import Thread
 from typing import Any
 
 from benchmarks.landing import bars, fill, measure
-from pipeline import aws, dynamodb, records, settings
-from pipeline.settings import Settings
+from pipeline import aws, dynamodb, records
+from pipeline.settings import Settings, load_settings
 from pipeline.sinks.dynamodb import items
 from pipeline.streams.kafka import producer as topic
 
@@ -43,26 +44,35 @@ def main() -> None:
     for name, run in (("ways", ways), ("batch", batch), ("latency", latency)):
         if only in (None, name):
             own = uuid.uuid4().hex[:6]
-            wanted = replace(settings.load(), kafka_topic_bars=f"bench_{own}", kafka_topic_checkpoints=f"bench_checkpoints_{own}",
-                             kafka_group=f"bench_{own}", dynamodb_table=f"bench_{own}")
-            dynamodb.Table(wanted).create()
+            settings = replace(
+                load_settings(),
+                kafka_topic_bars=f"bench_{own}",
+                kafka_topic_checkpoints=f"bench_checkpoints_{own}",
+                kafka_group=f"bench_{own}",
+                dynamodb_table=f"bench_{own}",
+            )
+            dynamodb.Table(settings).create()
             try:
-                run(wanted)
+                run(settings)
             finally:
-                aws.client(wanted, "dynamodb").delete_table(TableName=wanted.dynamodb_table)
+                aws.client(settings, "dynamodb").delete_table(TableName=settings.dynamodb_table)
 
 
-def ways(wanted: Settings) -> None:
-    client = aws.client(wanted, "dynamodb", attempts=1, pool_connections=32)
-    keys = items.Keys(wanted.dynamodb_partition_key, wanted.dynamodb_sort_key)
-    puts = [items.put(wanted.dynamodb_table, keys, items.entry(keys, records.encode(bar), bar, offset=0, timestamp_ms=0))
-            for bar in bars(WAYS_ITEMS)]
+def ways(settings: Settings) -> None:
+    client = aws.client(settings, "dynamodb", attempts=1, pool_connections=32)
+    keys = items.Keys(settings.dynamodb_partition_key, settings.dynamodb_sort_key)
+    puts = [
+        items.put(settings.dynamodb_table, keys, items.entry(keys, records.encode(bar), bar, offset=0, timestamp_ms=0))
+        for bar in bars(WAYS_ITEMS)
+    ]
 
     def transact(part: list[dict]) -> None:
         client.transact_write_items(TransactItems=[{"Put": one} for one in part])
 
     def batch_write(part: list[dict]) -> None:
-        client.batch_write_item(RequestItems={wanted.dynamodb_table: [{"PutRequest": {"Item": one["Item"]}} for one in part]})
+        client.batch_write_item(
+            RequestItems={settings.dynamodb_table: [{"PutRequest": {"Item": one["Item"]}} for one in part]}
+        )
 
     print(f"{WAYS_ITEMS:,} items of {len(records.encode(next(bars(1))))} bytes as JSON")
     for name, call, size, threads in (
@@ -73,7 +83,9 @@ def ways(wanted: Settings) -> None:
         ("TransactWriteItems of 100, 8 threads", transact, 100, 8),
         ("BatchWriteItem of 25, no condition, 8 threads", batch_write, 25, 8),
     ):
-        print(f"  {name:<48}{_timed(call, [puts[n : n + size] for n in range(0, len(puts), size)], threads)}", flush=True)
+        print(
+            f"  {name:<48}{_timed(call, [puts[n : n + size] for n in range(0, len(puts), size)], threads)}", flush=True
+        )
 
 
 def _timed(call: Callable[[list[dict]], Any], parts: list[list[dict]], threads: int) -> str:
@@ -84,38 +96,54 @@ def _timed(call: Callable[[list[dict]], Any], parts: list[list[dict]], threads: 
     return f"{WAYS_ITEMS / wall:>8,.0f} items/s {cpu / WAYS_ITEMS * 1e6:>8,.0f} µs client CPU/item"
 
 
-def _environment(wanted: Settings) -> dict[str, str]:
-    return os.environ | {"KAFKA_TOPIC_BARS": wanted.kafka_topic_bars, "KAFKA_GROUP": wanted.kafka_group,
-                         "DYNAMODB_TABLE": wanted.dynamodb_table}
+def _environment(settings: Settings) -> dict[str, str]:
+    return os.environ | {
+        "KAFKA_TOPIC_BARS": settings.kafka_topic_bars,
+        "KAFKA_GROUP": settings.kafka_group,
+        "DYNAMODB_TABLE": settings.dynamodb_table,
+    }
 
 
-def batch(wanted: Settings) -> None:
+def batch(settings: Settings) -> None:
     """The whole command. A second run over the same records shows what writing again costs."""
-    fill(wanted, BATCH_ROWS)
-    for name, arguments in (("consumer.py --sink dynamodb, empty table", []), ("again, --from-beginning", ["--from-beginning"])):
-        cost = measure([sys.executable, "consumer.py", "--sink", "dynamodb", "--until-caught-up", *arguments], _environment(wanted))
-        print(f"{name:<44}{BATCH_ROWS / cost.wall_seconds:>8,.0f} records/s {cost.cpu_seconds / BATCH_ROWS * 1e6:>6,.0f} µs CPU/record "
-              f"{cost.peak_mb:>5.0f} MB peak {cost.wall_seconds:>6.1f} s", flush=True)
-    client = aws.client(wanted, "dynamodb")
-    pages = client.get_paginator("scan").paginate(TableName=wanted.dynamodb_table, Select="COUNT")
+    fill(settings, BATCH_ROWS)
+    for name, arguments in (
+        ("consumer.py --sink dynamodb, empty table", []),
+        ("again, --from-beginning", ["--from-beginning"]),
+    ):
+        cost = measure(
+            [sys.executable, "consumer.py", "--sink", "dynamodb", "--until-caught-up", *arguments],
+            _environment(settings),
+        )
+        print(
+            f"{name:<44}{BATCH_ROWS / cost.wall_seconds:>8,.0f} records/s {cost.cpu_seconds / BATCH_ROWS * 1e6:>6,.0f} µs CPU/record "
+            f"{cost.peak_mb:>5.0f} MB peak {cost.wall_seconds:>6.1f} s",
+            flush=True,
+        )
+    client = aws.client(settings, "dynamodb")
+    pages = client.get_paginator("scan").paginate(TableName=settings.dynamodb_table, Select="COUNT")
     if (count := sum(page["Count"] for page in pages)) != BATCH_ROWS:
         raise SystemExit(f"{count} items, not {BATCH_ROWS}")
 
 
-def latency(wanted: Settings) -> None:
-    fill(wanted, 40)  # a record of every symbol, so that all partitions are in use
+def latency(settings: Settings) -> None:
+    fill(settings, 40)  # a record of every symbol, so that all partitions are in use
     count = LATENCY_SECONDS * LATENCY_RECORDS_PER_SECOND
     with TemporaryDirectory() as folder, (Path(folder) / "log").open("w+") as log:
-        process = subprocess.Popen([sys.executable, "consumer.py", "--sink", "dynamodb"], env=_environment(wanted), stderr=log)
+        process = subprocess.Popen(
+            [sys.executable, "consumer.py", "--sink", "dynamodb"], env=_environment(settings), stderr=log
+        )
         try:
-            seen, waiting, keys = {}, {}, items.Keys(wanted.dynamodb_partition_key, wanted.dynamodb_sort_key)
-            reader = aws.client(wanted, "dynamodb")
-            while aws.client(wanted, "dynamodb").scan(TableName=wanted.dynamodb_table, Select="COUNT")["Count"] < 40:
+            seen, waiting, keys = {}, {}, items.Keys(settings.dynamodb_partition_key, settings.dynamodb_sort_key)
+            reader = aws.client(settings, "dynamodb")
+            while (
+                aws.client(settings, "dynamodb").scan(TableName=settings.dynamodb_table, Select="COUNT")["Count"] < 40
+            ):
                 time.sleep(0.2)
-            sender = Thread(target=_send, args=(wanted, keys, count, waiting))
+            sender = Thread(target=_send, args=(settings, keys, count, waiting))
             sender.start()
             while sender.is_alive() or (waiting and process.poll() is None):
-                _look(reader, wanted.dynamodb_table, keys, waiting, seen)
+                _look(reader, settings.dynamodb_table, keys, waiting, seen)
             sender.join()
         finally:
             process.terminate()
@@ -124,31 +152,43 @@ def latency(wanted: Settings) -> None:
             log.seek(0)
             raise SystemExit(f"{len(seen)} of {count} items came: {log.read()[-2000:]}")
     waits = sorted(seen.values())
-    print(f"latency at {LATENCY_RECORDS_PER_SECOND} records/s, {count:,} records: p50 {statistics.median(waits):.3f} s, "
-          f"p99 {waits[int(count * 0.99)]:.3f} s, most {waits[-1]:.3f} s")
+    print(
+        f"latency at {LATENCY_RECORDS_PER_SECOND} records/s, {count:,} records: p50 {statistics.median(waits):.3f} s, "
+        f"p99 {waits[int(count * 0.99)]:.3f} s, most {waits[-1]:.3f} s"
+    )
 
 
-def _send(wanted: Settings, keys: items.Keys, count: int, waiting: dict[tuple[str, str], float]) -> None:
+def _send(settings: Settings, keys: items.Keys, count: int, waiting: dict[tuple[str, str], float]) -> None:
     """Each record by itself and at its own time; `waiting` gets the moment of its send."""
-    producer = topic.KafkaProducer(**topic.connection(wanted), linger_ms=0, acks="all")
+    producer = topic.KafkaProducer(**topic.connection(settings), linger_ms=0, acks="all")
     began = time.monotonic()
     for number, bar in enumerate(bars(count)):
         bar.time, bar.ingested_at = records.time_text_ms(1_800_000_000_000 + number), "2026-01-02 00:00:00.000"
         time.sleep(max(0.0, began + number / LATENCY_RECORDS_PER_SECOND - time.monotonic()))
         waiting[keys.of(bar)] = time.monotonic()
-        producer.send(wanted.kafka_topic_bars, records.encode(bar), bar.symbol.encode())
+        producer.send(settings.kafka_topic_bars, records.encode(bar), bar.symbol.encode())
     producer.flush()
     producer.close()
 
 
-def _look(client: Any, table: str, keys: items.Keys, waiting: dict[tuple[str, str], float], seen: dict[tuple[str, str], float]) -> None:
+def _look(
+    client: Any, table: str, keys: items.Keys, waiting: dict[tuple[str, str], float], seen: dict[tuple[str, str], float]
+) -> None:
     """One read of the oldest that have not been seen."""
     wanted = [{keys.partition: {"S": company}, keys.sort: {"S": day}} for company, day in list(waiting)[:100]]
     if not wanted:
         time.sleep(0.005)
         return
-    answer = client.batch_get_item(RequestItems={table: {"Keys": wanted, "ConsistentRead": True, "ProjectionExpression": "#p, #s",
-                                                         "ExpressionAttributeNames": {"#p": keys.partition, "#s": keys.sort}}})
+    answer = client.batch_get_item(
+        RequestItems={
+            table: {
+                "Keys": wanted,
+                "ConsistentRead": True,
+                "ProjectionExpression": "#p, #s",
+                "ExpressionAttributeNames": {"#p": keys.partition, "#s": keys.sort},
+            }
+        }
+    )
     now = time.monotonic()
     for item in answer["Responses"][table]:
         key = item[keys.partition]["S"], item[keys.sort]["S"]

@@ -6,8 +6,9 @@
 - raw: JSON lines, gzip, 100,000 bars an object, as consumer.py lands them;
 - curated: the same bars after the ETL: Parquet, zstd, a folder a month.
 
-Queries are those of athena_queries.sql, for 5 of 500 tickers and the last 12 months, as a dashboard asks. Bytes are what Athena
-reports as scanned, which is what it charges for; seconds are the median of three runs (one, where every event is an object), on the machine that this runs on.
+Queries are those of athena_queries.sql, for 5 of 500 tickers and the last 12 months, as a dashboard asks. Bytes are
+what Athena reports as scanned, which is what it charges for; seconds are the median of three runs (one, where every
+event is an object), on the machine that this runs on.
 """
 
 import argparse
@@ -27,12 +28,12 @@ from kafka import TopicPartition
 
 from dashboards.query_results import Narrowing, narrowed
 from etl.curation import Curation
-from pipeline import aws, records, settings
+from pipeline import aws, records
 from pipeline.athena.client import Athena
 from pipeline.athena.queries import queries
 from pipeline.landing.plan import Layout, Plan
 from pipeline.records import Bar
-from pipeline.settings import Settings
+from pipeline.settings import Settings, load_settings
 from pipeline.sinks.lake import writer as lake
 from pipeline.streams.kafka.decoder import Block
 from pipeline.tables import catalog
@@ -48,7 +49,9 @@ BARS_AN_OBJECT = 100_000
 
 
 class SmallEngine(AthenaEngine):
-    """The embedded Trino has 192 MB for a query, so the first, largest run of the ETL is done in smaller slices than on AWS."""
+    """The embedded Trino has 192 MB for a query, so the first, largest run of the ETL is done in smaller slices than on
+    AWS.
+    """
 
     partitions_per_write = 10
 
@@ -58,23 +61,28 @@ def main() -> None:
     parser.add_argument("--bars", type=int, default=1_000_000)
     parser.add_argument("--events", type=int, default=20_000)
     options = parser.parse_args()
-    wanted = replace(settings.load(required=["s3_bucket"]), s3_prefix="benchmark", glue_database="benchmark", athena_workgroup="benchmark")
+    settings = replace(
+        load_settings(required=["s3_bucket"]),
+        s3_prefix="benchmark",
+        glue_database="benchmark",
+        athena_workgroup="benchmark",
+    )
     now = datetime.now(UTC)
-    remove(wanted)
-    for change in Provision(wanted, today=now.date()).changes():
+    remove(settings)
+    for change in Provision(settings, today=now.date()).changes():
         for call in change.calls:
             call.run()
     print(f"{options.bars:,} bars of {len(SYMBOLS)} tickers; asked for {len(WATCHED)} tickers and 12 months\n")
     print("| layout | bars | query | scanned | per million bars | seconds |\n|---|---:|---|---:|---:|---:|")
     try:
-        one_object_an_event(wanted, options.events)
-        report(wanted, "one object an event", options.events, view="events", runs=1)
-        land(wanted, options.bars, now)
-        report(wanted, "raw, JSON lines gzip", options.bars)
-        curate(wanted, now)
-        report(wanted, "curated, Parquet", options.bars)
+        one_object_an_event(settings, options.events)
+        report(settings, "one object an event", options.events, view="events", runs=1)
+        land(settings, options.bars, now)
+        report(settings, "raw, JSON lines gzip", options.bars)
+        curate(settings, now)
+        report(settings, "curated, Parquet", options.bars)
     finally:
-        remove(wanted)
+        remove(settings)
 
 
 def bars(count: int) -> Iterator[Bar]:
@@ -89,28 +97,43 @@ def bars(count: int) -> Iterator[Bar]:
         close = float(closes[symbol])
         closes[symbol] = close * (1 + changes[symbol])
         time = f"{LAST_DAY - timedelta(days=back)} 00:00:00.000"
-        yield Bar(symbol=SYMBOLS[symbol], time=time, interval="1d", open=round(close, 2), high=round(close * 1.01, 2), low=round(close * 0.99, 2),
-                  close=round(float(closes[symbol]), 2), volume=float(volumes[symbol]), source="simulated", ingested_at="2026-01-01 00:00:00.000")  # fmt: skip
+        yield Bar(
+            symbol=SYMBOLS[symbol],
+            time=time,
+            interval="1d",
+            open=round(close, 2),
+            high=round(close * 1.01, 2),
+            low=round(close * 0.99, 2),
+            close=round(float(closes[symbol]), 2),
+            volume=float(volumes[symbol]),
+            source="simulated",
+            ingested_at="2026-01-01 00:00:00.000",
+        )
 
 
-def one_object_an_event(wanted: Settings, count: int) -> None:
+def one_object_an_event(settings: Settings, count: int) -> None:
     """Objects of one bar each in one folder, a plain table over it, and a view of the shape of bars."""
-    s3, glue = aws.client(wanted, "s3", pool_connections=8), aws.client(wanted, "glue")
-    folder = f"{wanted.s3_root}events/"
+    s3, glue = aws.client(settings, "s3", pool_connections=8), aws.client(settings, "glue")
+    folder = f"{settings.s3_root}events/"
     with ThreadPoolExecutor(8) as pool:
-        put = lambda item: s3.put_object(Bucket=wanted.s3_bucket, Key=f"{folder}{item[0]}.json", Body=records.encode(item[1]))  # noqa: E731
+        put = lambda item: s3.put_object(
+            Bucket=settings.s3_bucket, Key=f"{folder}{item[0]}.json", Body=records.encode(item[1])
+        )  # noqa: E731
         list(pool.map(put, enumerate(bars(count))))
-    table: dict[str, Any] = catalog.raw_table(wanted, "bars", catalog.Landing(first_day="2026-01-01"))
+    table: dict[str, Any] = catalog.raw_table(settings, "bars", catalog.Landing(first_day="2026-01-01"))
     table |= {"Name": "raw_events", "PartitionKeys": [], "Parameters": {"classification": "json"}}
-    table["StorageDescriptor"] |= {"Location": f"s3://{wanted.s3_bucket}/{folder}"}
-    glue.create_table(DatabaseName=wanted.glue_database, TableInput=table)
+    table["StorageDescriptor"] |= {"Location": f"s3://{settings.s3_bucket}/{folder}"}
+    glue.create_table(DatabaseName=settings.glue_database, TableInput=table)
     select = catalog.raw_select("bars", "json", "raw_events", "true")
-    Athena(wanted).query(f"CREATE OR REPLACE VIEW events AS {select}")
+    Athena(settings).query(f"CREATE OR REPLACE VIEW events AS {select}")
 
 
-def land(wanted: Settings, count: int, now: datetime) -> None:
+def land(settings: Settings, count: int, now: datetime) -> None:
     """As consumer.py lands them, without Kafka."""
-    writer, layout = lake.Lake(wanted, threads=1), Layout(bucket=wanted.s3_bucket, root=wanted.s3_root, table="bars")
+    writer, layout = (
+        lake.Lake(settings, threads=1),
+        Layout(bucket=settings.s3_bucket, root=settings.s3_root, table="bars"),
+    )
     values: list[bytes] = []
 
     def flush(end: int) -> None:
@@ -128,34 +151,38 @@ def land(wanted: Settings, count: int, now: datetime) -> None:
             flush(number)
 
 
-def curate(wanted: Settings, now: datetime) -> None:
-    clients = {name: aws.client(wanted, name) for name in ("s3", "glue", "athena")}
+def curate(settings: Settings, now: datetime) -> None:
+    clients = {name: aws.client(settings, name) for name in ("s3", "glue", "athena")}
     landing = catalog.Landing(first_day=(now.date() - timedelta(days=365)).isoformat())
-    table = etl_tables(wanted, {"bars": landing})["bars"]
-    # Nothing of today is read from the raw table afterwards: the watermark goes to tomorrow, as it will be on the day after.
-    done = Curation(SmallEngine(wanted), **clients, run="benchmark", now=now).curate(replace(table, late_days=-1))
+    table = etl_tables(settings, {"bars": landing})["bars"]
+    # Nothing of today is read from the raw table afterwards: the watermark goes to tomorrow, as it will be on the day
+    # after.
+    done = Curation(SmallEngine(settings), **clients, run="benchmark", now=now).curate(replace(table, late_days=-1))
     print(f"<!-- ETL: {done.partitions} months -->")
 
 
-def report(wanted: Settings, layout: str, count: int, view: str = "bars", runs: int = 3) -> None:
+def report(settings: Settings, layout: str, count: int, view: str = "bars", runs: int = 3) -> None:
     narrowing = Narrowing(symbols=WATCHED, first_day=date(2025, 1, 1), last_day=LAST_DAY)
-    athena = Athena(wanted)
+    athena = Athena(settings)
     for name in DASHBOARDS:
         sql = narrowed(queries()[name].sql, narrowing)
         results = [athena.run(sql.replace(" FROM bars WHERE", f" FROM {view} WHERE", 1)) for _ in range(runs)]
         scanned = results[-1].scanned_bytes
         seconds = statistics.median(result.seconds for result in results)
-        print(f"| {layout} | {count:,} | {name} | {scanned / 1e6:,.2f} MB | {scanned / count:,.1f} MB | {seconds:.2f} |", flush=True)
+        print(
+            f"| {layout} | {count:,} | {name} | {scanned / 1e6:,.2f} MB | {scanned / count:,.1f} MB | {seconds:.2f} |",
+            flush=True,
+        )
 
 
-def remove(wanted: Settings) -> None:
-    for change in removals(wanted, with_roles=False, with_data=True):
+def remove(settings: Settings) -> None:
+    for change in removals(settings, with_roles=False, with_data=True):
         for call in change.calls:
             call.run()
     # The table and the view of one_object_an_event, which removals() leaves alone as somebody else's.
-    glue = aws.client(wanted, "glue")
+    glue = aws.client(settings, "glue")
     try:
-        glue.delete_database(Name=wanted.glue_database)
+        glue.delete_database(Name=settings.glue_database)
     except glue.exceptions.EntityNotFoundException:
         return
 

@@ -3,7 +3,8 @@
   python -m local run --only kafka python -m benchmarks.replay                     1,000,000 rows, each way once
   python -m local run --only kafka python -m benchmarks.replay --rows 5000000 --only replay
 
-Each way is a process of its own, so CPU and memory are its own, start-up included, and what it committed is counted afterwards:
+Each way is a process of its own, so CPU and memory are its own, start-up included, and what it committed is counted
+afterwards:
   replay      python producer.py replay
   confluent   confluent-kafka sending the same values, encoded beforehand, in transactions of the same size: a client alone
   tutorial    the loop of the tutorials: pandas, iterrows, json.dumps, kafka-python's send; a tenth of the rows, no transactions
@@ -26,8 +27,8 @@ import pandas as pd
 from confluent_kafka import Producer
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
-from pipeline import records, settings
-from pipeline.settings import Settings
+from pipeline import records
+from pipeline.settings import Settings, load_settings
 from pipeline.sources.csv import bars as csv_bars
 from pipeline.sources.csv import file as csv_file
 from pipeline.streams.kafka.producer import connection, ensure_topics
@@ -43,9 +44,11 @@ def main() -> None:
     parser.add_argument("--run", nargs=2, metavar=("WAY", "FILE"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.run:
-        {"confluent": confluent, "tutorial": tutorial}[options.run[0]](settings.load(), Path(options.run[1]))
+        {"confluent": confluent, "tutorial": tutorial}[options.run[0]](load_settings(), Path(options.run[1]))
         return
-    print("| way | rows | wall s | rows/s | CPU µs/row | peak MB | committed |\n| --- | --- | --- | --- | --- | --- | --- |")
+    print(
+        "| way | rows | wall s | rows/s | CPU µs/row | peak MB | committed |\n| --- | --- | --- | --- | --- | --- | --- |"
+    )
     with tempfile.TemporaryDirectory() as folder:
         for way in [options.only] if options.only else ["replay", "confluent", "tutorial"]:
             rows = options.rows // 10 if way == "tutorial" else options.rows
@@ -57,18 +60,29 @@ def main() -> None:
 
 
 def measure(way: str, path: Path, rows: int) -> None:
-    wanted = settings.load({"kafka_topic_bars": f"benchmark_{uuid.uuid4().hex[:8]}"})
-    ensure_topics(wanted, [wanted.kafka_topic_bars])
-    command = ["producer.py", "replay", str(path), "--timezone", "UTC"] if way == "replay" else ["-m", "benchmarks.replay", "--run", way, str(path)]
+    settings = load_settings({"kafka_topic_bars": f"benchmark_{uuid.uuid4().hex[:8]}"})
+    ensure_topics(settings, [settings.kafka_topic_bars])
+    command = (
+        ["producer.py", "replay", str(path), "--timezone", "UTC"]
+        if way == "replay"
+        else ["-m", "benchmarks.replay", "--run", way, str(path)]
+    )
     began = monotonic()
-    process = subprocess.Popen([sys.executable, *command], cwd=ROOT, stdout=subprocess.DEVNULL,
-                               env=os.environ | {"KAFKA_TOPIC_BARS": wanted.kafka_topic_bars})
+    process = subprocess.Popen(
+        [sys.executable, *command],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        env=os.environ | {"KAFKA_TOPIC_BARS": settings.kafka_topic_bars},
+    )
     _, status, used = os.wait4(process.pid, 0)
     wall = monotonic() - began
     if status:
         sys.exit(f"{way} failed")
     cpu = (used.ru_utime + used.ru_stime) / rows * 1e6
-    print(f"| {way} | {rows:,} | {wall:.1f} | {rows / wall:,.0f} | {cpu:.1f} | {used.ru_maxrss / 1024:.0f} | {committed(wanted):,} |", flush=True)
+    print(
+        f"| {way} | {rows:,} | {wall:.1f} | {rows / wall:,.0f} | {cpu:.1f} | {used.ru_maxrss / 1024:.0f} | {committed(settings):,} |",
+        flush=True,
+    )
 
 
 def write_prices(path: Path, rows: int) -> None:
@@ -78,8 +92,10 @@ def write_prices(path: Path, rows: int) -> None:
         file.write("Date,Open,High,Low,Close,Volume,Company Name,Symbol\n")
         for row in range(rows):
             price, symbol = round(random_.uniform(10, 900), 2), row % SYMBOLS
-            file.write(f"{start + timedelta(minutes=row // SYMBOLS)},{price},{price + 1.25:.2f},{price - 1.5:.2f},{price + 0.5:.2f},"
-                       f"{random_.randrange(10**6)},Company {symbol},SY{symbol}\n")
+            file.write(
+                f"{start + timedelta(minutes=row // SYMBOLS)},{price},{price + 1.25:.2f},{price - 1.5:.2f},{price + 0.5:.2f},"
+                f"{random_.randrange(10**6)},Company {symbol},SY{symbol}\n"
+            )
 
 
 def _encoded(path: Path) -> Path:
@@ -93,32 +109,48 @@ def _encoded(path: Path) -> Path:
     return encoded
 
 
-def confluent(wanted: Settings, path: Path) -> None:
-    producer = Producer({"bootstrap.servers": wanted.kafka_bootstrap_servers, "transactional.id": uuid.uuid4().hex, "linger.ms": 5,
-                         "queue.buffering.max.messages": 2 * IN_A_TRANSACTION})
+def confluent(settings: Settings, path: Path) -> None:
+    producer = Producer(
+        {
+            "bootstrap.servers": settings.kafka_bootstrap_servers,
+            "transactional.id": uuid.uuid4().hex,
+            "linger.ms": 5,
+            "queue.buffering.max.messages": 2 * IN_A_TRANSACTION,
+        }
+    )
     producer.init_transactions()
     with path.open("rb") as file:
         while lines := list(islice(file, IN_A_TRANSACTION)):
             producer.begin_transaction()
             for line in lines:
                 key, _, value = line.rstrip(b"\n").partition(b"\t")
-                producer.produce(wanted.kafka_topic_bars, value, key)
+                producer.produce(settings.kafka_topic_bars, value, key)
             producer.commit_transaction()
 
 
-def tutorial(wanted: Settings, path: Path) -> None:
-    producer = KafkaProducer(bootstrap_servers=wanted.kafka_bootstrap_servers, value_serializer=lambda row: json.dumps(row).encode())
+def tutorial(settings: Settings, path: Path) -> None:
+    producer = KafkaProducer(
+        bootstrap_servers=settings.kafka_bootstrap_servers, value_serializer=lambda row: json.dumps(row).encode()
+    )
     for _, row in pd.read_csv(path).iterrows():
-        producer.send(wanted.kafka_topic_bars, row.to_dict())
+        producer.send(settings.kafka_topic_bars, row.to_dict())
     producer.flush()
     producer.close()
 
 
-def committed(wanted: Settings) -> int:
+def committed(settings: Settings) -> int:
     """How many records a read_committed reader sees."""
-    with KafkaConsumer(**connection(wanted), isolation_level="read_committed", auto_offset_reset="earliest", enable_auto_commit=False,
-                       fetch_max_wait_ms=50) as reader:
-        partitions = [TopicPartition(wanted.kafka_topic_bars, partition) for partition in reader.partitions_for_topic(wanted.kafka_topic_bars)]
+    with KafkaConsumer(
+        **connection(settings),
+        isolation_level="read_committed",
+        auto_offset_reset="earliest",
+        enable_auto_commit=False,
+        fetch_max_wait_ms=50,
+    ) as reader:
+        partitions = [
+            TopicPartition(settings.kafka_topic_bars, partition)
+            for partition in reader.partitions_for_topic(settings.kafka_topic_bars)
+        ]
         reader.assign(partitions)
         ends, count = reader.end_offsets(partitions), 0
         while any(reader.position(partition) < ends[partition] for partition in partitions):

@@ -1,4 +1,6 @@
-"""Where every dashboard's numbers come from: the queries of athena_queries.sql, run on Athena or exported to CSV before."""
+"""Where every dashboard's numbers come from: the queries of athena_queries.sql, run on Athena or exported to CSV
+before.
+"""
 
 import argparse
 import re
@@ -10,10 +12,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from pipeline import settings, terminal
+from pipeline import terminal
 from pipeline.athena.client import AT_THE_SAME_TIME, Athena
 from pipeline.athena.queries import queries
-from pipeline.settings import Settings, SettingsError
+from pipeline.settings import Settings, SettingsError, load_settings
 
 # Names of queries in, their rows out; None where there is no such export, or no such query in the file.
 Read = Callable[[Iterable[str]], dict[str, pd.DataFrame | None]]
@@ -37,7 +39,9 @@ class Narrowing:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options that say where the numbers come from; chosen() reads them."""
-    parser.add_argument("--csv", type=Path, metavar="FOLDER", help="read exported results, FOLDER/<query>.csv, instead of Athena")
+    parser.add_argument(
+        "--csv", type=Path, metavar="FOLDER", help="read exported results, FOLDER/<query>.csv, instead of Athena"
+    )
     parser.add_argument("--tickers", default="", metavar="AAPL,MSFT,…", help="these tickers only")
     parser.add_argument("--from", dest="first_day", type=date.fromisoformat, metavar="YYYY-MM-DD", help="the first day")
     parser.add_argument("--to", dest="last_day", type=date.fromisoformat, metavar="YYYY-MM-DD", help="the last day")
@@ -58,16 +62,19 @@ def chosen(arguments: argparse.Namespace) -> Read:
         raise SettingsError(mistakes)
     if arguments.csv:
         return from_exports(arguments.csv, symbols)
-    loaded = settings.load(required=("s3_bucket",))
-    terminal.configure_logging(loaded)
-    return from_athena(loaded, narrowing)
+    settings = load_settings(required=("s3_bucket",))
+    terminal.configure_logging(settings)
+    return from_athena(settings, narrowing)
 
 
 def from_exports(folder: Path, symbols: tuple[str, ...] = ()) -> Read:
     """Results that were exported as FOLDER/<query>.csv."""
+
     def read(names: Iterable[str]) -> dict[str, pd.DataFrame | None]:
         paths = {name: folder / f"{name}.csv" for name in names}
-        return {name: _of_symbols(read_export(path), symbols) if path.exists() else None for name, path in paths.items()}
+        return {
+            name: _of_symbols(read_export(path), symbols) if path.exists() else None for name, path in paths.items()
+        }
 
     return read
 
@@ -114,8 +121,8 @@ def from_athena(settings: Settings, narrowing: Narrowing) -> Read:
 def narrowed(sql: str, narrowing: Narrowing, *, look_back: bool = False) -> str:
     """The statement with `bars` and `news` standing for the narrowing's part of them.
 
-    A name given in WITH hides the view of the same name, and only after its own definition. All of it goes on the statement's
-    first line, so that the line in an error of Athena's stays right.
+    A name given in WITH hides the view of the same name, and only after its own definition. All of it goes on the
+    statement's first line, so that the line in an error of Athena's stays right.
     """
     first_day = None if look_back else narrowing.first_day
     views = [view for view in ("bars", "news") if re.search(rf"\b(?:from|join)\s+{view}\b", sql, re.IGNORECASE)]
@@ -125,7 +132,7 @@ def narrowed(sql: str, narrowing: Narrowing, *, look_back: bool = False) -> str:
     # The one free text in it, a symbol, is quoted.
     named = ", ".join(f"{view} AS (SELECT * FROM {view} WHERE {condition})" for view in views)  # noqa: S608
     own_with = re.match(r"with\b", sql, re.IGNORECASE)
-    return f"WITH {named},{sql[own_with.end():]}" if own_with else f"WITH {named} {sql}"
+    return f"WITH {named},{sql[own_with.end() :]}" if own_with else f"WITH {named} {sql}"
 
 
 def _condition(narrowing: Narrowing, first_day: date | None) -> str:

@@ -1,15 +1,17 @@
-"""deploy/iam/etl_job.json from the definition of the role that glue_setup.py makes, so that the two cannot drift; a test compares them.
+"""deploy/iam/etl_job.json from the definition of the role that glue_setup.py makes, so that the two cannot drift; a
+test compares them.
 
-  python -m deploy.iam_policies > deploy/iam/etl_job.json        after a change of pipeline/tables/resources.py
-  python -m deploy.iam_policies consumer                         the policy of a role with the settings filled in, to paste or to pipe
+python -m deploy.iam_policies > deploy/iam/etl_job.json        after a change of pipeline/tables/resources.py python -m
+deploy.iam_policies consumer                         the policy of a role with the settings filled in, to paste or to
+pipe
 """
 
 import argparse
 import json
 
-from pipeline import aws, settings, terminal
+from pipeline import aws, terminal
 from pipeline.doctor.account import ROLES, policy
-from pipeline.settings import Settings
+from pipeline.settings import Settings, load_settings
 from pipeline.tables import resources
 
 # The folders of the definitions end in a slash, the placeholders stand for text that may be empty.
@@ -18,25 +20,33 @@ _ROOT, _OUTPUT = "the-root", "the-output"
 
 def etl_job() -> str:
     """The role's policy with the placeholders of deploy/iam."""
-    wanted = Settings(s3_bucket="${bucket}", s3_prefix=_ROOT, aws_region="${region}", glue_database="${database}",
-                      athena_workgroup="${workgroup}", athena_output=f"s3://${{output_bucket}}/{_OUTPUT}")
-    document = resources.role_policy(wanted, "${account}")
+    settings = Settings(
+        s3_bucket="${bucket}",
+        s3_prefix=_ROOT,
+        aws_region="${region}",
+        glue_database="${database}",
+        athena_workgroup="${workgroup}",
+        athena_output=f"s3://${{output_bucket}}/{_OUTPUT}",
+    )
+    document = resources.role_policy(settings, "${account}")
     lines = ",\n".join(f"    {json.dumps(statement)}" for statement in document["Statement"])
     made = f'{{\n  "Version": "{document["Version"]}",\n  "Statement": [\n{lines}\n  ]\n}}\n'
     return made.replace(f"{_ROOT}/", "${root}").replace(f"{_OUTPUT}/", "${output_prefix}")
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m deploy.iam_policies", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m deploy.iam_policies", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("role", nargs="?", choices=ROLES, help="print this policy with the settings filled in")
     role = parser.parse_args().role
     if role is None:
         print(etl_job(), end="")
         return terminal.EXIT_DONE
-    wanted = settings.load(required=["s3_bucket"])
+    settings = load_settings(required=["s3_bucket"])
     with aws.naming("AWS credentials"):
-        account = aws.client(wanted, "sts").get_caller_identity()["Account"]
-    print(json.dumps(policy(wanted, role, account), indent=2))
+        account = aws.client(settings, "sts").get_caller_identity()["Account"]
+    print(json.dumps(policy(settings, role, account), indent=2))
     return terminal.EXIT_DONE
 
 

@@ -1,7 +1,8 @@
-"""deploy/lake.yaml from the definitions that glue_setup.py works by, so that the two cannot drift; a test compares them.
+"""deploy/lake.yaml from the definitions that glue_setup.py works by, so that the two cannot drift; a test compares
+them.
 
-  python -m deploy.lake_template > deploy/lake.yaml     after a change of the definitions
-  python -m deploy.lake_template --upload-etl           the ETL's files into the stack's bucket, which CloudFormation cannot do
+python -m deploy.lake_template > deploy/lake.yaml     after a change of the definitions python -m deploy.lake_template
+--upload-etl           the ETL's files into the stack's bucket, which CloudFormation cannot do
 """
 
 import argparse
@@ -13,9 +14,9 @@ from typing import Any
 import yaml
 
 from etl.publish import WATERMARK
-from pipeline import aws, settings, terminal
+from pipeline import aws, terminal
 from pipeline.athena.queries import Query, queries
-from pipeline.settings import Settings
+from pipeline.settings import Settings, load_settings
 from pipeline.tables import athena_engine as curate
 from pipeline.tables import catalog, resources
 from pipeline.tables.catalog import CURATED, Landing
@@ -23,53 +24,104 @@ from pipeline.tables.landings import Landed
 
 # What CloudFormation fills in. Any other ${…} is Athena's, and is escaped.
 PARAMETERS = ("Bucket", "Database", "Workgroup", "FirstDay", "AWS::Region", "AWS::AccountId", "AWS::Partition")
-_TYPES = {"double": "double", "bigint": "bigint", "string": "varchar", "boolean": "boolean", "timestamp": "timestamp(3)"}
+_TYPES = {
+    "double": "double",
+    "bigint": "bigint",
+    "string": "varchar",
+    "boolean": "boolean",
+    "timestamp": "timestamp(3)",
+}
 
 
 def of_template() -> Settings:
     """Settings whose values are the template's parameters."""
-    return Settings(s3_bucket="${Bucket}", glue_database="${Database}", athena_workgroup="${Workgroup}", aws_region="${AWS::Region}")
+    return Settings(
+        s3_bucket="${Bucket}", glue_database="${Database}", athena_workgroup="${Workgroup}", aws_region="${AWS::Region}"
+    )
 
 
 def template() -> dict[str, Any]:
-    wanted = of_template()
-    found: dict[str, Any] = {"Bucket": _bucket(wanted), "Database": _database(wanted.glue_database), "Workgroup": _workgroup(resources.workgroup(wanted)),
-                             "EtlWorkgroup": _workgroup(resources.etl_workgroup(wanted))}
+    settings = of_template()
+    found: dict[str, Any] = {
+        "Bucket": _bucket(settings),
+        "Database": _database(settings.glue_database),
+        "Workgroup": _workgroup(resources.workgroup(settings)),
+        "EtlWorkgroup": _workgroup(resources.etl_workgroup(settings)),
+    }
     landings = {record: Landing(first_day="${FirstDay}", has_hours=record == "ticks") for record in CURATED}
-    tables = [catalog.raw_table(wanted, record, landing) for record, landing in landings.items()]
-    tables.append(catalog.dead_letters(wanted, sorted(wanted.topics), "${FirstDay}"))
-    tables += [_with_watermark(catalog.curated_table(wanted, record)) for record in CURATED]
+    tables = [catalog.raw_table(settings, record, landing) for record, landing in landings.items()]
+    tables.append(catalog.dead_letters(settings, sorted(settings.topics), "${FirstDay}"))
+    tables += [_with_watermark(catalog.curated_table(settings, record)) for record in CURATED]
     for table in tables:
-        found[_logical(table["Name"])] = {"Type": "AWS::Glue::Table", "Properties": {
-            "CatalogId": {"Ref": "AWS::AccountId"}, "DatabaseName": {"Ref": "Database"}, "TableInput": _substituted(table)}}
+        found[_logical(table["Name"])] = {
+            "Type": "AWS::Glue::Table",
+            "Properties": {
+                "CatalogId": {"Ref": "AWS::AccountId"},
+                "DatabaseName": {"Ref": "Database"},
+                "TableInput": _substituted(table),
+            },
+        }
     for record, landing in landings.items():
-        found[_logical(f"view_{record}")] = _view(wanted, record, landing)
+        found[_logical(f"view_{record}")] = _view(settings, record, landing)
     for query in queries().values():
         found[_logical(f"query_{query.name}")] = _query(query)
-    found |= _machinery(wanted)
-    return {"AWSTemplateFormatVersion": "2010-09-09", "Description": "The lake of the stock market data pipeline: what glue_setup.py makes, as a stack",
-            "Parameters": _parameters(), "Conditions": {"HasEtlSchedule": {"Fn::Not": [{"Fn::Equals": [{"Ref": "EtlSchedule"}, "off"]}]}},
-            "Resources": found, "Outputs": {"S3Bucket": {"Description": "S3_BUCKET", "Value": {"Ref": "Bucket"}}}}
+    found |= _machinery(settings)
+    return {
+        "AWSTemplateFormatVersion": "2010-09-09",
+        "Description": "The lake of the stock market data pipeline: what glue_setup.py makes, as a stack",
+        "Parameters": _parameters(),
+        "Conditions": {"HasEtlSchedule": {"Fn::Not": [{"Fn::Equals": [{"Ref": "EtlSchedule"}, "off"]}]}},
+        "Resources": found,
+        "Outputs": {"S3Bucket": {"Description": "S3_BUCKET", "Value": {"Ref": "Bucket"}}},
+    }
 
 
 def _parameters() -> dict[str, Any]:
     defaults = Settings()
     return {
-        "BucketName": {"Type": "String", "Description": "S3_BUCKET", "AllowedPattern": "[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]"},
-        "DatabaseName": {"Type": "String", "Default": defaults.glue_database, "Description": "GLUE_DATABASE", "AllowedPattern": "[a-z0-9_]+"},
+        "BucketName": {
+            "Type": "String",
+            "Description": "S3_BUCKET",
+            "AllowedPattern": "[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]",
+        },
+        "DatabaseName": {
+            "Type": "String",
+            "Default": defaults.glue_database,
+            "Description": "GLUE_DATABASE",
+            "AllowedPattern": "[a-z0-9_]+",
+        },
         "WorkgroupName": {"Type": "String", "Default": defaults.athena_workgroup, "Description": "ATHENA_WORKGROUP"},
-        "FirstDay": {"Type": "String", "Description": "FIRST_DAY, the first day that the raw tables look for", "AllowedPattern": r"\d{4}-\d{2}-\d{2}"},
-        "EtlSchedule": {"Type": "String", "Default": defaults.etl_schedule, "Description": "ETL_SCHEDULE, UTC; off - never by itself"},
+        "FirstDay": {
+            "Type": "String",
+            "Description": "FIRST_DAY, the first day that the raw tables look for",
+            "AllowedPattern": r"\d{4}-\d{2}-\d{2}",
+        },
+        "EtlSchedule": {
+            "Type": "String",
+            "Default": defaults.etl_schedule,
+            "Description": "ETL_SCHEDULE, UTC; off - never by itself",
+        },
     }
 
 
-def _bucket(wanted: Settings) -> dict[str, Any]:
-    return {"Type": "AWS::S3::Bucket", "DeletionPolicy": "Retain", "UpdateReplacePolicy": "Retain", "Properties": {
-        "BucketName": {"Ref": "BucketName"},
-        "PublicAccessBlockConfiguration": dict.fromkeys(("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets"), True),
-        "BucketEncryption": {"ServerSideEncryptionConfiguration": [{"ServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}]},
-        "LifecycleConfiguration": {"Rules": [_lifecycle_rule(rule) for rule in resources.lifecycle_rules(wanted)]},
-    }}  # fmt: skip
+def _bucket(settings: Settings) -> dict[str, Any]:
+    return {
+        "Type": "AWS::S3::Bucket",
+        "DeletionPolicy": "Retain",
+        "UpdateReplacePolicy": "Retain",
+        "Properties": {
+            "BucketName": {"Ref": "BucketName"},
+            "PublicAccessBlockConfiguration": dict.fromkeys(
+                ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets"), True
+            ),
+            "BucketEncryption": {
+                "ServerSideEncryptionConfiguration": [{"ServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}]
+            },
+            "LifecycleConfiguration": {
+                "Rules": [_lifecycle_rule(rule) for rule in resources.lifecycle_rules(settings)]
+            },
+        },
+    }
 
 
 def _lifecycle_rule(rule: dict[str, Any]) -> dict[str, Any]:
@@ -77,17 +129,33 @@ def _lifecycle_rule(rule: dict[str, Any]) -> dict[str, Any]:
     made = {"Id": rule["ID"], "Prefix": rule["Filter"]["Prefix"], "Status": rule["Status"]}
     if "Expiration" in rule:
         made["ExpirationInDays"] = rule["Expiration"]["Days"]
-    return made | {name: rule[name] for name in ("NoncurrentVersionExpiration", "AbortIncompleteMultipartUpload") if name in rule}
+    return made | {
+        name: rule[name] for name in ("NoncurrentVersionExpiration", "AbortIncompleteMultipartUpload") if name in rule
+    }
 
 
 def _database(name: str) -> dict[str, Any]:
-    return {"Type": "AWS::Glue::Database", "Properties": {"CatalogId": {"Ref": "AWS::AccountId"}, "DatabaseInput": {
-        "Name": _substituted(name), "Description": "Stock market data: bars, ticks and news"}}}  # fmt: skip
+    return {
+        "Type": "AWS::Glue::Database",
+        "Properties": {
+            "CatalogId": {"Ref": "AWS::AccountId"},
+            "DatabaseInput": {"Name": _substituted(name), "Description": "Stock market data: bars, ticks and news"},
+        },
+    }
 
 
 def _workgroup(made: dict[str, Any]) -> dict[str, Any]:
-    return {"Type": "AWS::Athena::WorkGroup", "Properties": _substituted({
-        "Name": made["Name"], "Description": made["Description"], "RecursiveDeleteOption": True, "WorkGroupConfiguration": made["Configuration"]})}  # fmt: skip
+    return {
+        "Type": "AWS::Athena::WorkGroup",
+        "Properties": _substituted(
+            {
+                "Name": made["Name"],
+                "Description": made["Description"],
+                "RecursiveDeleteOption": True,
+                "WorkGroupConfiguration": made["Configuration"],
+            }
+        ),
+    }
 
 
 def _with_watermark(table: dict[str, Any]) -> dict[str, Any]:
@@ -95,57 +163,123 @@ def _with_watermark(table: dict[str, Any]) -> dict[str, Any]:
     return table | {"Parameters": table["Parameters"] | {WATERMARK: "${FirstDay}"}}
 
 
-def _view(wanted: Settings, record: str, landing: Landing) -> dict[str, Any]:
+def _view(settings: Settings, record: str, landing: Landing) -> dict[str, Any]:
     """As Athena itself stores a view: JSON in base64 in a comment. Source: trinodb's ViewReaderUtil (PrestoViewReader)."""
-    sql = catalog.view_sql(wanted, record, landing, "${FirstDay}")
+    sql = catalog.view_sql(settings, record, landing, "${FirstDay}")
     columns = _view_columns(record)
-    definition = {"originalSql": sql, "catalog": "awsdatacatalog", "schema": wanted.glue_database,
-                  "columns": [{"name": name, "type": _TYPES[kind]} for name, kind in columns]}
+    definition = {
+        "originalSql": sql,
+        "catalog": "awsdatacatalog",
+        "schema": settings.glue_database,
+        "columns": [{"name": name, "type": _TYPES[kind]} for name, kind in columns],
+    }
     text = {"Fn::Join": ["", ["/* Presto View: ", {"Fn::Base64": _substituted(json.dumps(definition))}, " */"]]}
-    return {"Type": "AWS::Glue::Table", "DependsOn": [_logical(f"raw_{record}"), _logical(f"curated_{record}")], "Properties": {
-        "CatalogId": {"Ref": "AWS::AccountId"}, "DatabaseName": {"Ref": "Database"}, "TableInput": {
-            "Name": record, "TableType": "VIRTUAL_VIEW", "Description": "Presto View", "Parameters": {"presto_view": "true", "comment": "Presto View"},
-            "ViewOriginalText": text, "ViewExpandedText": "/* Presto View */",
-            "StorageDescriptor": {"Columns": [{"Name": name, "Type": kind} for name, kind in columns], "SerdeInfo": {}}}}}  # fmt: skip
+    return {
+        "Type": "AWS::Glue::Table",
+        "DependsOn": [_logical(f"raw_{record}"), _logical(f"curated_{record}")],
+        "Properties": {
+            "CatalogId": {"Ref": "AWS::AccountId"},
+            "DatabaseName": {"Ref": "Database"},
+            "TableInput": {
+                "Name": record,
+                "TableType": "VIRTUAL_VIEW",
+                "Description": "Presto View",
+                "Parameters": {"presto_view": "true", "comment": "Presto View"},
+                "ViewOriginalText": text,
+                "ViewExpandedText": "/* Presto View */",
+                "StorageDescriptor": {
+                    "Columns": [{"Name": name, "Type": kind} for name, kind in columns],
+                    "SerdeInfo": {},
+                },
+            },
+        },
+    }
 
 
 def _view_columns(record: str) -> list[tuple[str, str]]:
     table = catalog.curated_table(of_template(), record)
-    known = {column["Name"]: column["Type"] for column in table["StorageDescriptor"]["Columns"] + table["PartitionKeys"]}
+    known = {
+        column["Name"]: column["Type"] for column in table["StorageDescriptor"]["Columns"] + table["PartitionKeys"]
+    }
     return [(name, known[name]) for name in catalog.view_columns(record)]
 
 
 def _query(query: Query) -> dict[str, Any]:
-    return {"Type": "AWS::Athena::NamedQuery", "Properties": {
-        "Name": query.name, "Description": query.description[:1024], "Database": {"Ref": "Database"}, "WorkGroup": {"Ref": "Workgroup"},
-        "QueryString": query.sql}}  # fmt: skip
+    return {
+        "Type": "AWS::Athena::NamedQuery",
+        "Properties": {
+            "Name": query.name,
+            "Description": query.description[:1024],
+            "Database": {"Ref": "Database"},
+            "WorkGroup": {"Ref": "Workgroup"},
+            "QueryString": query.sql,
+        },
+    }
 
 
-def _machinery(wanted: Settings) -> dict[str, Any]:
+def _machinery(settings: Settings) -> dict[str, Any]:
     """Role, crawler and job; EventBridge starts the job, where glue_setup.py has Glue's own trigger do it."""
-    crawler = {name: value for name, value in resources.crawler(wanted, "").items() if name != "Role"}
-    job = {name: value for name, value in resources.job(wanted, "").items() if name != "Role"}
+    crawler = {name: value for name, value in resources.crawler(settings, "").items() if name != "Role"}
+    job = {name: value for name, value in resources.job(settings, "").items() if name != "Role"}
     role = {"Fn::GetAtt": ["Role", "Arn"]}
     schedule = crawler.pop("Schedule", None)
     return {
-        "CrawledDatabase": _database(resources.crawled_database(wanted)),
-        "Role": _role(resources.trust_policy(), _substituted(resources.role_policy(wanted, "${AWS::AccountId}"))),
-        "Crawler": {"Type": "AWS::Glue::Crawler", "DependsOn": "CrawledDatabase", "Properties": _substituted(crawler) | {"Role": role} | (
-            {"Schedule": {"ScheduleExpression": schedule}} if schedule else {})},
+        "CrawledDatabase": _database(resources.crawled_database(settings)),
+        "Role": _role(resources.trust_policy(), _substituted(resources.role_policy(settings, "${AWS::AccountId}"))),
+        "Crawler": {
+            "Type": "AWS::Glue::Crawler",
+            "DependsOn": "CrawledDatabase",
+            "Properties": _substituted(crawler)
+            | {"Role": role}
+            | ({"Schedule": {"ScheduleExpression": schedule}} if schedule else {}),
+        },
         "Job": {"Type": "AWS::Glue::Job", "Properties": _substituted(job) | {"Role": role}},
-        "SchedulerRole": {"Condition": "HasEtlSchedule"} | _role(
-            {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": {"Service": "scheduler.amazonaws.com"}, "Action": "sts:AssumeRole"}]},
-            {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "glue:StartJobRun", "Resource": {
-                "Fn::Sub": "arn:${AWS::Partition}:glue:${AWS::Region}:${AWS::AccountId}:job/${Job}"}}]}),
-        "Nightly": {"Type": "AWS::Scheduler::Schedule", "Condition": "HasEtlSchedule", "Properties": {
-            "Description": "Starts the ETL job", "ScheduleExpression": {"Ref": "EtlSchedule"}, "FlexibleTimeWindow": {"Mode": "OFF"},
-            "Target": {"Arn": "arn:aws:scheduler:::aws-sdk:glue:startJobRun", "RoleArn": {"Fn::GetAtt": ["SchedulerRole", "Arn"]},
-                       "Input": {"Fn::Sub": '{"JobName": "${Job}"}'}}}},
-    }  # fmt: skip
+        "SchedulerRole": {"Condition": "HasEtlSchedule"}
+        | _role(
+            {
+                "Version": "2012-10-17",
+                "Statement": [
+                    {"Effect": "Allow", "Principal": {"Service": "scheduler.amazonaws.com"}, "Action": "sts:AssumeRole"}
+                ],
+            },
+            {
+                "Version": "2012-10-17",
+                "Statement": [
+                    {
+                        "Effect": "Allow",
+                        "Action": "glue:StartJobRun",
+                        "Resource": {
+                            "Fn::Sub": "arn:${AWS::Partition}:glue:${AWS::Region}:${AWS::AccountId}:job/${Job}"
+                        },
+                    }
+                ],
+            },
+        ),
+        "Nightly": {
+            "Type": "AWS::Scheduler::Schedule",
+            "Condition": "HasEtlSchedule",
+            "Properties": {
+                "Description": "Starts the ETL job",
+                "ScheduleExpression": {"Ref": "EtlSchedule"},
+                "FlexibleTimeWindow": {"Mode": "OFF"},
+                "Target": {
+                    "Arn": "arn:aws:scheduler:::aws-sdk:glue:startJobRun",
+                    "RoleArn": {"Fn::GetAtt": ["SchedulerRole", "Arn"]},
+                    "Input": {"Fn::Sub": '{"JobName": "${Job}"}'},
+                },
+            },
+        },
+    }
 
 
 def _role(trust: dict[str, Any], policy: dict[str, Any]) -> dict[str, Any]:
-    return {"Type": "AWS::IAM::Role", "Properties": {"AssumeRolePolicyDocument": trust, "Policies": [{"PolicyName": "lake", "PolicyDocument": policy}]}}
+    return {
+        "Type": "AWS::IAM::Role",
+        "Properties": {
+            "AssumeRolePolicyDocument": trust,
+            "Policies": [{"PolicyName": "lake", "PolicyDocument": policy}],
+        },
+    }
 
 
 def _substituted(value: Any) -> Any:
@@ -180,23 +314,28 @@ class _Dumper(yaml.SafeDumper):
         return True
 
 
-_Dumper.add_representer(str, lambda dumper, value: dumper.represent_scalar("tag:yaml.org,2002:str", value, style="|" if "\n" in value else None))
+_Dumper.add_representer(
+    str,
+    lambda dumper, value: dumper.represent_scalar("tag:yaml.org,2002:str", value, style="|" if "\n" in value else None),
+)
 
 
 def _upload_etl() -> int:
-    wanted = settings.load(required=["s3_bucket"])
-    landed = Landed(wanted)
+    settings = load_settings(required=["s3_bucket"])
+    landed = Landed(settings)
     landings = {record: landed.landing(record, landed.first_day_declared(record)) for record in CURATED}
-    for name, body in curate.etl_files(wanted, landings).items():
-        key = f"{wanted.s3_root}{resources.SCRIPTS}/{name}"
-        with aws.naming("S3_BUCKET", wanted.s3_bucket):
-            aws.client(wanted, "s3").put_object(Bucket=wanted.s3_bucket, Key=key, Body=body)
-        print(f"s3://{wanted.s3_bucket}/{key}")
+    for name, body in curate.etl_files(settings, landings).items():
+        key = f"{settings.s3_root}{resources.SCRIPTS}/{name}"
+        with aws.naming("S3_BUCKET", settings.s3_bucket):
+            aws.client(settings, "s3").put_object(Bucket=settings.s3_bucket, Key=key, Body=body)
+        print(f"s3://{settings.s3_bucket}/{key}")
     return terminal.EXIT_DONE
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m deploy.lake_template", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m deploy.lake_template", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--upload-etl", action="store_true", help="put the ETL's files into S3_BUCKET")
     if parser.parse_args().upload_etl:
         return _upload_etl()

@@ -1,7 +1,8 @@
-"""One run of the ETL for one table: which raw days, which partitions, write, publish, sweep. The engine that writes is given.
+"""One run of the ETL for one table: which raw days, which partitions, write, publish, sweep. The engine that writes is
+given.
 
-Delivery: exactly once per key. A run may die anywhere and be started again; what it wrote is seen only after publishing.
-Needs nothing but the standard library and boto3's clients: it runs in Glue, too.
+Delivery: exactly once per key. A run may die anywhere and be started again; what it wrote is seen only after
+publishing. Needs nothing but the standard library and boto3's clients: it runs in Glue, too.
 """
 
 import logging
@@ -21,7 +22,9 @@ Partition = tuple[str, ...]  # the values of the partition columns
 
 @dataclass(frozen=True, kw_only=True)
 class CuratedTable:
-    """What a run has to know about a table; glue_setup.py writes it beside the job's script, and passes it to the Athena engine."""
+    """What a run has to know about a table; glue_setup.py writes it beside the job's script, and passes it to the
+    Athena engine.
+    """
 
     record: str  # bars, ticks or news
     database: str
@@ -58,7 +61,9 @@ class CuratedTable:
         return Template(self.raw_select).substitute(table=raw_table, condition=condition)
 
     def touched(self, partitions: list[Partition]) -> str:
-        """The condition that names partitions: those equal but for the last value go together, so that an engine can prune."""
+        """The condition that names partitions: those equal but for the last value go together, so that an engine can
+        prune.
+        """
         together: dict[Partition, list[str]] = {}
         for *first, last in partitions:
             together.setdefault(tuple(first), []).append(last)
@@ -76,7 +81,9 @@ class Engine(Protocol):
     partitions_per_write: int
 
     def touched(self, table: CuratedTable, days: list[str]) -> list[Partition]: ...
-    def write(self, table: CuratedTable, days: list[str], partitions: list[Partition], place: str) -> dict[Partition, str]: ...
+    def write(
+        self, table: CuratedTable, days: list[str], partitions: list[Partition], place: str
+    ) -> dict[Partition, str]: ...
 
 
 @dataclass(frozen=True)
@@ -98,8 +105,9 @@ class Curation:
         self._engine, self._s3, self._glue, self._athena, self._run, self._now = engine, s3, glue, athena, run, now
 
     def curate(self, table: CuratedTable, only_days: tuple[str, str] | None = None) -> Outcome:
-        """Bring one table up to date. `only_days`: the first and the last raw day to read, in place of those that are new.
-        Raises PublishFailed."""
+        """Bring one table up to date. `only_days`: the first and the last raw day to read, in place of those that are
+        new. Raises PublishFailed.
+        """
         before = publish.begin(self._glue, table.database, f"curated_{table.record}")
         found = self._raw_days(table, before, only_days)
         notes = RunNotes(self._s3, table.bucket, f"{table.root}curated/_runs/{table.record}/")
@@ -107,20 +115,32 @@ class Curation:
         partitions = 0 if why_not else self._curate_days(table, before, found, notes)
         self._replace_view(table)
         removed = notes.sweep(self._glue, before, self._now)
-        log.debug("curated", extra={"table": before.name, "days": len(found.days), "partitions": partitions, "removed": removed})
+        log.debug(
+            "curated",
+            extra={"table": before.name, "days": len(found.days), "partitions": partitions, "removed": removed},
+        )
         return Outcome(table.record, found.days, partitions, found.watermark, removed, why_not)
 
     def _raw_days(self, table: CuratedTable, before: Table, only_days: tuple[str, str] | None) -> RawDays:
-        """Folders of the event's day never close: unless days are asked for all of them are read, and the watermark stays."""
+        """Folders of the event's day never close: unless days are asked for all of them are read, and the watermark
+        stays.
+        """
         if only_days or table.partition_time == "event":
             first, last = only_days or (table.first_day, date.max.isoformat())
             found = raw_days.all_days(self._s3, table.bucket, table.raw_folder)
             days = [day for day in found if max(first, table.first_day) <= day <= last]
             return RawDays(days, before.watermark, raw_days.listing_of(self._s3, table.bucket, table.raw_folder, days))
         return raw_days.find(
-            self._s3, table.bucket, table.raw_folder, watermark=before.watermark, last_run=before.last_run,
-            today=self._now.date(), late_days=table.late_days, by_month=table.by_month, whole_days=table.record == "ticks",
-        )  # fmt: skip
+            self._s3,
+            table.bucket,
+            table.raw_folder,
+            watermark=before.watermark,
+            last_run=before.last_run,
+            today=self._now.date(),
+            late_days=table.late_days,
+            by_month=table.by_month,
+            whole_days=table.record == "ticks",
+        )
 
     def _curate_days(self, table: CuratedTable, before: Table, found: RawDays, notes: RunNotes) -> int:
         folder = f"{table.curated_location}run={self._run}"
@@ -135,13 +155,21 @@ class Curation:
         folders = [folder, *superseded.values()]
         notes.write(self._run, self._now, folders)
         publish.publish(
-            self._glue, before, locations, run=self._run, watermark=found.watermark, listing=found.listing, started_at=self._now
+            self._glue,
+            before,
+            locations,
+            run=self._run,
+            watermark=found.watermark,
+            listing=found.listing,
+            started_at=self._now,
         )
         notes.write(self._run, self._now, folders, published_at=self._now)
         return len(locations)
 
     def _replace_view(self, table: CuratedTable) -> None:
-        """By the watermark that the table has now, whoever set it: a run that died after publishing left the view behind."""
+        """By the watermark that the table has now, whoever set it: a run that died after publishing left the view
+        behind.
+        """
         now = publish.begin(self._glue, table.database, f"curated_{table.record}")
         sql = Template(table.view).substitute(watermark=now.watermark)
         view = self._glue.get_table(DatabaseName=table.database, Name=table.record)["Table"]

@@ -24,8 +24,8 @@ from etl.curation import CuratedTable, Curation, Partition
 
 # About 128 MB of bars as zstd Parquet.
 ROWS_PER_FILE = 4_000_000
-# Where the SQL of Athena and of Spark differ, these make Spark take Athena's: quoted names, errors in place of silent nulls,
-# times in UTC, and folder names as text ('01' stays '01').
+# Where the SQL of Athena and of Spark differ, these make Spark take Athena's: quoted names, errors in place of silent
+# nulls, times in UTC, and folder names as text ('01' stays '01').
 SQL_SETTINGS = {
     "spark.sql.ansi.enabled": "true",
     "spark.sql.ansi.doubleQuotedIdentifiers": "true",
@@ -73,11 +73,17 @@ class SparkEngine:
         rows = self._spark.sql(table.raw_rows("raw_objects", "true")).select(*table.partition_columns).distinct()
         return [tuple(row) for row in rows.orderBy(*table.partition_columns).collect()]
 
-    def write(self, table: CuratedTable, days: list[str], partitions: list[Partition], place: str) -> dict[Partition, str]:
+    def write(
+        self, table: CuratedTable, days: list[str], partitions: list[Partition], place: str
+    ) -> dict[Partition, str]:
         self._read_raw(table, days)
         self._curated(table, partitions).createOrReplaceTempView("curated_rows")
-        rows = self._spark.sql(table.sql(raw_table="raw_objects", condition="true", curated_table="curated_rows", partitions=partitions))
-        by_partition = rows.repartition(*table.partition_columns).sortWithinPartitions(*table.partition_columns, "symbol", "time")
+        rows = self._spark.sql(
+            table.sql(raw_table="raw_objects", condition="true", curated_table="curated_rows", partitions=partitions)
+        )
+        by_partition = rows.repartition(*table.partition_columns).sortWithinPartitions(
+            *table.partition_columns, "symbol", "time"
+        )
         writer = by_partition.write.partitionBy(*table.partition_columns).option("maxRecordsPerFile", ROWS_PER_FILE)
         writer.mode("overwrite").parquet(place)
         return {values: place + _folder(table.partition_columns, values) for values in partitions}

@@ -1,12 +1,14 @@
 """Publishing what an ETL run wrote: the one place where a curated table and its view change.
 
-A run writes files into a folder of its own, run=<id>/, which no one reads. Publishing points the partitions of the curated table
-there, one call per hundred, and then moves the view's watermark. A reader sees a partition's old files or its new ones, never a
-mixture, for a partition has one location. What can go wrong:
+A run writes files into a folder of its own, run=<id>/, which no one reads. Publishing points the partitions of the
+curated table there, one call per hundred, and then moves the view's watermark. A reader sees a partition's old files or
+its new ones, never a mixture, for a partition has one location. What can go wrong:
 
-- A crash before the swap leaves the old table; during it, some partitions old and some new, and the old watermark, with which
+- A crash before the swap leaves the old table; during it, some partitions old and some new, and the old watermark, with
+which
   the view reads all that the new ones hold from the raw days as well. The next run does the whole work again.
-- Two runs at once. Publishing begins and ends with an update of the table under its version (Glue refuses it when the version
+- Two runs at once. Publishing begins and ends with an update of the table under its version (Glue refuses it when the
+version
   has moved). Who loses the first publishes nothing; who loses the second cannot tell whose partitions are there, and moves the
   watermark back to where it began, so that the next run reads everything again.
 
@@ -22,7 +24,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 WATERMARK, LAST_RUN, LISTING, PUBLISHING = "etl.watermark", "etl.last_run", "etl.listing", "etl.publishing"
-# The hash of a view's definition, kept as its parameter: Athena keeps its own wording of the SQL, which cannot be compared.
+# The hash of a view's definition, kept as its parameter: Athena keeps its own wording of the SQL, which cannot be
+# compared.
 VIEW_DEFINITION = "definition"
 PARTITIONS_PER_CALL = 100
 # A query that began before a swap may read the old files for as long as Athena lets a query run, half an hour.
@@ -30,9 +33,17 @@ GRACE = timedelta(hours=1)
 # A run that did not publish for this long is dead.
 LONGEST_RUN = timedelta(days=1)
 _TABLE_INPUT = (
-    "Name", "Description", "Owner", "Retention", "StorageDescriptor", "PartitionKeys", "ViewOriginalText", "ViewExpandedText",
-    "TableType", "Parameters",
-)  # fmt: skip
+    "Name",
+    "Description",
+    "Owner",
+    "Retention",
+    "StorageDescriptor",
+    "PartitionKeys",
+    "ViewOriginalText",
+    "ViewExpandedText",
+    "TableType",
+    "Parameters",
+)
 
 
 class PublishFailed(RuntimeError):
@@ -78,26 +89,45 @@ def table_input(table: dict[str, Any]) -> dict[str, Any]:
 
 
 def publish(
-    glue: Any, table: Table, locations: dict[tuple[str, ...], str], *, run: str, watermark: str, listing: str, started_at: datetime
+    glue: Any,
+    table: Table,
+    locations: dict[tuple[str, ...], str],
+    *,
+    run: str,
+    watermark: str,
+    listing: str,
+    started_at: datetime,
 ) -> None:
     """Point each partition (its values) at its new location, and move the watermark. Raises PublishConflict."""
     claimed = _update(glue, table, table.version, table.parameters | {PUBLISHING: run})
     if claimed is None:
-        raise PublishConflict(f"{table.name}: another run published meanwhile, so this one published nothing; run the ETL again")
+        raise PublishConflict(
+            f"{table.name}: another run published meanwhile, so this one published nothing; run the ETL again"
+        )
     point(glue, table, locations)
     done = {name: value for name, value in table.parameters.items() if name != PUBLISHING}
     done |= {WATERMARK: watermark, LAST_RUN: started_at.isoformat(), LISTING: listing}
     if _update(glue, table, claimed, done) is None:
         _move_back(glue, table)
-        raise PublishConflict(f"{table.name}: another run published at the same time; nothing is lost, run the ETL again")
+        raise PublishConflict(
+            f"{table.name}: another run published at the same time; nothing is lost, run the ETL again"
+        )
 
 
 def point(glue: Any, table: Table, locations: dict[tuple[str, ...], str]) -> None:
     """Create or update the partitions. Both calls answer errors per partition, and neither raises them."""
     existing = partition_locations(glue, table, locations)
-    inputs = {values: _partition(table, values, location) for values, location in locations.items() if existing.get(values) != location}
+    inputs = {
+        values: _partition(table, values, location)
+        for values, location in locations.items()
+        if existing.get(values) != location
+    }
     new = [given for values, given in inputs.items() if values not in existing]
-    moved = [{"PartitionValueList": list(values), "PartitionInput": given} for values, given in inputs.items() if values in existing]
+    moved = [
+        {"PartitionValueList": list(values), "PartitionInput": given}
+        for values, given in inputs.items()
+        if values in existing
+    ]
     address = {"DatabaseName": table.database, "TableName": table.name}
     for some in _chunks(new, PARTITIONS_PER_CALL):
         _check(glue.batch_create_partition(**address, PartitionInputList=some))
@@ -112,7 +142,10 @@ def partition_locations(glue: Any, table: Table, wanted: Iterable[tuple[str, ...
         asked = [{"Values": list(values)} for values in some]
         while asked:
             answer = glue.batch_get_partition(DatabaseName=table.database, TableName=table.name, PartitionsToGet=asked)
-            found |= {tuple(partition["Values"]): partition["StorageDescriptor"]["Location"] for partition in answer["Partitions"]}
+            found |= {
+                tuple(partition["Values"]): partition["StorageDescriptor"]["Location"]
+                for partition in answer["Partitions"]
+            }
             # Keys that do not exist are among the unprocessed; as long as anything came, the others may come next time.
             asked = answer.get("UnprocessedKeys", []) if answer["Partitions"] else []
     return found
@@ -125,14 +158,19 @@ def _partition(table: Table, values: tuple[str, ...], location: str) -> dict[str
 def _check(answer: dict[str, Any]) -> None:
     if errors := answer.get("Errors"):
         first = errors[0].get("ErrorDetail", {})
-        raise PublishFailed(f"{len(errors)} partitions were not published: {first.get('ErrorCode')} {first.get('ErrorMessage')}")
+        raise PublishFailed(
+            f"{len(errors)} partitions were not published: {first.get('ErrorCode')} {first.get('ErrorMessage')}"
+        )
 
 
 def _update(glue: Any, table: Table, version: str, parameters: dict[str, str]) -> str | None:
     """Set the table's parameters if it still has `version`; its version after that, None if it had another one."""
     try:
         glue.update_table(
-            DatabaseName=table.database, TableInput=table.definition | {"Parameters": parameters}, VersionId=version, SkipArchive=True
+            DatabaseName=table.database,
+            TableInput=table.definition | {"Parameters": parameters},
+            VersionId=version,
+            SkipArchive=True,
         )
     except glue.exceptions.ConcurrentModificationException:
         return None
@@ -157,7 +195,9 @@ def _move_back(glue: Any, table: Table) -> None:
 def replace_view(glue: Any, athena: Any, *, database: str, workgroup: str, name: str, sql: str) -> None:
     """Make the view, and note the hash of its definition with it."""
     statement = f'CREATE OR REPLACE VIEW "{database}"."{name}" AS\n{sql}'
-    query = athena.start_query_execution(QueryString=statement, WorkGroup=workgroup, QueryExecutionContext={"Database": database})
+    query = athena.start_query_execution(
+        QueryString=statement, WorkGroup=workgroup, QueryExecutionContext={"Database": database}
+    )
     while (status := _status(athena, query["QueryExecutionId"]))["State"] in ("QUEUED", "RUNNING"):
         time.sleep(0.1)
     if status["State"] != "SUCCEEDED":
@@ -182,8 +222,9 @@ def _status(athena: Any, query_id: str) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class RunNotes:
-    """Notes of the runs, one object each, so that what a run left behind can be removed later: the files that it superseded, or,
-    when it died, its own."""
+    """Notes of the runs, one object each, so that what a run left behind can be removed later: the files that it
+    superseded, or, when it died, its own.
+    """
 
     s3: Any
     bucket: str
@@ -191,7 +232,11 @@ class RunNotes:
 
     def write(self, run: str, started_at: datetime, folders: list[str], published_at: datetime | None = None) -> None:
         """`folders`: s3:// folders that hold the run's files, and those that it took partitions away from."""
-        note = {"started_at": started_at.isoformat(), "folders": folders, "published_at": published_at and published_at.isoformat()}
+        note = {
+            "started_at": started_at.isoformat(),
+            "folders": folders,
+            "published_at": published_at and published_at.isoformat(),
+        }
         self.s3.put_object(Bucket=self.bucket, Key=f"{self.prefix}{run}.json", Body=json.dumps(note).encode())
 
     def sweep(self, glue: Any, table: Table, now: datetime) -> int:
@@ -230,7 +275,9 @@ def _is_over(note: dict[str, Any], now: datetime) -> bool:
 
 
 def _locations(glue: Any, table: Table) -> Iterator[str]:
-    pages = glue.get_paginator("get_partitions").paginate(DatabaseName=table.database, TableName=table.name, ExcludeColumnSchema=True)
+    pages = glue.get_paginator("get_partitions").paginate(
+        DatabaseName=table.database, TableName=table.name, ExcludeColumnSchema=True
+    )
     for page in pages:
         for partition in page["Partitions"]:
             yield partition["StorageDescriptor"]["Location"].rstrip("/") + "/"

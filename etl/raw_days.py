@@ -1,8 +1,8 @@
 """Which raw days an ETL run has to read. Needs nothing but the standard library and an S3 client: it runs in Glue, too.
 
-Folders of raw days are days of arrival in Kafka. A record may lie in Kafka for a while before it lands, so a day may still get
-objects after it is over: every run reads again the days from the watermark on, and looks a month further back for days that got
-objects since the run before.
+Folders of raw days are days of arrival in Kafka. A record may lie in Kafka for a while before it lands, so a day may
+still get objects after it is over: every run reads again the days from the watermark on, and looks a month further back
+for days that got objects since the run before.
 """
 
 import hashlib
@@ -32,20 +32,32 @@ def all_days(s3: object, bucket: str, folder: str) -> list[str]:
 
 
 def find(
-    s3: object, bucket: str, folder: str, *,
-    watermark: str, last_run: datetime | None, today: date, late_days: int, by_month: bool, whole_days: bool,
-) -> RawDays:  # fmt: skip
-    """The days to read. `by_month`: a folder is a month, named by its first day. `whole_days`: only the folders for which nothing
-    more is expected, since a table without a key is copied by folders."""
+    s3: object,
+    bucket: str,
+    folder: str,
+    *,
+    watermark: str,
+    last_run: datetime | None,
+    today: date,
+    late_days: int,
+    by_month: bool,
+    whole_days: bool,
+) -> RawDays:
+    """The days to read. `by_month`: a folder is a month, named by its first day. `whole_days`: only the folders for
+    which nothing more is expected, since a table without a key is copied by folders.
+    """
     days = all_days(s3, bucket, folder)
     after = _later_watermark(watermark, days, today, late_days, by_month=by_month)
     due = [day for day in days if day >= watermark and (not whole_days or day < after)]
     oldest = date.fromordinal(max(date.fromisoformat(watermark).toordinal() - LOOK_BACK_DAYS, 1)).isoformat()
     since = last_run - timedelta(seconds=LONGEST_UPLOAD_SECONDS) if last_run else None
     late = [
-        day for day in days
-        if since and oldest <= day < watermark and any(found["LastModified"] >= since for found in _objects(s3, bucket, f"{folder}dt={day}/"))
-    ]  # fmt: skip
+        day
+        for day in days
+        if since
+        and oldest <= day < watermark
+        and any(found["LastModified"] >= since for found in _objects(s3, bucket, f"{folder}dt={day}/"))
+    ]
     chosen = late + due
     return RawDays(chosen, after, listing_of(s3, bucket, folder, chosen))
 
@@ -60,7 +72,9 @@ def listing_of(s3: object, bucket: str, folder: str, days: list[str]) -> str:
 
 
 def _later_watermark(watermark: str, days: list[str], today: date, late_days: int, *, by_month: bool) -> str:
-    """Never beyond the newest day landed: while the consumer is down, what waits in Kafka belongs to days that look empty."""
+    """Never beyond the newest day landed: while the consumer is down, what waits in Kafka belongs to days that look
+    empty.
+    """
     if not days:
         return watermark
     newest = date.fromisoformat(days[-1])

@@ -116,9 +116,11 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_only(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--only", type=_service_names, metavar="NAMES",
+        "--only",
+        type=_service_names,
+        metavar="NAMES",
         help=f"only these services, comma-separated, of: {', '.join(SERVICES)} (no SQL is needed without trino)",
-    )  # fmt: skip
+    )
 
 
 def _service_names(text: str) -> list[str]:

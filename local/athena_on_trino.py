@@ -158,7 +158,9 @@ class Queries:
         if status["State"] == "CANCELLED":
             return
         over_limit = "EXCEEDED_SCAN_LIMIT" in str(error)
-        reason = "Query exhausted allowed data scan limit: Bytes scanned limit was exceeded" if over_limit else str(error)
+        reason = (
+            "Query exhausted allowed data scan limit: Bytes scanned limit was exceeded" if over_limit else str(error)
+        )
         category = USER_ERROR if isinstance(error, QueryFailed) else SYSTEM_ERROR
         status |= {
             "State": "CANCELLED" if over_limit else "FAILED",
@@ -170,7 +172,9 @@ class Queries:
     def _outcome(self, execution: dict, workgroup: dict, parameters: list[str]) -> Outcome:
         database = execution["QueryExecutionContext"]["Database"].lower()
         location = execution["ResultConfiguration"]["OutputLocation"].rpartition("/")[0]
-        plan = athena_statements.plan(execution["Query"], f"{location}/tables/{execution['QueryExecutionId']}/", self.athena)
+        plan = athena_statements.plan(
+            execution["Query"], f"{location}/tables/{execution['QueryExecutionId']}/", self.athena
+        )
         if database != "default" and database not in glue._databases:
             raise QueryFailed(f"SCHEMA_NOT_FOUND: Schema '{database}' does not exist")
         match plan:
@@ -188,15 +192,22 @@ class Queries:
             case athena_statements.Trino(sql, compression):
                 return self._on_trino(execution, sql, parameters, scan_limit_bytes(workgroup), compression)
 
-    def _on_trino(self, execution: dict, sql: str, parameters: list[str], limit_bytes: int | None, compression: str | None) -> Outcome:
+    def _on_trino(
+        self, execution: dict, sql: str, parameters: list[str], limit_bytes: int | None, compression: str | None
+    ) -> Outcome:
         context = execution["QueryExecutionContext"]
         connection = trino.dbapi.connect(
-            host="127.0.0.1", port=read_json(self.state.ports_file)["trino"], user="athena", source="athena",
-            catalog=context["Catalog"].lower(), schema=context["Database"].lower(), timezone="UTC",
+            host="127.0.0.1",
+            port=read_json(self.state.ports_file)["trino"],
+            user="athena",
+            source="athena",
+            catalog=context["Catalog"].lower(),
+            schema=context["Database"].lower(),
+            timezone="UTC",
             session_properties=({"query_max_scan_physical_bytes": f"{limit_bytes}B"} if limit_bytes else {})
             | ({"awsdatacatalog.compression_codec": compression} if compression else {}),
             legacy_primitive_types=True,
-        )  # fmt: skip
+        )
         if parameters:
             sql = f"EXECUTE IMMEDIATE '{sql.replace(chr(39), chr(39) * 2)}' USING {', '.join(parameters)}"
         cursor = self.cursors[execution["QueryExecutionId"]] = connection.cursor()
@@ -229,7 +240,9 @@ class Queries:
             body = "".join("\t".join(value or "" for value in row) + "\n" for row in outcome.rows).encode()
         answer = s3._put_object(place.netloc, place.path.lstrip("/"), body, {"content-length": str(len(body))})
         if answer[0] >= 300:
-            raise QueryFailed(f"Could not write the result to {place.geturl()}: {answer[2].decode(errors='replace')[:300]}")
+            raise QueryFailed(
+                f"Could not write the result to {place.geturl()}: {answer[2].decode(errors='replace')[:300]}"
+            )
         self.outcomes[query_id] = outcome
         self.oldest_first.append(query_id)
         if len(self.oldest_first) > RESULTS_KEPT:
@@ -285,8 +298,10 @@ class Queries:
         status = execution["Status"]
         if status["State"] in ("QUEUED", "RUNNING"):
             status |= {
-                "State": "CANCELLED", "StateChangeReason": "Query cancelled by user", "CompletionDateTime": time.time(),
-            }  # fmt: skip
+                "State": "CANCELLED",
+                "StateChangeReason": "Query cancelled by user",
+                "CompletionDateTime": time.time(),
+            }
             cursor = self.cursors.get(query_id)
             if cursor is not None:
                 # Not on this thread: Trino's answer may need this event loop.
@@ -297,7 +312,9 @@ class Queries:
 
 
 def output_location(data: dict, workgroup: dict) -> str | None:
-    """The workgroup's location if it enforces its settings (the default when it has any), else the caller's, else its own."""
+    """The workgroup's location if it enforces its settings (the default when it has any), else the caller's, else its
+    own.
+    """
     settings = workgroup.get("Configuration") or {}
     of_workgroup = (settings.get("ResultConfiguration") or {}).get("OutputLocation")
     of_caller = (data.get("ResultConfiguration") or {}).get("OutputLocation")
@@ -319,9 +336,17 @@ def column_info(column: dict) -> dict:
     kind = athena_values.athena_type(column)
     precision, scale = athena_values.precision_and_scale(column)
     return {
-        "CatalogName": "hive", "SchemaName": "", "TableName": "", "Name": column["name"], "Label": column["name"],
-        "Type": kind, "Precision": precision, "Scale": scale, "Nullable": "UNKNOWN", "CaseSensitive": kind in ("varchar", "char"),
-    }  # fmt: skip
+        "CatalogName": "hive",
+        "SchemaName": "",
+        "TableName": "",
+        "Name": column["name"],
+        "Label": column["name"],
+        "Type": kind,
+        "Precision": precision,
+        "Scale": scale,
+        "Nullable": "UNKNOWN",
+        "CaseSensitive": kind in ("varchar", "char"),
+    }
 
 
 def trino_outcome(cursor: trino.dbapi.Cursor, limit_bytes: int | None) -> Outcome:
@@ -356,7 +381,8 @@ def show_partitions(database: str, table: str) -> Outcome:
     names = [key["Name"] for key in found.get("PartitionKeys") or []]
     partitions = glue._partitions.get(f"{database}/{table}", [])
     lines = sorted(
-        "/".join(f"{name}={value}" for name, value in zip(names, partition["Values"], strict=True)) for partition in partitions
+        "/".join(f"{name}={value}" for name, value in zip(names, partition["Values"], strict=True))
+        for partition in partitions
     )
     column = {"name": "partition", "typeSignature": {"rawType": "varchar", "arguments": []}}
     return Outcome([column], [[line] for line in lines])

@@ -55,7 +55,11 @@ def plan(query: str, table_location: str, athena) -> Trino | Emulator | ShowPart
             )
     if cursor.keywords("show", "partitions"):
         name = cursor.dotted_name(2)
-        return ShowPartitions(*name) if name and cursor.at_end() else Refused("SYNTAX_ERROR: SHOW PARTITIONS [database.]table")
+        return (
+            ShowPartitions(*name)
+            if name and cursor.at_end()
+            else Refused("SYNTAX_ERROR: SHOW PARTITIONS [database.]table")
+        )
     sql, compression = _without_compression(sql, athena)
     return Trino(_with_location(_with_schema(sql, athena), table_location, athena), compression)
 

@@ -15,7 +15,8 @@ TEXT_INPUT = {
 # How AWS's crawler describes each format's storage.
 STORAGE = {
     "json": TEXT_INPUT | {"SerdeInfo": {"SerializationLibrary": "org.openx.data.jsonserde.JsonSerDe"}},
-    "csv": TEXT_INPUT | {
+    "csv": TEXT_INPUT
+    | {
         "SerdeInfo": {
             "SerializationLibrary": "org.apache.hadoop.hive.serde2.lazy.LazySimpleSerDe",
             "Parameters": {"field.delim": ","},
@@ -26,7 +27,7 @@ STORAGE = {
         "OutputFormat": "org.apache.hadoop.hive.ql.io.parquet.MapredParquetOutputFormat",
         "SerdeInfo": {"SerializationLibrary": "org.apache.hadoop.hive.ql.io.parquet.serde.ParquetHiveSerDe"},
     },
-}  # fmt: skip
+}
 # From narrow to wide; any other pair of different types has only string in common.
 NUMBERS = ("int", "bigint", "double")
 INT_LIMIT = 2**31
@@ -85,7 +86,11 @@ def json_type(value) -> str | None:
         case float():
             return "double"
         case dict():
-            return "struct<" + ",".join(f"{name.lower()}:{json_type(item) or 'string'}" for name, item in value.items()) + ">"
+            return (
+                "struct<"
+                + ",".join(f"{name.lower()}:{json_type(item) or 'string'}" for name, item in value.items())
+                + ">"
+            )
         case list():
             return f"array<{next(filter(None, map(json_type, value)), 'string')}>"
     return "string"
@@ -127,9 +132,14 @@ def arrow_type(kind: pa.DataType) -> str:
     """Arrow's types that Parquet files of this product hold, in Hive's words."""
     types = pa.types
     names = (
-        (types.is_timestamp, "timestamp"), (types.is_date, "date"), (types.is_boolean, "boolean"),
-        (types.is_float64, "double"), (types.is_float32, "float"), (types.is_int64, "bigint"), (types.is_integer, "int"),
-    )  # fmt: skip
+        (types.is_timestamp, "timestamp"),
+        (types.is_date, "date"),
+        (types.is_boolean, "boolean"),
+        (types.is_float64, "double"),
+        (types.is_float32, "float"),
+        (types.is_int64, "bigint"),
+        (types.is_integer, "int"),
+    )
     if types.is_decimal(kind):
         return f"decimal({kind.precision},{kind.scale})"
     return next((name for is_kind, name in names if is_kind(kind)), "string")

@@ -100,7 +100,8 @@ def group_into_tables(bucket: str, keys: list[str]) -> list[FoundTable]:
         base = "/".join(folders[:first])
         pairs = [folder.partition("=")[::2] for folder in folders[first:] if "=" in folder]
         table = tables.setdefault(
-            (base, kind), FoundTable(f"s3://{bucket}/{base}/" if base else f"s3://{bucket}/", kind, [pair[0] for pair in pairs])
+            (base, kind),
+            FoundTable(f"s3://{bucket}/{base}/" if base else f"s3://{bucket}/", kind, [pair[0] for pair in pairs]),
         )
         if [pair[0] for pair in pairs] != table.keys:
             continue  # a folder that is laid out otherwise than the first one is left out
@@ -131,15 +132,21 @@ def write_table(glue, crawler: dict, table: FoundTable, columns: list[dict]) -> 
         "StorageDescriptor": storage,
         "PartitionKeys": [{"Name": key, "Type": "string"} for key in table.keys],
         "Parameters": {
-            "classification": table.kind, "UPDATED_BY_CRAWLER": crawler["Name"], "typeOfData": "file", "EXTERNAL": "TRUE",
-            "objectCount": str(len(table.objects)), "comment": LABEL,
-        } | ({"skip.header.line.count": "1"} if table.kind == "csv" else {}),
-    }  # fmt: skip
+            "classification": table.kind,
+            "UPDATED_BY_CRAWLER": crawler["Name"],
+            "typeOfData": "file",
+            "EXTERNAL": "TRUE",
+            "objectCount": str(len(table.objects)),
+            "comment": LABEL,
+        }
+        | ({"skip.header.line.count": "1"} if table.kind == "csv" else {}),
+    }
     database = crawler["DatabaseName"]
     call = glue._update_table if f"{database}/{name}" in glue._tables else glue._create_table
     call({"DatabaseName": database, "TableInput": table_input})
     partitions = [
-        {"Values": list(values), "StorageDescriptor": storage | {"Location": place}} for values, place in table.partitions.items()
+        {"Values": list(values), "StorageDescriptor": storage | {"Location": place}}
+        for values, place in table.partitions.items()
     ]
     # Those that are there already are answered with an error each and left as they are.
     glue._batch_create_partition({"DatabaseName": database, "TableName": name, "PartitionInputList": partitions})

@@ -12,10 +12,10 @@ from local.ports import is_free
 from local.service import JAVA_COMMAND, Service, clean_environment
 from local.state import State, write_whole
 
-# One node holds one copy of everything, so Kafka's default of three copies for its own topics could never be met.
-# Fewer partitions of these topics, because each one is a folder to open at start. A broker that was killed is let in again
-# once its session has run out, which would take 9 s by default. The rest are Kafka's defaults, transactions included, so
-# that the product meets the broker it will meet in production.
+# One node holds one copy of everything, so Kafka's default of three copies for its own topics could never be met. Fewer
+# partitions of these topics, because each one is a folder to open at start. A broker that was killed is let in again
+# once its session has run out, which would take 9 s by default. The rest are Kafka's defaults, transactions included,
+# so that the product meets the broker it will meet in production.
 SETTINGS = """\
 process.roles=broker,controller
 node.id=1
@@ -49,11 +49,21 @@ def command(state: State, ports: dict[str, int], jars: Path | None) -> list[str]
     settings = state.data("kafka") / "server.properties"
     # Later lines win over earlier ones, so a test can give its broker more listeners, such as TLS and SASL.
     more = state.data("kafka") / "more.properties"
-    write_whole(settings, SETTINGS.format(data=data, **ports) + (more.read_text(encoding="utf-8") if more.exists() else ""))
+    write_whole(
+        settings, SETTINGS.format(data=data, **ports) + (more.read_text(encoding="utf-8") if more.exists() else "")
+    )
     java = [*JAVA_COMMAND, "-Xmx384m", "-Dorg.apache.logging.log4j.level=INFO", "-cp", f"{jars}/*"]
     if not (data / "meta.properties").exists():
         _format(
-            state, [*java, "kafka.tools.StorageTool", "format", "--config", str(settings), f"--cluster-id={cluster_id(state)}"]
+            state,
+            [
+                *java,
+                "kafka.tools.StorageTool",
+                "format",
+                "--config",
+                str(settings),
+                f"--cluster-id={cluster_id(state)}",
+            ],
         )
     return [*java, "kafka.Kafka", str(settings)]
 
@@ -69,9 +79,10 @@ def is_ready(state: State, ports: dict[str, int]) -> bool:
         return False  # said at once, where the client would try again for a while
     try:
         client = KafkaAdminClient(
-            bootstrap_servers=f"127.0.0.1:{ports['kafka']}", bootstrap_timeout_ms=READY_TIMEOUT_MS,
+            bootstrap_servers=f"127.0.0.1:{ports['kafka']}",
+            bootstrap_timeout_ms=READY_TIMEOUT_MS,
             request_timeout_ms=READY_TIMEOUT_MS,
-        )  # fmt: skip
+        )
     except (KafkaError, OSError):
         return False
     try:
@@ -86,9 +97,14 @@ def _format(state: State, format_command: list[str]) -> None:
     """Write the cluster's id into an empty data folder, which a KRaft node refuses to start without."""
     with state.log("kafka").open("ab") as log:
         done = subprocess.run(
-            format_command, env=clean_environment(), stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
-            timeout=FORMAT_TIMEOUT_SECONDS, check=False,
-        )  # fmt: skip
+            format_command,
+            env=clean_environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            timeout=FORMAT_TIMEOUT_SECONDS,
+            check=False,
+        )
     if done.returncode:
         raise StackError(f"Kafka could not prepare its data folder (exit {done.returncode}); see {state.log('kafka')}")
 

@@ -1,7 +1,9 @@
-"""Run ministack 1.5.33 with the few changes that make it a faithful stand-in: Trino behind Athena, views, crawls, state.
+"""Run ministack 1.5.33 with the few changes that make it a faithful stand-in: Trino behind Athena, views, crawls,
+state.
 
-Started by aws_emulator.py as `python -m local.ministack_launcher`. Every change below replaces a function of ministack's
-by name, which is why another version is refused: the names, and what they are given, are not a public interface.
+Started by aws_emulator.py as `python -m local.ministack_launcher`. Every change below replaces a function of
+ministack's by name, which is why another version is refused: the names, and what they are given, are not a public
+interface.
 """
 
 import importlib.metadata
@@ -46,7 +48,8 @@ def drop_empty_descriptions(glue) -> None:
     """Leave out a table's Description where none was given, as AWS does.
 
     ministack answers with an empty one. Trino takes the Description for the table's comment, and knows a view by the
-    comment "Presto View", which it stores in the table's parameters: an empty Description hides it and the view is lost.
+    comment "Presto View", which it stores in the table's parameters: an empty Description hides it and the view is
+    lost.
     """
     create_table = glue._create_table
 

@@ -40,11 +40,15 @@ def choose_ports(state: State, kept: Iterable[str]) -> dict[str, int]:
             continue
         candidates = itertools.chain([remembered[name]] if name in remembered else [], range(usual, 32768, 10))
         free = (
-            port for port in itertools.islice(candidates, CANDIDATES_PER_LISTENER) if port not in ports.values() and is_free(port)
+            port
+            for port in itertools.islice(candidates, CANDIDATES_PER_LISTENER)
+            if port not in ports.values() and is_free(port)
         )
         ports[name] = next(free, 0)
         if not ports[name]:
-            raise StackError(f"No free port for {name} on 127.0.0.1 (tried {usual}, {usual + 10}, …); stop what uses them.")
+            raise StackError(
+                f"No free port for {name} on 127.0.0.1 (tried {usual}, {usual + 10}, …); stop what uses them."
+            )
     if ports != remembered:
         write_whole(state.ports_file, json.dumps(ports, indent=2))
     return ports

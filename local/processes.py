@@ -18,7 +18,9 @@ LOG_KEPT_BYTES = 10_000_000
 
 @dataclass(frozen=True)
 class Process:
-    """A process we started: its pid, the moment it started (which a reused pid does not share), and the ports it was told."""
+    """A process we started: its pid, the moment it started (which a reused pid does not share), and the ports it was
+    told.
+    """
 
     pid: int
     started: str
@@ -38,8 +40,9 @@ class Process:
 def start_moment(pid: int) -> str | None:
     """When the process started, in the system's own words; None when there is none, or only a zombie.
 
-    On Linux field 22 of /proc/PID/stat, in clock ticks since boot (man 5 proc_pid_stat); elsewhere `ps`. A killed process
-    is a zombie as soon as its first thread has ended, while the others may still hold its ports; field 20 counts them.
+    On Linux field 22 of /proc/PID/stat, in clock ticks since boot (man 5 proc_pid_stat); elsewhere `ps`. A killed
+    process is a zombie as soon as its first thread has ended, while the others may still hold its ports; field 20
+    counts them.
     """
     if Path("/proc/self/stat").exists():
         try:
@@ -54,7 +57,9 @@ def start_moment(pid: int) -> str | None:
     return None if not moment or status.startswith("Z") else moment.strip()
 
 
-def start(state: State, service: str, command: list[str], environment: dict[str, str], ports: dict[str, int]) -> Process:
+def start(
+    state: State, service: str, command: list[str], environment: dict[str, str], ports: dict[str, int]
+) -> Process:
     """Start a process in a session of its own, so that the terminal's Ctrl-C and hang-up do not reach it."""
     log = state.log(service)
     if log.exists() and log.stat().st_size > LOG_KEPT_BYTES:
@@ -64,9 +69,14 @@ def start(state: State, service: str, command: list[str], environment: dict[str,
         output.flush()
         try:
             child = subprocess.Popen(
-                command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
-                cwd=state.data(service), start_new_session=True,
-            )  # fmt: skip
+                command,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                cwd=state.data(service),
+                start_new_session=True,
+            )
         except OSError as error:
             raise StackError(f"Could not start {service}: {error}") from error
     # Only the pid is kept. Telling the object so keeps Python from warning that its child still runs.

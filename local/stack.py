@@ -109,7 +109,9 @@ class Stack:
         known = self.ports()
         if not known:
             raise StackError("The stack has never been started here; run `python -m local up`.")
-        no_proxy = ",".join(filter(None, [os.environ.get("no_proxy") or os.environ.get("NO_PROXY"), "127.0.0.1,localhost"]))
+        no_proxy = ",".join(
+            filter(None, [os.environ.get("no_proxy") or os.environ.get("NO_PROXY"), "127.0.0.1,localhost"])
+        )
         return {
             "KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{known['kafka']}",
             "AWS_ENDPOINT_URL": aws_emulator.endpoint(known),
@@ -134,10 +136,14 @@ class Stack:
             address = f"127.0.0.1:{known[service.listeners[0]]}" if process else ""
             rows.append(
                 ServiceStatus(
-                    service.name, service.title, process.pid if process else None,
-                    bool(process) and service.is_ready(self.state, known), address, self.state.log(service.name),
+                    service.name,
+                    service.title,
+                    process.pid if process else None,
+                    bool(process) and service.is_ready(self.state, known),
+                    address,
+                    self.state.log(service.name),
                 )
-            )  # fmt: skip
+            )
         return rows
 
     def _start_missing(self, wanted: list[Service]) -> list[tuple[Service, Process]]:
@@ -178,10 +184,14 @@ class Stack:
                 seconds = time.monotonic() - began
                 log = self.state.log(service.name)
                 if not process.is_alive():
-                    failures[service] = f"{service.title} ended while it was starting. {self._last_words(service)}\nSee {log}"
+                    failures[service] = (
+                        f"{service.title} ended while it was starting. {self._last_words(service)}\nSee {log}"
+                    )
                 elif seconds > service.start_timeout_seconds:
                     processes.stop([process])
-                    failures[service] = f"{service.title} did not answer within {seconds:.0f} s and was stopped. See {log}"
+                    failures[service] = (
+                        f"{service.title} did not answer within {seconds:.0f} s and was stopped. See {log}"
+                    )
                 elif not service.is_ready(self.state, known):
                     continue
                 del waiting[service]

@@ -7,9 +7,10 @@ from local import aws_emulator, downloads
 from local.service import JAVA_COMMAND, Service, clean_environment, fetch
 from local.state import State, write_whole
 
-# The memory settings fit a heap of 1 GB. Without node.bind-ip and node.internal-address Trino listens on all interfaces.
-# With static catalogs a fresh server refuses queries with NO_NODES_AVAILABLE for up to five seconds after it says that it
-# has started, until it has heard of its own catalog from its own announcement; dynamic catalogs are on every node at once.
+# The memory settings fit a heap of 1 GB. Without node.bind-ip and node.internal-address Trino listens on all
+# interfaces. With static catalogs a fresh server refuses queries with NO_NODES_AVAILABLE for up to five seconds after
+# it says that it has started, until it has heard of its own catalog from its own announcement; dynamic catalogs are on
+# every node at once.
 SERVER_SETTINGS = """\
 coordinator=true
 node-scheduler.include-coordinator=true
@@ -81,18 +82,25 @@ def command(state: State, ports: dict[str, int], installation: Path | None) -> l
     write_whole(
         folder / "config.properties",
         SERVER_SETTINGS.format(
-            environment=environment_name(state), port=ports["trino"],
+            environment=environment_name(state),
+            port=ports["trino"],
             plugins=installation / "plugin",
         ),
-    )  # fmt: skip
+    )
     write_whole(
         catalogs / "awsdatacatalog.properties",
-        CATALOG_SETTINGS.format(region=aws_emulator.REGION, endpoint=aws_emulator.endpoint(ports), key=aws_emulator.TEST_KEY),
+        CATALOG_SETTINGS.format(
+            region=aws_emulator.REGION, endpoint=aws_emulator.endpoint(ports), key=aws_emulator.TEST_KEY
+        ),
     )
     return [
-        *JAVA_COMMAND, *JVM_FLAGS, f"-Dconfig={folder / 'config.properties'}", "-cp", f"{installation / 'lib'}/*",
+        *JAVA_COMMAND,
+        *JVM_FLAGS,
+        f"-Dconfig={folder / 'config.properties'}",
+        "-cp",
+        f"{installation / 'lib'}/*",
         "io.trino.server.TrinoServer",
-    ]  # fmt: skip
+    ]
 
 
 def is_ready(state: State, ports: dict[str, int]) -> bool:

@@ -40,7 +40,9 @@ def naming(setting: str, value: str = "") -> Iterator[None]:
     try:
         yield
     except NoCredentialsError:
-        raise ServiceError("AWS credentials: none found; `aws configure`, AWS_PROFILE or an instance role give them") from None
+        raise ServiceError(
+            "AWS credentials: none found; `aws configure`, AWS_PROFILE or an instance role give them"
+        ) from None
     except EndpointConnectionError as error:
         raise ServiceError(f"AWS_REGION or AWS_ENDPOINT_URL: {error}") from error
     except (ClientError, BotoCoreError) as error:

@@ -5,7 +5,8 @@
   python -m pipeline.dynamodb latest                             the last bar of every company, or of those that are named
   python -m pipeline.dynamodb create                             make the table
 
-`consumer.py --sink dynamodb` fills it. Companies are spelled as the records spell them; bars without one stand under their symbol.
+`consumer.py --sink dynamodb` fills it. Companies are spelled as the records spell them; bars without one stand under
+their symbol.
 """
 
 import argparse
@@ -18,17 +19,21 @@ from decimal import Decimal
 import msgspec
 import pandas as pd
 
-from pipeline import records, settings, terminal
+from pipeline import records, terminal
 from pipeline.records import Bar
-from pipeline.settings import Settings
+from pipeline.settings import Settings, load_settings
 from pipeline.sinks.dynamodb.table import Item, Table
 
 _NUMBERS = ("open", "high", "low", "close", "volume")
 
 
-def daily_bars(settings: Settings, *, symbols: Iterable[str] = (), first_day: object = None, last_day: object = None) -> pd.DataFrame:
-    """The table's daily bars as the query daily_bars of athena_queries.sql gives them: symbol, day (datetime64), open, high, low,
-    close, volume (double), in the order of symbol and day. Every company is read; `symbols` are chosen afterwards."""
+def daily_bars(
+    settings: Settings, *, symbols: Iterable[str] = (), first_day: object = None, last_day: object = None
+) -> pd.DataFrame:
+    """The table's daily bars as the query daily_bars of athena_queries.sql gives them: symbol, day (datetime64), open,
+    high, low, close, volume (double), in the order of symbol and day. Every company is read; `symbols` are chosen
+    afterwards.
+    """
     table, wanted = Table(settings), set(symbols)
     table.check()
     rows = [
@@ -44,10 +49,9 @@ def daily_bars(settings: Settings, *, symbols: Iterable[str] = (), first_day: ob
 
 def main() -> int:
     options = _parser().parse_args()
-    given = {name: getattr(options, name) for name in vars(options) if name in Settings.__dataclass_fields__}
-    wanted = settings.load(given)
-    terminal.configure_logging(wanted)
-    table = Table(wanted)
+    settings = load_settings(vars(options))
+    terminal.configure_logging(settings)
+    table = Table(settings)
     if options.command == "create":
         print(f"{table.name}: {'made' if table.create() else 'is there already, with these keys'}")
         return terminal.EXIT_DONE
@@ -60,7 +64,10 @@ def main() -> int:
         companies = options.companies or sorted(table.companies())
         found = [item for company in companies if (item := table.latest(company, interval=options.interval))]
     if not found:
-        print(f"{table.name}: no item for this; `python -m pipeline.dynamodb latest` lists the companies as they are spelled", file=sys.stderr)
+        print(
+            f"{table.name}: no item for this; `python -m pipeline.dynamodb latest` lists the companies as they are spelled",
+            file=sys.stderr,
+        )
         return terminal.EXIT_FAILED
     _print(table, found, options.format)
     return terminal.EXIT_DONE
@@ -97,7 +104,9 @@ def _date(text: str) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m pipeline.dynamodb", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline.dynamodb", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     commands = parser.add_subparsers(dest="command", required=True, metavar="get|range|latest|create")
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--table", dest="dynamodb_table", help="DYNAMODB_TABLE")
@@ -106,7 +115,9 @@ def _parser() -> argparse.ArgumentParser:
     reading = argparse.ArgumentParser(add_help=False, parents=[common])
     reading.add_argument("--format", choices=["table", "csv", "json"], default="table", help="default table")
     several = argparse.ArgumentParser(add_help=False, parents=[reading])
-    several.add_argument("--interval", choices=records.INTERVALS, metavar="1d", default="", help="bars of this length only")
+    several.add_argument(
+        "--interval", choices=records.INTERVALS, metavar="1d", default="", help="bars of this length only"
+    )
     get = commands.add_parser("get", parents=[reading], help="one bar")
     get.add_argument("company")
     get.add_argument("date", type=_date, help="YYYY-MM-DD, or the whole time of a shorter bar")

@@ -7,9 +7,25 @@ from pipeline.records import DAILY_OR_LONGER, Bar
 
 NEW_YORK = "America/New_York"
 # The shortest that a bar of the name can be.
-INTERVAL_SECONDS = {"1s": 1, "1m": 60, "2m": 120, "3m": 180, "5m": 300, "10m": 600, "15m": 900, "30m": 1800, "1h": 3600,
-                    "2h": 7200, "4h": 14400, "1d": 86400, "5d": 5 * 86400, "1w": 7 * 86400, "1mo": 28 * 86400,
-                    "3mo": 89 * 86400, "1y": 365 * 86400}
+INTERVAL_SECONDS = {
+    "1s": 1,
+    "1m": 60,
+    "2m": 120,
+    "3m": 180,
+    "5m": 300,
+    "10m": 600,
+    "15m": 900,
+    "30m": 1800,
+    "1h": 3600,
+    "2h": 7200,
+    "4h": 14400,
+    "1d": 86400,
+    "5d": 5 * 86400,
+    "1w": 7 * 86400,
+    "1mo": 28 * 86400,
+    "3mo": 89 * 86400,
+    "1y": 365 * 86400,
+}
 INTRADAY = frozenset(INTERVAL_SECONDS) - DAILY_OR_LONGER
 
 

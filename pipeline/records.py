@@ -1,7 +1,7 @@
 """What travels through the pipeline: bars, ticks and news items.
 
-This is the one definition of every record. The JSON on the wire, the CSV header, the Parquet schema, the Glue columns, the
-DynamoDB item and the table in the README all come from the three classes below, through `columns()`.
+This is the one definition of every record. The JSON on the wire, the CSV header, the Parquet schema, the Glue columns,
+the DynamoDB item and the table in the README all come from the three classes below, through `columns()`.
 """
 
 import math
@@ -17,13 +17,17 @@ TIME_FORMAT = "YYYY-MM-DD HH:MM:SS.SSS"
 _TIME = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}", re.ASCII)
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - naive on purpose: every time here is UTC
 
-# The start of a bar or the instant of a trade, always UTC. AWS's documents name this text as the one that the OpenX JSON SerDe
-# reads the same way every time, so raw tables keep it as a string and the views cast it once.
+# The start of a bar or the instant of a trade, always UTC. AWS's documents name this text as the one that the OpenX
+# JSON SerDe reads the same way every time, so raw tables keep it as a string and the views cast it once.
 Time = Annotated[str, Meta(min_length=23, max_length=23, extra={"type": "timestamp", "unit": "UTC"})]
 Symbol = Annotated[str, Meta(min_length=1, description="ticker symbol, the Kafka key")]
 Price = Annotated[float, Meta(extra={"unit": "currency of the listing"})]
-Volume = Annotated[float, Meta(ge=0, extra={"unit": "shares"}, description="shares traded; a double, for fractions exist")]
-Interval = Literal["1s", "1m", "2m", "3m", "5m", "10m", "15m", "30m", "1h", "2h", "4h", "1d", "5d", "1w", "1mo", "3mo", "1y"]
+Volume = Annotated[
+    float, Meta(ge=0, extra={"unit": "shares"}, description="shares traded; a double, for fractions exist")
+]
+Interval = Literal[
+    "1s", "1m", "2m", "3m", "5m", "10m", "15m", "30m", "1h", "2h", "4h", "1d", "5d", "1w", "1mo", "3mo", "1y"
+]
 INTERVALS: tuple[str, ...] = get_args(Interval)
 # Bars of these lengths carry their trading date at midnight, whatever the source's time zone.
 DAILY_OR_LONGER = frozenset({"1d", "5d", "1w", "1mo", "3mo", "1y"})
@@ -154,8 +158,9 @@ def decode(kind: type[Record], value: bytes) -> Record:
 
 
 def decode_lines(kind: type[Record], lines: bytes, count: int) -> list[Record] | None:
-    """The records of `count` lines with one value each, or None when any of them is bad. The common case at the speed of C: 0.5 µs
-    a record."""
+    """The records of `count` lines with one value each, or None when any of them is bad. The common case at the speed
+    of C: 0.5 µs a record.
+    """
     try:
         decoded = _DECODERS[kind].decode_lines(lines)
     except (msgspec.DecodeError, UnicodeDecodeError):

@@ -1,7 +1,7 @@
 """Settings: from the command line, else the environment, else config.env, else the default.
 
-Every mistake is reported at once, before anything is contacted. AWS credentials are not here: boto3 finds them by its own
-chain (environment, shared credentials file, instance role).
+Every mistake is reported at once, before anything is contacted. AWS credentials are not here: boto3 finds them by its
+own chain (environment, shared credentials file, instance role).
 """
 
 import os
@@ -50,19 +50,25 @@ class Settings:
     kafka_group: str = _setting("stock_market_landing", "consumer group; one group per S3_PREFIX")
     kafka_instance: str = _setting("", "static member name, so that a restarted consumer goes on within seconds")
     kafka_session_timeout_ms: int = _setting(45_000, "how long a silent consumer keeps its partitions, in ms")
-    kafka_max_poll_interval_ms: int = _setting(300_000, "how long a consumer may hang between polls before it is put out, in ms")
+    kafka_max_poll_interval_ms: int = _setting(
+        300_000, "how long a consumer may hang between polls before it is put out, in ms"
+    )
     kafka_partitions: int = _setting(4, "partitions of a topic that the producer has to create")
     kafka_wait_seconds: int = _setting(120, "how long the producer waits for a broker that is away, in seconds")
     kafka_topic_bars: str = _setting("stock_bars", "topic of bars")
     kafka_topic_ticks: str = _setting("stock_live_feed", "topic of ticks")
     kafka_topic_news: str = _setting("stock_news", "topic of news items")
-    kafka_topic_dead_letters: str = _setting("stock_dead_letters", "topic of bad records of the DynamoDB route without S3_BUCKET")
+    kafka_topic_dead_letters: str = _setting(
+        "stock_dead_letters", "topic of bad records of the DynamoDB route without S3_BUCKET"
+    )
     kafka_topic_checkpoints: str = _setting("stock_checkpoints", "compacted topic of the producers' checkpoints")
     aws_region: str = _setting("us-east-1", "region of the bucket, Glue, Athena and DynamoDB")
     aws_endpoint_url: str = _setting("", "another endpoint than AWS's, as boto3 reads it; the embedded stack sets it")
     s3_bucket: str = _setting("", "bucket of the lake")
     s3_prefix: str = _setting("", "folder inside the bucket, empty for its root")
-    s3_encryption: Literal["", "AES256", "aws:kms", "aws:kms:dsse"] = _setting("", "AES256, aws:kms, aws:kms:dsse; empty: the bucket's own")
+    s3_encryption: Literal["", "AES256", "aws:kms", "aws:kms:dsse"] = _setting(
+        "", "AES256, aws:kms, aws:kms:dsse; empty: the bucket's own"
+    )
     s3_kms_key_id: str = _setting("", "key of aws:kms; empty: the account's default key")
     s3_storage_class: str = _setting("", "storage class of landed objects, such as STANDARD_IA; empty: STANDARD")
     s3_tags: str = _setting("", "tags of landed objects: name=value, comma-separated")
@@ -79,11 +85,17 @@ class Settings:
     dynamodb_table: str = _setting("StockMkt", "DynamoDB table")
     dynamodb_partition_key: str = _setting("Company Name", "its partition key; symbol: an item a symbol and date")
     dynamodb_sort_key: str = _setting("Date", "its sort key")
-    dynamodb_wait_seconds: int = _setting(300, "how long DynamoDB may refuse a write before the consumer stops, in seconds")
+    dynamodb_wait_seconds: int = _setting(
+        300, "how long DynamoDB may refuse a write before the consumer stops, in seconds"
+    )
     polygon_api_key: str = _setting("", "key of Polygon.io, now Massive", secret=True)
     polygon_base_url: str = _setting("https://api.massive.com", "https://api.polygon.io still answers too")
-    polygon_requests_per_minute: int = _setting(5, "requests to it in any minute, for all symbols together; 0 is no limit")
-    polygon_stream_url: str = _setting("wss://delayed.massive.com/stocks", "wss://socket.massive.com/stocks is not delayed")
+    polygon_requests_per_minute: int = _setting(
+        5, "requests to it in any minute, for all symbols together; 0 is no limit"
+    )
+    polygon_stream_url: str = _setting(
+        "wss://delayed.massive.com/stocks", "wss://socket.massive.com/stocks is not delayed"
+    )
     alpha_vantage_api_key: str = _setting("", "key of Alpha Vantage", secret=True)
     alpha_vantage_base_url: str = _setting("https://www.alphavantage.co", "where Alpha Vantage is")
     alpha_vantage_requests_per_minute: int = _setting(5, "requests to it in any minute; 0 is no limit")
@@ -109,10 +121,14 @@ class Settings:
     @property
     def athena_output_location(self) -> str:
         """The s3:// folder of query results, ending in a slash."""
-        return self.athena_output.rstrip("/") + "/" if self.athena_output else f"s3://{self.s3_bucket}/{self.s3_root}athena-results/"
+        return (
+            self.athena_output.rstrip("/") + "/"
+            if self.athena_output
+            else f"s3://{self.s3_bucket}/{self.s3_root}athena-results/"
+        )
 
 
-def load(
+def load_settings(
     command_line: Mapping[str, Any] | None = None,
     *,
     required: Iterable[str] = (),
@@ -121,8 +137,8 @@ def load(
 ) -> Settings:
     """The settings; raises SettingsError with every mistake.
 
-    `command_line` holds attribute names with values, None for what was not given. `required` names the attributes that the
-    calling command cannot do without.
+    `command_line` holds values by name, such as vars() of argparse's options: those whose names are settings count, None
+    is an option that was not given. `required` names the attributes that the calling command cannot do without.
     """
     given = {name: value for name, value in (command_line or {}).items() if value is not None}
     texts = {**dotenv_values(config_file), **(os.environ if environ is None else environ)}
@@ -163,15 +179,20 @@ def _mistakes_between(settings: Settings) -> list[str]:
     if settings.kafka_sasl_mechanism and not sasl:
         mistakes.append("KAFKA_SECURITY_PROTOCOL: a SASL mechanism needs SASL_SSL or SASL_PLAINTEXT")
     if sasl and settings.kafka_sasl_mechanism in ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"):
-        mistakes += [f"{name.upper()}: {settings.kafka_sasl_mechanism} needs it"
-                     for name in ("kafka_sasl_username", "kafka_sasl_password") if not getattr(settings, name)]
+        mistakes += [
+            f"{name.upper()}: {settings.kafka_sasl_mechanism} needs it"
+            for name in ("kafka_sasl_username", "kafka_sasl_password")
+            if not getattr(settings, name)
+        ]
     for name in ("kafka_ssl_cafile", "kafka_ssl_certfile", "kafka_ssl_keyfile"):
         if (path := getattr(settings, name)) and not Path(path).is_file():
             mistakes.append(f"{name.upper()}: there is no file {path}")
     if settings.s3_bucket and not re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", settings.s3_bucket):
         mistakes.append(f"S3_BUCKET: {settings.s3_bucket!r} is not a bucket name (3 to 63 of a-z, 0-9, dot and hyphen)")
     if not re.fullmatch(r"[A-Za-z0-9!_.*'()/=-]{0,512}", settings.s3_prefix):
-        mistakes.append(f"S3_PREFIX: {settings.s3_prefix!r} has characters that need escaping in keys, or more than 512")
+        mistakes.append(
+            f"S3_PREFIX: {settings.s3_prefix!r} has characters that need escaping in keys, or more than 512"
+        )
     if settings.s3_kms_key_id and not settings.s3_encryption.startswith("aws:kms"):
         mistakes.append("S3_ENCRYPTION: a KMS key needs aws:kms or aws:kms:dsse")
     for name in ("s3_tags", "aws_tags"):
@@ -181,12 +202,21 @@ def _mistakes_between(settings: Settings) -> list[str]:
         mistakes.append(f"ATHENA_OUTPUT: {settings.athena_output!r} does not begin with s3://")
     if settings.first_day and not re.fullmatch(r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])", settings.first_day):
         mistakes.append(f"FIRST_DAY: {settings.first_day!r} is not a day YYYY-MM-DD")
-    for name in ("kafka_partitions", "kafka_session_timeout_ms", "kafka_max_poll_interval_ms", "kafka_wait_seconds", "athena_scan_limit_gb",
-                 "dynamodb_wait_seconds"):
+    for name in (
+        "kafka_partitions",
+        "kafka_session_timeout_ms",
+        "kafka_max_poll_interval_ms",
+        "kafka_wait_seconds",
+        "athena_scan_limit_gb",
+        "dynamodb_wait_seconds",
+    ):
         if getattr(settings, name) < 1:
             mistakes.append(f"{name.upper()}: {getattr(settings, name)} is less than 1")
-    mistakes += [f"{name.upper()}: {getattr(settings, name)} is less than 0"
-                 for name in ("polygon_requests_per_minute", "alpha_vantage_requests_per_minute", "etl_late_days") if getattr(settings, name) < 0]
+    mistakes += [
+        f"{name.upper()}: {getattr(settings, name)} is less than 0"
+        for name in ("polygon_requests_per_minute", "alpha_vantage_requests_per_minute", "etl_late_days")
+        if getattr(settings, name) < 0
+    ]
     if not re.fullmatch(r"[a-z0-9_]+", settings.glue_database):
         mistakes.append(f"GLUE_DATABASE: {settings.glue_database!r} is not lower-case letters, digits and _")
     if len({settings.kafka_topic_bars, settings.kafka_topic_ticks, settings.kafka_topic_news}) < 3:
@@ -196,7 +226,9 @@ def _mistakes_between(settings: Settings) -> list[str]:
 
 def example() -> str:
     """The text of config.env.example: every setting with its default, one comment line each."""
-    lines = ["# Copy to config.env and change what differs. The environment wins over this file, the command line over both."]
+    lines = [
+        "# Copy to config.env and change what differs. The environment wins over this file, the command line over both."
+    ]
     for setting in fields(Settings):
         lines += [f"# {setting.metadata['help']}", f"{setting.name.upper()}={setting.default}"]
     return "\n".join(lines) + "\n"

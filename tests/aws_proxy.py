@@ -14,7 +14,8 @@ CUT = "cut"  # close the connection before the call arrives
 LOSE = "lose"  # hand the call on, then close the connection instead of answering
 HOLD = "hold"  # wait before handing on, until released
 HOLD_ANSWER = "hold answer"  # hand on, then wait before answering, until released
-# An int is that HTTP status, answered instead of handing on as S3 does; a Refusal likewise, as the services that speak JSON do.
+# An int is that HTTP status, answered instead of handing on as S3 does; a Refusal likewise, as the services that speak
+# JSON do.
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,11 @@ class _Handler(BaseHTTPRequestHandler):
             self.connection.close()
             return
         if isinstance(decision, int):
-            self._answer(decision, {"Content-Type": "application/xml"}, _ERROR.format(code=_CODES.get(decision, "Error")).encode())
+            self._answer(
+                decision,
+                {"Content-Type": "application/xml"},
+                _ERROR.format(code=_CODES.get(decision, "Error")).encode(),
+            )
             return
         if isinstance(decision, Refusal):
             body = json.dumps({"__type": decision.code, "message": "made by the test"}).encode()
@@ -102,7 +107,10 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in headers.items():
             if name.lower() not in ("transfer-encoding", "content-length", "connection"):
                 self.send_header(name, value)
-        self.send_header("Content-Length", headers.get("Content-Length", str(len(content))) if self.command == "HEAD" else str(len(content)))
+        self.send_header(
+            "Content-Length",
+            headers.get("Content-Length", str(len(content))) if self.command == "HEAD" else str(len(content)),
+        )
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(content)

@@ -13,14 +13,20 @@ from cryptography.x509.oid import NameOID
 def make(folder: Path) -> None:
     """ca.pem, broker.pem (key and certificate in one file, as Kafka reads it), client.pem and client.key in the folder."""
     authority_key = ec.generate_private_key(ec.SECP256R1())
-    authority = _certificate("test authority", authority_key.public_key(), "test authority", authority_key, is_authority=True)
+    authority = _certificate(
+        "test authority", authority_key.public_key(), "test authority", authority_key, is_authority=True
+    )
     (folder / "ca.pem").write_bytes(_pem(authority))
     for name in ("broker", "client"):
         key = ec.generate_private_key(ec.SECP256R1())
         certificate = _certificate(name, key.public_key(), "test authority", authority_key, is_authority=False)
-        private = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        private = key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
         (folder / f"{name}.key").write_bytes(private)
-        (folder / f"{name}.pem").write_bytes(_pem(certificate) if name == "client" else private + _pem(certificate) + _pem(authority))
+        (folder / f"{name}.pem").write_bytes(
+            _pem(certificate) if name == "client" else private + _pem(certificate) + _pem(authority)
+        )
 
 
 def _certificate(name: str, public_key: object, issuer: str, signer: object, *, is_authority: bool) -> x509.Certificate:

@@ -12,7 +12,9 @@ WAIT_SECONDS = 150  # twice as long as a transaction may stay open
 
 def _ends(settings: Settings, topic: str, isolation_level: str) -> dict[TopicPartition, int]:
     with KafkaConsumer(**connection(settings), isolation_level=isolation_level) as reader:
-        return reader.end_offsets([TopicPartition(topic, partition) for partition in reader.partitions_for_topic(topic) or ()])
+        return reader.end_offsets(
+            [TopicPartition(topic, partition) for partition in reader.partitions_for_topic(topic) or ()]
+        )
 
 
 def has_committed(settings: Settings, topic: str) -> bool:
@@ -23,9 +25,9 @@ def has_committed(settings: Settings, topic: str) -> bool:
 def wait_until_settled(settings: Settings, topic: str) -> dict[TopicPartition, int]:
     """Wait until no transaction is open in what the topic holds now; gives its end offsets.
 
-    To be done before a broker is killed: Kafka 4.3.1 answers a commit before it has written the markers, and a single broker that
-    is killed in between may skip them when it comes back ("Couldn't find leader endpoint ... while trying to send transaction
-    markers"). The transaction then hangs for ever; this fails with its partitions.
+    To be done before a broker is killed: Kafka 4.3.1 answers a commit before it has written the markers, and a single
+    broker that is killed in between may skip them when it comes back ("Couldn't find leader endpoint ... while trying
+    to send transaction markers"). The transaction then hangs for ever; this fails with its partitions.
     """
     ends, deadline = _ends(settings, topic, "read_uncommitted"), time.monotonic() + WAIT_SECONDS
     while True:
@@ -39,7 +41,12 @@ def wait_until_settled(settings: Settings, topic: str) -> dict[TopicPartition, i
 def committed_values(settings: Settings, topic: str) -> list[bytes]:
     """The values of all committed records of a topic; waits until no transaction is open in what it holds now."""
     ends = wait_until_settled(settings, topic)
-    options = {"auto_offset_reset": "earliest", "enable_auto_commit": False, "fetch_max_wait_ms": 50, "isolation_level": "read_committed"}
+    options = {
+        "auto_offset_reset": "earliest",
+        "enable_auto_commit": False,
+        "fetch_max_wait_ms": 50,
+        "isolation_level": "read_committed",
+    }
     with KafkaConsumer(**connection(settings), **options) as reader:
         reader.assign(list(ends))
         values, deadline = [], time.monotonic() + WAIT_SECONDS

@@ -13,8 +13,7 @@ import pytest
 from stack_client import client
 
 from local.stack import Stack
-from pipeline import settings as settings_module
-from pipeline.settings import Settings
+from pipeline.settings import Settings, load_settings
 
 ROOT = Path(__file__).parent.parent
 # A shell starts what it runs in the background deaf to Ctrl-C, and the processes of the tests would inherit that.
@@ -24,8 +23,12 @@ SHARED_DATA = ROOT.parent / "shared/data"
 
 @pytest.fixture(scope="session")
 def stack() -> Iterator[Stack]:
-    """Kafka, the local AWS and Trino, started once on ports of their own and stopped at the end; one for each worker of xdist."""
-    running = Stack(Path(os.environ.get("LOCAL_STACK_DIR", ROOT / ".local")) / f"test{os.environ.get('PYTEST_XDIST_WORKER', '')}")
+    """Kafka, the local AWS and Trino, started once on ports of their own and stopped at the end; one for each worker of
+    xdist.
+    """
+    running = Stack(
+        Path(os.environ.get("LOCAL_STACK_DIR", ROOT / ".local")) / f"test{os.environ.get('PYTEST_XDIST_WORKER', '')}"
+    )
     running.down(wipe=True)
     running.up()
     yield running
@@ -44,29 +47,37 @@ def bucket(stack: Stack) -> str:
 def environment(stack: Stack, bucket: str) -> dict[str, str]:
     """The environment of a user of the embedded stack, with topics, group, prefix and tables that are this test's own."""
     own = uuid.uuid4().hex[:8]
-    kept = {name: value for name, value in os.environ.items() if name not in {s.upper() for s in Settings.__dataclass_fields__}}
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in {s.upper() for s in Settings.__dataclass_fields__}
+    }
     for name in stack.unset:
         kept.pop(name, None)
-    return kept | stack.environment() | {
-        "KAFKA_TOPIC_BARS": f"bars_{own}",
-        "KAFKA_TOPIC_TICKS": f"ticks_{own}",
-        "KAFKA_TOPIC_NEWS": f"news_{own}",
-        "KAFKA_TOPIC_CHECKPOINTS": f"checkpoints_{own}",
-        "KAFKA_GROUP": f"group_{own}",
-        "KAFKA_SESSION_TIMEOUT_MS": "6000",
-        "S3_BUCKET": bucket,
-        "S3_PREFIX": f"test_{own}",
-        "GLUE_DATABASE": f"database_{own}",
-        "ATHENA_WORKGROUP": f"workgroup_{own}",
-        "DYNAMODB_TABLE": f"table_{own}",
-        "PYTHONUNBUFFERED": "1",
-    }
+    return (
+        kept
+        | stack.environment()
+        | {
+            "KAFKA_TOPIC_BARS": f"bars_{own}",
+            "KAFKA_TOPIC_TICKS": f"ticks_{own}",
+            "KAFKA_TOPIC_NEWS": f"news_{own}",
+            "KAFKA_TOPIC_CHECKPOINTS": f"checkpoints_{own}",
+            "KAFKA_GROUP": f"group_{own}",
+            "KAFKA_SESSION_TIMEOUT_MS": "6000",
+            "S3_BUCKET": bucket,
+            "S3_PREFIX": f"test_{own}",
+            "GLUE_DATABASE": f"database_{own}",
+            "ATHENA_WORKGROUP": f"workgroup_{own}",
+            "DYNAMODB_TABLE": f"table_{own}",
+            "PYTHONUNBUFFERED": "1",
+        }
+    )
 
 
 @pytest.fixture
 def settings(environment: dict[str, str]) -> Settings:
     """The settings that a script started with `environment` has."""
-    return settings_module.load(environ=environment, config_file="/dev/null")
+    return load_settings(environ=environment, config_file="/dev/null")
 
 
 @pytest.fixture
@@ -75,15 +86,23 @@ def run(environment: dict[str, str]) -> Callable[..., subprocess.CompletedProces
 
     def run_script(*arguments: str, timeout_seconds: float = 120, **changes: str) -> subprocess.CompletedProcess:
         process = subprocess.Popen(
-            [sys.executable, *map(str, arguments)], cwd=ROOT, env=environment | {"PYTHONFAULTHANDLER": "1"} | changes,
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
+            [sys.executable, *map(str, arguments)],
+            cwd=ROOT,
+            env=environment | {"PYTHONFAULTHANDLER": "1"} | changes,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
         try:
             stdout, stderr = process.communicate(timeout=timeout_seconds)
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGABRT)  # shows where every thread is
             stdout, stderr = process.communicate()
-            pytest.fail(f"{' '.join(map(str, arguments))} did not end in {timeout_seconds} s:\n{stdout}\n{stderr}", pytrace=False)
+            pytest.fail(
+                f"{' '.join(map(str, arguments))} did not end in {timeout_seconds} s:\n{stdout}\n{stderr}",
+                pytrace=False,
+            )
         return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
 
     return run_script
@@ -91,16 +110,22 @@ def run(environment: dict[str, str]) -> Callable[..., subprocess.CompletedProces
 
 @pytest.fixture
 def start(environment: dict[str, str], tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen]]:
-    """Start a script that runs on; whatever is still running at the end of the test is killed. Output goes to `.log_path`."""
+    """Start a script that runs on; whatever is still running at the end of the test is killed. Output goes to
+    `.log_path`.
+    """
     started: list[subprocess.Popen] = []
 
     def start_script(*arguments: str, **changes: str) -> subprocess.Popen:
         log_path = tmp_path / f"{Path(arguments[0]).stem}-{len(started)}.log"
         with log_path.open("w") as log:
             process = subprocess.Popen(
-                [sys.executable, *map(str, arguments)], cwd=ROOT, env=environment | changes,
-                stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
-            )  # fmt: skip
+                [sys.executable, *map(str, arguments)],
+                cwd=ROOT,
+                env=environment | changes,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+            )
         process.log_path = log_path
         started.append(process)
         return process

@@ -13,9 +13,12 @@ from pipeline.sinks.dynamodb.items import plain
 
 def client(environment: dict[str, str], service: str = "dynamodb") -> Any:
     return boto3.client(
-        service, region_name=environment["AWS_REGION"], endpoint_url=environment["AWS_ENDPOINT_URL"],
-        aws_access_key_id=environment["AWS_ACCESS_KEY_ID"], aws_secret_access_key=environment["AWS_SECRET_ACCESS_KEY"],
-    )  # fmt: skip
+        service,
+        region_name=environment["AWS_REGION"],
+        endpoint_url=environment["AWS_ENDPOINT_URL"],
+        aws_access_key_id=environment["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=environment["AWS_SECRET_ACCESS_KEY"],
+    )
 
 
 def items(dynamodb: Any, settings: Settings) -> dict[tuple[str, str], dict[str, Any]]:
@@ -32,6 +35,8 @@ def volumes(dynamodb: Any, settings: Settings) -> Counter:
 
 def assert_all_there(dynamodb: Any, settings: Settings, at_least: int) -> None:
     """Every bar of the topic is an item, and a minimum of work was done."""
-    expected = Counter({int(msgspec.json.decode(value)["volume"]): count for value, count in in_topic(settings).items()})
+    expected = Counter(
+        {int(msgspec.json.decode(value)["volume"]): count for value, count in in_topic(settings).items()}
+    )
     assert sum(expected.values()) >= at_least
     assert volumes(dynamodb, settings) == expected

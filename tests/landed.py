@@ -20,10 +20,20 @@ SYMBOLS = ("AAPL", "AMZN", "GOOG", "META", "MSFT", "NFLX", "NVDA", "TSLA")
 def bars(first: int, count: int) -> list[Bar]:
     """Bars that no two of have the same value: the number is in the volume."""
     return [
-        Bar(symbol=SYMBOLS[number % len(SYMBOLS)], time=records.time_text_ms(1_700_000_000_000 + 60_000 * number), interval="1m",
-            open=1.0, high=2.0, low=0.5, close=1.5, volume=float(number), source="test", ingested_at="2026-01-01 00:00:00.000")
+        Bar(
+            symbol=SYMBOLS[number % len(SYMBOLS)],
+            time=records.time_text_ms(1_700_000_000_000 + 60_000 * number),
+            interval="1m",
+            open=1.0,
+            high=2.0,
+            low=0.5,
+            close=1.5,
+            volume=float(number),
+            source="test",
+            ingested_at="2026-01-01 00:00:00.000",
+        )
         for number in range(first, first + count)
-    ]  # fmt: skip
+    ]
 
 
 def produce(settings: Settings, count: int, first: int = 0) -> None:
@@ -49,7 +59,9 @@ def in_lake(s3: object, settings: Settings) -> Counter:
     found: Counter = Counter()
     for key in keys(s3, settings):
         lines = gzip.decompress(s3.get_object(Bucket=settings.s3_bucket, Key=key)["Body"].read()).splitlines()
-        found.update(msgspec.json.decode(line)["value"].encode() if "/dead_letter/" in f"/{key}" else line for line in lines)
+        found.update(
+            msgspec.json.decode(line)["value"].encode() if "/dead_letter/" in f"/{key}" else line for line in lines
+        )
     return found
 
 
@@ -58,10 +70,14 @@ def assert_exactly_once(s3: object, settings: Settings, at_least: int) -> None:
     expected, landed = in_topic(settings), in_lake(s3, settings)
     assert sum(expected.values()) >= at_least
     missing, twice = expected - landed, landed - expected
-    assert (sum(missing.values()), sum(twice.values())) == (0, 0), f"missing {list(missing)[:3]}, twice {list(twice)[:3]}"
+    assert (sum(missing.values()), sum(twice.values())) == (0, 0), (
+        f"missing {list(missing)[:3]}, twice {list(twice)[:3]}"
+    )
 
 
-def wait_for(condition: Callable[[], object], seconds: float, process: Popen | None = None, *, pause: bool = True) -> None:
+def wait_for(
+    condition: Callable[[], object], seconds: float, process: Popen | None = None, *, pause: bool = True
+) -> None:
     """Wait until the condition holds; fails with the process's output when it ends, or the time is over, before."""
     deadline = time.monotonic() + seconds
     asked = time.monotonic()

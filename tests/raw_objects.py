@@ -10,10 +10,9 @@ from blocks_of import block
 from etl.curation import Curation, Outcome
 from local.stack import Stack
 from pipeline import aws, records
-from pipeline import settings as settings_module
 from pipeline.landing.plan import Layout, Plan
 from pipeline.records import Bar, Record
-from pipeline.settings import Settings
+from pipeline.settings import Settings, load_settings
 from pipeline.sinks.lake import writer as lake
 from pipeline.tables.athena_engine import AthenaEngine, etl_tables
 from pipeline.tables.changes import Change
@@ -26,22 +25,43 @@ TODAY = datetime.now(UTC).date()
 def settings_of(stack: Stack, bucket: str) -> Settings:
     """Settings of a lake of its own in the embedded stack, for fixtures that live longer than one test."""
     own = uuid.uuid4().hex[:8]
-    names = {"S3_BUCKET": bucket, "S3_PREFIX": f"lake_{own}", "GLUE_DATABASE": f"lake_{own}", "ATHENA_WORKGROUP": f"lake_{own}"}
+    names = {
+        "S3_BUCKET": bucket,
+        "S3_PREFIX": f"lake_{own}",
+        "GLUE_DATABASE": f"lake_{own}",
+        "ATHENA_WORKGROUP": f"lake_{own}",
+    }
     os.environ.update({name: value for name, value in stack.environment().items() if "ACCESS_KEY" in name})
-    return settings_module.load(environ=stack.environment() | names, config_file="/dev/null")
+    return load_settings(environ=stack.environment() | names, config_file="/dev/null")
 
 
 def bar(symbol: str, day: str, close: float, *, ingested_at: str = "2026-01-01 00:00:00.000", **changes: Any) -> Bar:
     fields = {"interval": "1d", "open": close, "high": close + 1, "low": close - 1, "volume": 100.0, "source": "test"}
-    return Bar(**(fields | {"symbol": symbol, "time": f"{day} 00:00:00.000", "close": close, "ingested_at": ingested_at} | changes))
+    return Bar(
+        **(
+            fields
+            | {"symbol": symbol, "time": f"{day} 00:00:00.000", "close": close, "ingested_at": ingested_at}
+            | changes
+        )
+    )
 
 
-def land(settings: Settings, table: str, landed: list[Record | bytes], *, day: date = TODAY, start: int = 0, **layout: Any) -> list[str]:
-    """Put the objects of one batch that arrived in Kafka at noon of `day`; their keys. Bytes stand for a record as it is."""
+def land(
+    settings: Settings, table: str, landed: list[Record | bytes], *, day: date = TODAY, start: int = 0, **layout: Any
+) -> list[str]:
+    """Put the objects of one batch that arrived in Kafka at noon of `day`; their keys. Bytes stand for a record as it
+    is.
+    """
     noon_ms = int(datetime(day.year, day.month, day.day, 12, tzinfo=UTC).timestamp() * 1000)
     topic = {name: topic for topic, name in settings.topics.items()}[table]
     folders = {"partition_by": "hour"} if table == "ticks" else {}
-    plan = Plan(topic, 0, start, start + len(landed), Layout(bucket=settings.s3_bucket, root=settings.s3_root, table=table, **(folders | layout)))
+    plan = Plan(
+        topic,
+        0,
+        start,
+        start + len(landed),
+        Layout(bucket=settings.s3_bucket, root=settings.s3_root, table=table, **(folders | layout)),
+    )
     values = [item if isinstance(item, bytes) else records.encode(item) for item in landed]
     objects = lake.objects_of(plan, [block(values, start, noon_ms)])
     writer = lake.Lake(settings, threads=1)
@@ -61,7 +81,9 @@ def set_up(settings: Settings, *, with_roles: bool = False, today: date = TODAY)
     return made
 
 
-def curate(settings: Settings, record: str = "bars", *, now: datetime, run: str, engine: Any = None, only_days: Any = None) -> Outcome:
+def curate(
+    settings: Settings, record: str = "bars", *, now: datetime, run: str, engine: Any = None, only_days: Any = None
+) -> Outcome:
     """What `python glue_setup.py etl` does for one table."""
     landed = Landed(settings)
     landing = landed.landing(record, landed.first_day_declared(record))

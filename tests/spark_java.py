@@ -1,4 +1,6 @@
-"""What pyspark needs beside itself: a Java that Spark 3.5 takes, and the jars of its S3 client, checked by their SHA-256."""
+"""What pyspark needs beside itself: a Java that Spark 3.5 takes, and the jars of its S3 client, checked by their
+SHA-256.
+"""
 
 import hashlib
 import os
@@ -17,8 +19,18 @@ JAVA_VERSIONS = ("17", "21")
 # hadoop-aws of the Hadoop that pyspark 3.5.6 holds, with what it needs.
 JARS = (
     ("org.apache.hadoop", "hadoop-aws", "3.3.4", "53f9ae03c681a30a50aa17524bd9790ab596b28481858e54efd989a826ed3a4a"),
-    ("com.amazonaws", "aws-java-sdk-bundle", "1.12.262", "873fe7cf495126619997bec21c44de5d992544aea7e632fdc77adb1a0915bae5"),
-    ("org.wildfly.openssl", "wildfly-openssl", "1.0.7.Final", "9f7058778978ec2ad90c7224401a4b0013d93e0dd3fa0f72b25244ffa3507ca8"),
+    (
+        "com.amazonaws",
+        "aws-java-sdk-bundle",
+        "1.12.262",
+        "873fe7cf495126619997bec21c44de5d992544aea7e632fdc77adb1a0915bae5",
+    ),
+    (
+        "org.wildfly.openssl",
+        "wildfly-openssl",
+        "1.0.7.Final",
+        "9f7058778978ec2ad90c7224401a4b0013d93e0dd3fa0f72b25244ffa3507ca8",
+    ),
 )
 
 
@@ -27,7 +39,11 @@ def java_home() -> Path:
     candidates = [Path(home) for home in (os.environ.get("JAVA_HOME"),) if home]
     if found := shutil.which("java"):
         candidates.append(Path(found).resolve().parents[1])
-    for place in (Path("/usr/lib/jvm"), Path("/Library/Java/JavaVirtualMachines"), Path.home() / ".sdkman/candidates/java"):
+    for place in (
+        Path("/usr/lib/jvm"),
+        Path("/Library/Java/JavaVirtualMachines"),
+        Path.home() / ".sdkman/candidates/java",
+    ):
         if place.is_dir():
             candidates += [home for version in sorted(place.iterdir()) for home in (version, version / "Contents/Home")]
     for home in candidates:

@@ -1,7 +1,8 @@
 """The user-data script of deploy/kafka-ec2.yaml, cut out of the template, and what it finds around it on an instance.
 
-Stand-ins: the metadata service, `aws` (boto3 against the local AWS), `kafka-topics.sh` (its class is not among the embedded broker's
-files). Real: bash, curl, openssl, tar, and of Kafka the formatter, the configuration tool and the broker.
+Stand-ins: the metadata service, `aws` (boto3 against the local AWS), `kafka-topics.sh` (its class is not among the
+embedded broker's files). Real: bash, curl, openssl, tar, and of Kafka the formatter, the configuration tool and the
+broker.
 """
 
 import hashlib
@@ -22,9 +23,28 @@ from local import downloads
 
 ROOT = Path(__file__).parent.parent
 TEMPLATE = ROOT / "deploy/kafka-ec2.yaml"
-GIVEN = ("AWS_DEFAULT_REGION", "STACK", "RESOURCE", "KAFKA_VERSION", "KAFKA_SHA512", "HEAP_MEGABYTES", "VOLUME", "PASSWORD_SECRET", "USER_NAME",
-         "PRIVATE_SECURITY", "PUBLIC_ADDRESS", "RETENTION_HOURS", "TOPICS", "TOPIC_CHECKPOINTS", "PARTITIONS")  # fmt: skip
-CLASSES = {"kafka-storage": "kafka.tools.StorageTool", "kafka-configs": "kafka.admin.ConfigCommand", "kafka-server-start": "kafka.Kafka"}
+GIVEN = (
+    "AWS_DEFAULT_REGION",
+    "STACK",
+    "RESOURCE",
+    "KAFKA_VERSION",
+    "KAFKA_SHA512",
+    "HEAP_MEGABYTES",
+    "VOLUME",
+    "PASSWORD_SECRET",
+    "USER_NAME",
+    "PRIVATE_SECURITY",
+    "PUBLIC_ADDRESS",
+    "RETENTION_HOURS",
+    "TOPICS",
+    "TOPIC_CHECKPOINTS",
+    "PARTITIONS",
+)
+CLASSES = {
+    "kafka-storage": "kafka.tools.StorageTool",
+    "kafka-configs": "kafka.admin.ConfigCommand",
+    "kafka-server-start": "kafka.Kafka",
+}
 AWS = '''#!{python}
 """`aws SERVICE OPERATION --option value`, as boto3 calls."""
 import os, sys
@@ -85,7 +105,10 @@ def release(folder: Path, version: str) -> None:
     jars = downloads.ensure(downloads.KAFKA)
     built = folder / f"kafka_2.13-{version}"
     for name, java_class in CLASSES.items():
-        executable(built / f"bin/{name}.sh", f'#!/bin/sh\nexec "{JAVA}" ${{KAFKA_HEAP_OPTS:-}} -cp "{jars}/*" {java_class} "$@"\n')
+        executable(
+            built / f"bin/{name}.sh",
+            f'#!/bin/sh\nexec "{JAVA}" ${{KAFKA_HEAP_OPTS:-}} -cp "{jars}/*" {java_class} "$@"\n',
+        )
     executable(built / "bin/kafka-topics.sh", TOPICS.format(python=sys.executable))
     archive = folder / version / f"{built.name}.tgz"
     archive.parent.mkdir()
@@ -146,22 +169,46 @@ class Instance:
         executable(folder / "path/aws", AWS.format(python=sys.executable))
         for name in ("units", "data"):
             (folder / name).mkdir()
-        self.environment = environment | dict.fromkeys(GIVEN, "") | {
-            "PATH": f"{folder / 'path'}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT),
-            "KAFKA_HOME": str(folder / "opt"), "DATA": str(folder / "data"), "CONFIG": str(folder / "etc"), "UNITS": str(folder / "units"),
-            "METADATA": f"{url}/latest", "RELEASES": url, "LISTEN_ON": "127.0.0.1",
-            **dict(zip(("PRIVATE_PORT", "PUBLIC_PORT", "LOCAL_PORT", "CONTROLLER_PORT"), map(str, ports), strict=True)),
-            "AWS_DEFAULT_REGION": environment["AWS_REGION"], "STACK": folder.name, "KAFKA_VERSION": "4.3.1", "HEAP_MEGABYTES": "384",
-            "RETENTION_HOURS": "24", "PARTITIONS": "2", **given,
-        }  # fmt: skip
+        self.environment = (
+            environment
+            | dict.fromkeys(GIVEN, "")
+            | {
+                "PATH": f"{folder / 'path'}:{os.environ['PATH']}",
+                "PYTHONPATH": str(ROOT),
+                "KAFKA_HOME": str(folder / "opt"),
+                "DATA": str(folder / "data"),
+                "CONFIG": str(folder / "etc"),
+                "UNITS": str(folder / "units"),
+                "METADATA": f"{url}/latest",
+                "RELEASES": url,
+                "LISTEN_ON": "127.0.0.1",
+                **dict(
+                    zip(("PRIVATE_PORT", "PUBLIC_PORT", "LOCAL_PORT", "CONTROLLER_PORT"), map(str, ports), strict=True)
+                ),
+                "AWS_DEFAULT_REGION": environment["AWS_REGION"],
+                "STACK": folder.name,
+                "KAFKA_VERSION": "4.3.1",
+                "HEAP_MEGABYTES": "384",
+                "RETENTION_HOURS": "24",
+                "PARTITIONS": "2",
+                **given,
+            }
+        )
 
     def run(self, steps: str, **changes: str) -> subprocess.CompletedProcess:
         command = ["bash", "-c", f"source {self.script} --steps-only; {steps}"]
-        return subprocess.run(command, env=self.environment | changes, capture_output=True, text=True, timeout=120, check=False)
+        return subprocess.run(
+            command, env=self.environment | changes, capture_output=True, text=True, timeout=120, check=False
+        )
 
     def start(self) -> subprocess.Popen:
         """The broker, as the unit starts it."""
         heap = {"KAFKA_HEAP_OPTS": f"-Xmx{self.environment['HEAP_MEGABYTES']}m"}
         with (self.folder / "broker.log").open("a") as log:
-            return subprocess.Popen([self.folder / "opt/bin/kafka-server-start.sh", self.folder / "etc/server.properties"],
-                                    env=self.environment | heap, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)  # fmt: skip
+            return subprocess.Popen(
+                [self.folder / "opt/bin/kafka-server-start.sh", self.folder / "etc/server.properties"],
+                env=self.environment | heap,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+            )

@@ -3,8 +3,8 @@
 python -m dashboards.live                       http://127.0.0.1:8765/, from the last 1,000 ticks of each partition on
 python -m dashboards.live --symbols AAPL,MSFT --port 9000
 
-It reads with a consumer of its own that is in no group and commits nothing: landing goes on beside it, undisturbed. Ticks that come
-while it is not running are not shown later. It listens on loopback only.
+It reads with a consumer of its own that is in no group and commits nothing: landing goes on beside it, undisturbed.
+Ticks that come while it is not running are not shown later. It listens on loopback only.
 """
 
 import argparse
@@ -19,9 +19,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Self
 
-from pipeline import records, settings, terminal
+from pipeline import records, terminal
 from pipeline.records import InvalidRecord, Tick
-from pipeline.settings import ServiceError
+from pipeline.settings import ServiceError, load_settings
 from pipeline.streams.kafka import reader
 
 log = logging.getLogger(__name__)
@@ -30,7 +30,9 @@ HERE = Path(__file__).parent
 SPARKLINE_SECONDS = 120
 RATE_SECONDS = 5
 SEND_SECONDS = 0.5
-_SECURITY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'; img-src data:"
+_SECURITY = (
+    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'; img-src data:"
+)
 
 
 @dataclass
@@ -103,11 +105,19 @@ class Market:
                 "quiet_seconds": None if self._last_arrival is None else round(now - self._last_arrival, 1),
                 "problem": self.problem,
                 "quotes": [
-                    {"symbol": quote.symbol, "price": quote.price, "time": quote.time, "ticks": quote.ticks,
-                     "first_price": quote.first_price, "first_time": quote.first_time, "points": [price for _, price in quote.points]}
-                    for quote in self._quotes.values() if quote.changed > after
+                    {
+                        "symbol": quote.symbol,
+                        "price": quote.price,
+                        "time": quote.time,
+                        "ticks": quote.ticks,
+                        "first_price": quote.first_price,
+                        "first_time": quote.first_time,
+                        "points": [price for _, price in quote.points],
+                    }
+                    for quote in self._quotes.values()
+                    if quote.changed > after
                 ],
-            }  # fmt: skip
+            }
 
 
 def _tick(value: bytes | None) -> Tick | None:
@@ -211,21 +221,25 @@ class _Handler(BaseHTTPRequestHandler):
 
 def main() -> None:
     arguments = _arguments()
-    loaded = settings.load({"kafka_topic_ticks": arguments.topic})
-    terminal.configure_logging(loaded)
+    settings = load_settings({"kafka_topic_ticks": arguments.topic})
+    terminal.configure_logging(settings)
     market = Market(symbol.strip() for symbol in (arguments.symbols or "").split(",") if symbol.strip())
     with terminal.stop_signals() as is_stopping, Server(arguments.port, market) as server:
-        print(f"{server.address} follows {loaded.kafka_topic_ticks}; Ctrl-C stops", flush=True)
-        follow(market, reader.tail(loaded, loaded.kafka_topic_ticks, last=arguments.last), is_stopping)
+        print(f"{server.address} follows {settings.kafka_topic_ticks}; Ctrl-C stops", flush=True)
+        follow(market, reader.tail(settings, settings.kafka_topic_ticks, last=arguments.last), is_stopping)
         if market.problem:
             raise ServiceError(market.problem)
 
 
 def _arguments() -> argparse.Namespace:
-    options = argparse.ArgumentParser(prog="python -m dashboards.live", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options = argparse.ArgumentParser(
+        prog="python -m dashboards.live", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     options.add_argument("--port", type=int, default=8765, help="0: any free one (default 8765)")
     options.add_argument("--symbols", metavar="AAPL,MSFT,…", help="these tickers only")
-    options.add_argument("--last", type=int, default=1000, metavar="N", help="begin N ticks of each partition back (default 1000)")
+    options.add_argument(
+        "--last", type=int, default=1000, metavar="N", help="begin N ticks of each partition back (default 1000)"
+    )
     options.add_argument("--topic", metavar="NAME", help="KAFKA_TOPIC_TICKS")
     return options.parse_args()
 

@@ -22,8 +22,8 @@ from matplotlib.ticker import EngFormatter, LogLocator, NullLocator
 
 from dashboards import query_results
 from dashboards.report.charts import heatmap_rows
-from pipeline import dynamodb, settings, terminal
-from pipeline.settings import ServiceError, SettingsError
+from pipeline import dynamodb, terminal
+from pipeline.settings import ServiceError, SettingsError, load_settings
 
 HERE = Path(__file__).parent
 QUERIES = ("daily_bars", "monthly_performance", "volume_by_ticker")
@@ -57,7 +57,9 @@ def main() -> None:
     results = from_dynamodb(arguments) if arguments.from_dynamodb else query_results.chosen(arguments)(QUERIES)
     bars = results["daily_bars"]
     if bars is None or bars.empty:
-        raise ServiceError("daily_bars: there are no daily bars to plot; see --csv, --tickers, --from, --to, or land some first")
+        raise ServiceError(
+            "daily_bars: there are no daily bars to plot; see --csv, --tickers, --from, --to, or land some first"
+        )
     count = write(results, arguments.output, now=datetime.now(UTC))
     print(f"{arguments.output / 'index.html'}: {count} plots")
 
@@ -65,7 +67,9 @@ def main() -> None:
 def parser() -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(prog="python -m dashboards.plots", description=__doc__.splitlines()[0])
     options.add_argument("--output", type=Path, default=Path("plots"), metavar="FOLDER")
-    options.add_argument("--from-dynamodb", action="store_true", help="read the daily bars of DYNAMODB_TABLE instead of Athena")
+    options.add_argument(
+        "--from-dynamodb", action="store_true", help="read the daily bars of DYNAMODB_TABLE instead of Athena"
+    )
     query_results.add_arguments(options)
     return options
 
@@ -74,11 +78,13 @@ def from_dynamodb(arguments: argparse.Namespace) -> dict[str, pd.DataFrame | Non
     """What the queries give, from the daily bars of the DynamoDB table; raises SettingsError and ServiceError."""
     if arguments.csv:
         raise SettingsError(["--csv and --from-dynamodb: the bars come from one place"])
-    loaded = settings.load()
-    terminal.configure_logging(loaded)
+    settings = load_settings()
+    terminal.configure_logging(settings)
     symbols = {symbol.strip() for symbol in arguments.tickers.split(",") if symbol.strip()}
-    bars = dynamodb.daily_bars(loaded, symbols=symbols, first_day=arguments.first_day, last_day=arguments.last_day)
-    monthly = bars.assign(month=bars["day"].dt.to_period("M").dt.start_time).groupby(["symbol", "month"], as_index=False)
+    bars = dynamodb.daily_bars(settings, symbols=symbols, first_day=arguments.first_day, last_day=arguments.last_day)
+    monthly = bars.assign(month=bars["day"].dt.to_period("M").dt.start_time).groupby(
+        ["symbol", "month"], as_index=False
+    )
     volumes = bars.groupby("symbol", as_index=False)
     return {
         "daily_bars": bars,
@@ -96,11 +102,15 @@ def write(results: dict[str, pd.DataFrame | None], folder: Path, *, now: datetim
             plot.figure.savefig(folder / f"{plot.name}.png", dpi=100)
             width, height = plot.figure.get_size_inches() * 100
             groups.setdefault(plot.group, []).append(
-                Entry(file=f"{plot.name}.png", title=plot.title, width=round(width), height=round(height)))
+                Entry(file=f"{plot.name}.png", title=plot.title, width=round(width), height=round(height))
+            )
             progress.update()
-    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(HERE), autoescape=True, undefined=jinja2.StrictUndefined)
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(HERE), autoescape=True, undefined=jinja2.StrictUndefined
+    )
     page = environment.get_template("plots.html").render(
-        groups=groups, style=(HERE.parent / "page.css").read_text(encoding="utf-8"), made=f"{now:%d %b %Y %H:%M}")
+        groups=groups, style=(HERE.parent / "page.css").read_text(encoding="utf-8"), made=f"{now:%d %b %Y %H:%M}"
+    )
     (folder / "index.html").write_text(page, encoding="utf-8")
     return sum(map(len, groups.values()))
 
@@ -113,18 +123,25 @@ def plots(results: dict[str, pd.DataFrame | None]) -> Iterator[Plot]:
     everything = "All tickers"
     for days in LAST_DAYS:
         title = f"Close over the last {days} trading days, first of them = 100"
-        yield Plot(group=everything, name=f"all_last_{days}_days", title=title, figure=last_days_compared(bars, days, title))
+        yield Plot(
+            group=everything, name=f"all_last_{days}_days", title=title, figure=last_days_compared(bars, days, title)
+        )
     if monthly is not None and len(monthly):
         title = "Average close per month in $, coloured by the first month = 100"
         yield Plot(group=everything, name="all_monthly_heatmap", title=title, figure=monthly_heatmap(monthly, title))
     if volumes is not None and len(volumes):
         title = "Shares traded"
         yield Plot(group=everything, name="all_volume", title=title, figure=volume_bars(volumes, title))
-    for column, title in {"close": "Spread of the closing prices, $", "volume": "Spread of the daily volumes, shares"}.items():
+    for column, title in {
+        "close": "Spread of the closing prices, $",
+        "volume": "Spread of the daily volumes, shares",
+    }.items():
         yield Plot(group=everything, name=f"all_box_{column}", title=title, figure=box_plot(bars, column, title))
     if len(returns := bars.dropna(subset=["daily_return"])):
         title = "Spread of the daily returns"
-        yield Plot(group=everything, name="all_box_returns", title=title, figure=box_plot(returns, "daily_return", title))
+        yield Plot(
+            group=everything, name="all_box_returns", title=title, figure=box_plot(returns, "daily_return", title)
+        )
     if len(set(bars["symbol"])) > 1:
         for column in [*COLUMNS, "daily_return"]:
             wide = bars.pivot_table(index="day", columns="symbol", values=column)
@@ -148,8 +165,13 @@ def _plots_of_ticker(symbol: str, own: pd.DataFrame) -> Iterator[Plot]:
 
 
 def file_name(symbol: str) -> str:
-    """The symbol as the start of a file name, different for different symbols: ^HSI and BRK/B hold characters that names cannot."""
-    return "".join(letter if letter.isascii() and (letter.isalnum() or letter in ".-") else f"_{ord(letter):x}_" for letter in symbol)
+    """The symbol as the start of a file name, different for different symbols: ^HSI and BRK/B hold characters that
+    names cannot.
+    """
+    return "".join(
+        letter if letter.isascii() and (letter.isalnum() or letter in ".-") else f"_{ord(letter):x}_"
+        for letter in symbol
+    )
 
 
 def _axes(title: str, *, width: float = 9, height: float = 4.8) -> tuple[Figure, Axes]:
@@ -210,8 +232,19 @@ def monthly_heatmap(monthly: pd.DataFrame, title: str) -> Figure:
     figure, axes = _axes(title, width=11, height=1.6 + 0.28 * len(colour))
     # Symmetric around 100, and never below 0: no price falls there.
     reach = min(100, max(5, (colour - 100).abs().max(axis=None)))
-    sns.heatmap(colour, vmin=100 - reach, vmax=100 + reach, cmap="RdBu", linewidths=0.5, ax=axes, annot=text, fmt=",.2f",
-                    annot_kws={"size": 8}, mask=colour.isna(), cbar_kws={"label": "First month = 100", "extend": "max"})
+    sns.heatmap(
+        colour,
+        vmin=100 - reach,
+        vmax=100 + reach,
+        cmap="RdBu",
+        linewidths=0.5,
+        ax=axes,
+        annot=text,
+        fmt=",.2f",
+        annot_kws={"size": 8},
+        mask=colour.isna(),
+        cbar_kws={"label": "First month = 100", "extend": "max"},
+    )
     months = pd.date_range("2000-01-01", periods=12, freq="MS").strftime("%b")
     axes.set(xlabel=None, ylabel=None)
     axes.set_xticks([month + 0.5 for month in range(12)], months)
@@ -232,7 +265,16 @@ def box_plot(bars: pd.DataFrame, column: str, title: str) -> Figure:
     """One box a ticker; a logarithmic axis where the tickers differ twentyfold."""
     figure, axes = _axes(title, height=1.6 + 0.5 * bars["symbol"].nunique())
     logarithmic = 0 < bars[column].min() < bars[column].max() / 20
-    sns.boxplot(bars, x=column, y="symbol", color="#77aeda", fliersize=2, linewidth=1, ax=axes, log_scale=True if logarithmic else None)
+    sns.boxplot(
+        bars,
+        x=column,
+        y="symbol",
+        color="#77aeda",
+        fliersize=2,
+        linewidth=1,
+        ax=axes,
+        log_scale=True if logarithmic else None,
+    )
     if logarithmic:
         axes.xaxis.set(major_locator=LogLocator(subs=(1, 2, 5)), minor_locator=NullLocator())
     if column == "daily_return":
@@ -245,7 +287,9 @@ def box_plot(bars: pd.DataFrame, column: str, title: str) -> Figure:
 
 def box_plot_by_year(own: pd.DataFrame, title: str) -> Figure:
     figure, axes = _axes(title)
-    long = own.assign(year=own["day"].dt.year).melt(id_vars="year", value_vars=PRICES, var_name="price", value_name="dollars")
+    long = own.assign(year=own["day"].dt.year).melt(
+        id_vars="year", value_vars=PRICES, var_name="price", value_name="dollars"
+    )
     sns.boxplot(long, x="year", y="dollars", hue="price", fliersize=2, linewidth=0.8, ax=axes)
     axes.set(xlabel=None, ylabel="Price, $")
     _legend_beside(axes)
@@ -257,8 +301,19 @@ def correlation(frame: pd.DataFrame, title: str) -> Figure:
     coefficients = frame.corr()
     side = 2.2 + 0.75 * len(coefficients)
     figure, axes = _axes(title, width=max(side + 1.2, 6), height=max(side, 3.4))
-    sns.heatmap(coefficients, vmin=-1, vmax=1, cmap="RdBu", annot=True, fmt=".2f", square=True, linewidths=0.5, ax=axes,
-                    mask=coefficients.isna(), cbar_kws={"label": "Correlation"})
+    sns.heatmap(
+        coefficients,
+        vmin=-1,
+        vmax=1,
+        cmap="RdBu",
+        annot=True,
+        fmt=".2f",
+        square=True,
+        linewidths=0.5,
+        ax=axes,
+        mask=coefficients.isna(),
+        cbar_kws={"label": "Correlation"},
+    )
     axes.set(xlabel=None, ylabel=None)
     axes.tick_params(length=0, labelrotation=0)
     return figure

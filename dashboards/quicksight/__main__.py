@@ -13,9 +13,9 @@ from collections.abc import Callable
 from typing import Any
 
 from dashboards.quicksight import definition
-from pipeline import aws, settings, terminal
+from pipeline import aws, terminal
 from pipeline.athena.queries import queries
-from pipeline.settings import ServiceError, Settings, SettingsError
+from pipeline.settings import ServiceError, Settings, SettingsError, load_settings
 
 WAIT_SECONDS = 300.0
 
@@ -25,24 +25,30 @@ def main() -> None:
     if arguments.command == "template":
         print(template_text())
         return
-    loaded = settings.load()
-    terminal.configure_logging(loaded)
+    settings = load_settings()
+    terminal.configure_logging(settings)
     account = account_of(arguments.user_arn)
-    client = aws.client(loaded, "quicksight")
-    with aws.naming("--user-arn, ATHENA_WORKGROUP", f"{arguments.user_arn}, {loaded.athena_workgroup}"):
+    client = aws.client(settings, "quicksight")
+    with aws.naming("--user-arn, ATHENA_WORKGROUP", f"{arguments.user_arn}, {settings.athena_workgroup}"):
         if arguments.command == "apply":
-            apply(client, loaded, account, arguments.user_arn)
+            apply(client, settings, account, arguments.user_arn)
         else:
             delete(client, account)
 
 
 def _parser() -> argparse.ArgumentParser:
-    options = argparse.ArgumentParser(prog="python -m dashboards.quicksight", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options = argparse.ArgumentParser(
+        prog="python -m dashboards.quicksight",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     commands = options.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser("template", help="print the CloudFormation template")
     for name, purpose in {"apply": "create or update by the API", "delete": "delete what apply made"}.items():
         command = commands.add_parser(name, help=purpose)
-        command.add_argument("--user-arn", required=True, metavar="ARN", help="QuickSight user or group that owns it all")
+        command.add_argument(
+            "--user-arn", required=True, metavar="ARN", help="QuickSight user or group that owns it all"
+        )
     return options
 
 
@@ -58,17 +64,27 @@ def account_of(user_arn: str) -> str:
     """The account in a QuickSight user's or group's ARN; raises SettingsError."""
     found = re.fullmatch(r"arn:aws[a-z-]*:quicksight:[a-z0-9-]+:(\d{12}):(?:user|group)/.+", user_arn)
     if not found:
-        raise SettingsError([f"--user-arn: {user_arn!r} is not like arn:aws:quicksight:us-east-1:123456789012:user/default/name"])
+        raise SettingsError(
+            [f"--user-arn: {user_arn!r} is not like arn:aws:quicksight:us-east-1:123456789012:user/default/name"]
+        )
     return found[1]
 
 
-def apply(client: Any, loaded: Settings, account: str, user_arn: str, *, pause_seconds: float = 2.0) -> None:
+def apply(client: Any, settings: Settings, account: str, user_arn: str, *, pause_seconds: float = 2.0) -> None:
     """Create what is missing and update what is there. Safe to run twice."""
-    source_arn = _put(client, "data_source", account, definition.data_source(loaded.athena_workgroup, user_arn))
-    _wait("the data source", lambda: client.describe_data_source(AwsAccountId=account, DataSourceId=definition.DATA_SOURCE)["DataSource"],
-          pause_seconds)
+    source_arn = _put(client, "data_source", account, definition.data_source(settings.athena_workgroup, user_arn))
+    _wait(
+        "the data source",
+        lambda: client.describe_data_source(AwsAccountId=account, DataSourceId=definition.DATA_SOURCE)["DataSource"],
+        pause_seconds,
+    )
     arns = {
-        name: _put(client, "data_set", account, definition.data_set(name, source_arn, loaded.glue_database, volatility_sql(), user_arn))
+        name: _put(
+            client,
+            "data_set",
+            account,
+            definition.data_set(name, source_arn, settings.glue_database, volatility_sql(), user_arn),
+        )
         for name in definition.DATA_SETS
     }
     _put(client, "dashboard", account, definition.dashboard(arns, user_arn), pause_seconds)
@@ -82,14 +98,17 @@ def _put(client: Any, kind: str, account: str, properties: dict[str, Any], pause
         if kind == "dashboard":
             _wait_for_version(client, account, 1, pause_seconds)
     except client.exceptions.ResourceExistsException:
-        # Permissions are given when a thing is made and are the owner's business afterwards; a data source's type is for good.
+        # Permissions are given when a thing is made and are the owner's business afterwards; a data source's type is
+        # for good.
         kept = {key: value for key, value in properties.items() if key not in ("Permissions", "Type")}
         answer = getattr(client, f"update_{kind}")(AwsAccountId=account, **kept)
         arn, done = answer["Arn"], "updated"
         if kind == "dashboard":
             version = int(answer["VersionArn"].rpartition("/")[2])
             _wait_for_version(client, account, version, pause_seconds)
-            client.update_dashboard_published_version(AwsAccountId=account, DashboardId=definition.DASHBOARD, VersionNumber=version)
+            client.update_dashboard_published_version(
+                AwsAccountId=account, DashboardId=definition.DASHBOARD, VersionNumber=version
+            )
     print(f"{done} {arn}")
     return arn
 
@@ -108,7 +127,10 @@ def _wait(what: str, describe: Callable[[], dict[str, Any]], pause_seconds: floa
         time.sleep(pause_seconds)
     if state.get("Status", "").endswith("FAILED"):
         errors = state.get("Errors") or [state.get("ErrorInfo", {})]
-        raise ServiceError(f"QuickSight refused {what}: " + "; ".join(f"{error.get('Type')}: {error.get('Message')}" for error in errors))
+        raise ServiceError(
+            f"QuickSight refused {what}: "
+            + "; ".join(f"{error.get('Type')}: {error.get('Message')}" for error in errors)
+        )
 
 
 def delete(client: Any, account: str) -> None:

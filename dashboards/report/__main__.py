@@ -61,9 +61,14 @@ def build(read: query_results.Read, *, now: datetime) -> str:
     }
     return _render(
         symbols=symbols,
-        first_day=days[0] if days else None, last_day=days[-1] if days else None,
-        sections=shown, tiles=tiles(results["data_quality"], now=now), nothing="" if rows else NOTHING,
-        made=now, queries=sorted(rows), contents=_json(contents),
+        first_day=days[0] if days else None,
+        last_day=days[-1] if days else None,
+        sections=shown,
+        tiles=tiles(results["data_quality"], now=now),
+        nothing="" if rows else NOTHING,
+        made=now,
+        queries=sorted(rows),
+        contents=_json(contents),
     )
 
 
@@ -73,15 +78,40 @@ def _days(results: dict[str, pd.DataFrame | None]) -> list[pd.Timestamp]:
     return sorted(pd.concat(found).dropna().unique()) if found else []
 
 
-def _render(*, symbols: list[str], first_day: date | None, last_day: date | None, sections: list[Section], tiles: list[Tile],
-            nothing: str, made: datetime, queries: list[str], contents: str) -> str:
-    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(HERE), autoescape=True, undefined=jinja2.StrictUndefined,
-                                     trim_blocks=True, lstrip_blocks=True)
+def _render(
+    *,
+    symbols: list[str],
+    first_day: date | None,
+    last_day: date | None,
+    sections: list[Section],
+    tiles: list[Tile],
+    nothing: str,
+    made: datetime,
+    queries: list[str],
+    contents: str,
+) -> str:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(HERE),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     span = f" · {first_day:%d %b %Y} to {last_day:%d %b %Y}" if first_day is not None else ""
     return environment.get_template("report.html").render(
-        title="Stock market", subtitle=f"{', '.join(symbols)}{span}", symbols=symbols, shown_first=len(charts.SERIES), ranges=RANGES, sections=sections, tiles=tiles,
-        nothing=nothing, made=f"{made:%d %b %Y %H:%M}", queries=queries, contents=contents,
-        style=(HERE.parent / "page.css").read_text(encoding="utf-8"), script=(HERE / "report.js").read_text(encoding="utf-8"),
+        title="Stock market",
+        subtitle=f"{', '.join(symbols)}{span}",
+        symbols=symbols,
+        shown_first=len(charts.SERIES),
+        ranges=RANGES,
+        sections=sections,
+        tiles=tiles,
+        nothing=nothing,
+        made=f"{made:%d %b %Y %H:%M}",
+        queries=queries,
+        contents=contents,
+        style=(HERE.parent / "page.css").read_text(encoding="utf-8"),
+        script=(HERE / "report.js").read_text(encoding="utf-8"),
         library=_library(),
     )
 
@@ -107,7 +137,9 @@ def _column(column: pd.Series) -> list | dict:
 
 
 def _short(number: float) -> float:
-    """Six decimals, or eight digits of what is less than 1: half the bytes of all digits, and cents stay right after another rounding."""
+    """Six decimals, or eight digits of what is less than 1: half the bytes of all digits, and cents stay right after
+    another rounding.
+    """
     if number % 1 == 0:
         return int(number)
     return round(float(number), 6) if abs(number) >= 1 else float(f"{number:.8g}")

@@ -1,8 +1,9 @@
 """The report's charts: a query's result in, a Vega-Lite chart out. Pure.
 
-Colours are names of CSS variables, so that one drawing is right on a light screen, a dark screen and paper: the style sheet
-decides. Every chart names its data set and the page supplies the rows, so that none is in the page twice. A chart over time
-follows two signals that the page's controls set: `tickers`, those to show, and `since`, the first instant to show.
+Colours are names of CSS variables, so that one drawing is right on a light screen, a dark screen and paper: the style
+sheet decides. Every chart names its data set and the page supplies the rows, so that none is in the page twice. A chart
+over time follows two signals that the page's controls set: `tickers`, those to show, and `since`, the first instant to
+show.
 """
 
 import altair as alt
@@ -27,10 +28,22 @@ def config() -> dict:
         "background": "transparent",
         "font": "system-ui, -apple-system, 'Segoe UI', sans-serif",
         "view": {"stroke": None},
-        "axis": {**quiet, "titleFontWeight": "normal", "gridColor": "var(--grid)", "domainColor": "var(--axis)",
-                 "tickColor": "var(--axis)", "labelPadding": 4},
-        "legend": {**quiet, "orient": "top", "symbolType": "stroke", "symbolStrokeWidth": 3, "columnPadding": 14,
-                   "labelLimit": 120},
+        "axis": {
+            **quiet,
+            "titleFontWeight": "normal",
+            "gridColor": "var(--grid)",
+            "domainColor": "var(--axis)",
+            "tickColor": "var(--axis)",
+            "labelPadding": 4,
+        },
+        "legend": {
+            **quiet,
+            "orient": "top",
+            "symbolType": "stroke",
+            "symbolStrokeWidth": 3,
+            "columnPadding": 14,
+            "labelLimit": 120,
+        },
         "header": quiet,
         "range": {"category": SERIES},
         "line": {"strokeWidth": 1.6},
@@ -55,16 +68,17 @@ def _page_signals(chart: alt.Chart | alt.LayerChart) -> alt.Chart | alt.LayerCha
 def _day_axis() -> alt.X:
     """Days; the labels name the year where more than some months are shown."""
     label = "span(domain('x')) > 2e10 ? utcFormat(datum.value, '%b %Y') : utcFormat(datum.value, '%d %b')"
-    axis = alt.Axis(grid=False, labelOverlap=True, labelSeparation=8, labelExpr=label,
-                    tickCount=alt.ExprRef("ceil(width / 120)"))
+    axis = alt.Axis(
+        grid=False, labelOverlap=True, labelSeparation=8, labelExpr=label, tickCount=alt.ExprRef("ceil(width / 120)")
+    )
     return alt.X("day:T", title=None, scale=alt.Scale(type="utc"), axis=axis)
 
 
 def heatmap_rows(monthly: pd.DataFrame) -> pd.DataFrame:
     """monthly_performance with what the heatmap shows.
 
-    `index_100` is the average close with the ticker's first month = 100; `row` is ticker and year; `month_of_year` is 1 to 12.
-    Months without an average have nothing to show and are left out.
+    `index_100` is the average close with the ticker's first month = 100; `row` is ticker and year; `month_of_year` is 1
+    to 12. Months without an average have nothing to show and are left out.
     """
     rows = monthly.dropna(subset=["average_close"]).sort_values(["symbol", "month"])
     first = rows.groupby("symbol")["average_close"].transform("first")
@@ -77,9 +91,11 @@ def heatmap_rows(monthly: pd.DataFrame) -> pd.DataFrame:
 
 
 def index_edges(index_100: pd.Series) -> list[float]:
-    """The eight limits between nine colours: symmetric around 100, so that the middle colour means "as in the first month".
+    """The eight limits between nine colours: symmetric around 100, so that the middle colour means "as in the first
+    month".
 
-    They spread over the least round distance that holds 19 cells in 20, and at most over 0 to 200: no price falls below 0.
+    They spread over the least round distance that holds 19 cells in 20, and at most over 0 to 200: no price falls below
+    0.
     """
     distance = np.quantile((index_100 - 100).abs(), 0.95) if len(index_100) else 0
     outermost = next((step for step in (5, 10, 20, 50) if step >= distance), 100)
@@ -88,35 +104,57 @@ def index_edges(index_100: pd.Series) -> list[float]:
 
 
 def monthly_heatmap(rows: pd.DataFrame) -> alt.LayerChart:
-    """Rows are ticker and year, columns the months; text is the average close in $, colour the index. Takes heatmap_rows()."""
+    """Rows are ticker and year, columns the months; text is the average close in $, colour the index. Takes
+    heatmap_rows().
+    """
     by_symbol = rows.groupby("symbol", sort=True)["row"].unique()
     # A blank row between tickers; only a ticker's first row carries its name.
     order = [row for symbol, own in by_symbol.items() for row in [*sorted(own), f"{symbol} "]][:-1]
     named = [own.min() for own in by_symbol]
     edges = index_edges(rows["index_100"])
-    x = alt.X("month_of_year:O", title=None, scale=alt.Scale(domain=list(range(1, 13)), paddingInner=0.04),
-              axis=alt.Axis(orient="top", domain=False, ticks=False, labelAngle=0, labelExpr=f"{_MONTHS}[datum.value - 1]"))
+    x = alt.X(
+        "month_of_year:O",
+        title=None,
+        scale=alt.Scale(domain=list(range(1, 13)), paddingInner=0.04),
+        axis=alt.Axis(orient="top", domain=False, ticks=False, labelAngle=0, labelExpr=f"{_MONTHS}[datum.value - 1]"),
+    )
     label = f"indexof({named}, datum.value) >= 0 ? datum.value : slice(datum.value, -1) == ' ' ? '' : slice(datum.value, -4)"
-    y = alt.Y("row:N", title=None, scale=alt.Scale(domain=order, paddingInner=0.06),
-              axis=alt.Axis(domain=False, ticks=False, labelExpr=label))
-    tooltip = [alt.Tooltip("symbol:N", title="Ticker"), alt.Tooltip("utcyearmonth(month):T", title="Month", format="%B %Y"),
-               alt.Tooltip("average_close:Q", title="Average close, $", format=",.2f"),
-               alt.Tooltip("index_100:Q", title="First month = 100", format=".1f")]
+    y = alt.Y(
+        "row:N",
+        title=None,
+        scale=alt.Scale(domain=order, paddingInner=0.06),
+        axis=alt.Axis(domain=False, ticks=False, labelExpr=label),
+    )
+    tooltip = [
+        alt.Tooltip("symbol:N", title="Ticker"),
+        alt.Tooltip("utcyearmonth(month):T", title="Month", format="%B %Y"),
+        alt.Tooltip("average_close:Q", title="Average close, $", format=",.2f"),
+        alt.Tooltip("index_100:Q", title="First month = 100", format=".1f"),
+    ]
     base = _chart("monthly_performance", height=22 * len(order)).encode(x, y, tooltip=tooltip)
     # A narrow cell has no room for cents, a narrower one not for the dollar either.
-    fitting = alt.expr("bandwidth('x') >= 48 ? format(datum.average_close, '$,.2f') : bandwidth('x') >= 34 ? format(datum.average_close, "
-                       "'$,.0f') : format(datum.average_close, datum.average_close < 100 ? '.0f' : '.3~s')")
+    fitting = alt.expr(
+        "bandwidth('x') >= 48 ? format(datum.average_close, '$,.2f') : bandwidth('x') >= 34 ? format(datum.average_close, "
+        "'$,.0f') : format(datum.average_close, datum.average_close < 100 ? '.0f' : '.3~s')"
+    )
     return _coloured_text(base, "index_100", edges, fitting, font_size=alt.expr("bandwidth('x') < 34 ? 9 : 11"))
 
 
 def _over_time(data: str, field: str, title: str, format: dict, symbols: list[str], *, height: int = 230) -> alt.Chart:
-    """A line a ticker over the days. The page writes the key, and reads `hover` to show the values of the day under the pointer."""
+    """A line a ticker over the days. The page writes the key, and reads `hover` to show the values of the day under the
+    pointer.
+    """
     colours = ticker_colours(symbols)
     scale = alt.Scale(domain=list(colours), range=list(colours.values()))
     axis = alt.Axis(format=".0%") if format is PERCENT else alt.Axis()
-    lines = _chart(data, height=height).mark_line().encode(
-        _day_axis(), alt.Y(f"{field}:Q", title=title, scale=alt.Scale(zero=False), axis=axis),
-        alt.Color("symbol:N", scale=scale, legend=None),
+    lines = (
+        _chart(data, height=height)
+        .mark_line()
+        .encode(
+            _day_axis(),
+            alt.Y(f"{field}:Q", title=title, scale=alt.Scale(zero=False), axis=axis),
+            alt.Color("symbol:N", scale=scale, legend=None),
+        )
     )
     return _page_signals(lines).properties(usermeta={"hover": {"values": {field: title}, "format": format}})
 
@@ -144,11 +182,15 @@ def moving_averages(symbols: list[str]) -> alt.Chart:
     series = list(AVERAGES.values())
     name = f"{list(AVERAGES)} [0] == datum.field ? '{series[0]}' : replace(slice(datum.field, 8), '_', ' ')"
     lines = (
-        _chart("moving_averages", height=280).mark_line()
-        .transform_filter("datum.symbol == ticker").transform_filter("time(datum.day) >= since")
-        .transform_fold(list(AVERAGES), as_=["field", "price"]).transform_calculate(series=name)
+        _chart("moving_averages", height=280)
+        .mark_line()
+        .transform_filter("datum.symbol == ticker")
+        .transform_filter("time(datum.day) >= since")
+        .transform_fold(list(AVERAGES), as_=["field", "price"])
+        .transform_calculate(series=name)
         .encode(
-            _day_axis(), alt.Y("price:Q", title="Price, $", scale=alt.Scale(zero=False)),
+            _day_axis(),
+            alt.Y("price:Q", title="Price, $", scale=alt.Scale(zero=False)),
             alt.Color("series:N", title=None, scale=alt.Scale(domain=series, range=["var(--quiet)", *SERIES[:3]])),
         )
     )
@@ -174,12 +216,17 @@ def correlations(data: str, first: str, second: str, order: list[str], *, by_tic
     """A square of correlations from -1 to 1. Takes pairs()."""
     ends = {"title": None, "sort": order}
     quiet = {"domain": False, "ticks": False}
-    across = {"labelAngle": 0} if len(order) <= 10 else {"labelAngle": -90, "labelAlign": "left", "labelBaseline": "middle"}
+    across = (
+        {"labelAngle": 0} if len(order) <= 10 else {"labelAngle": -90, "labelAlign": "left", "labelBaseline": "middle"}
+    )
     base = _chart(data, height=34 * max(len(order), 2) + 20).encode(
         alt.X(f"{first}:N", scale=alt.Scale(paddingInner=0.04), axis=alt.Axis(orient="top", **quiet, **across), **ends),
         alt.Y(f"{second}:N", scale=alt.Scale(paddingInner=0.06), axis=alt.Axis(**quiet), **ends),
-        tooltip=[alt.Tooltip(f"{first}:N", title="One"), alt.Tooltip(f"{second}:N", title="Other"),
-                 alt.Tooltip("correlation:Q", title="Correlation", format=".3f")],
+        tooltip=[
+            alt.Tooltip(f"{first}:N", title="One"),
+            alt.Tooltip(f"{second}:N", title="Other"),
+            alt.Tooltip("correlation:Q", title="Correlation", format=".3f"),
+        ],
     )
     if by_ticker:
         base = base.transform_filter("datum.symbol == ticker")
@@ -188,54 +235,93 @@ def correlations(data: str, first: str, second: str, order: list[str], *, by_tic
     return square.add_params(alt.param(name="ticker", value="")) if by_ticker else square
 
 
-def _coloured_text(base: alt.Chart, field: str, edges: list[float], text: alt.Expr, *, font_size: object) -> alt.LayerChart:
+def _coloured_text(
+    base: alt.Chart, field: str, edges: list[float], text: alt.Expr, *, font_size: object
+) -> alt.LayerChart:
     """Cells coloured by the field and the text on them, in the ink that is readable on each colour."""
+
     def colour(inks: list[str]) -> alt.Color:
         return alt.Color(f"{field}:Q", scale=alt.Scale(type="threshold", domain=edges, range=inks), legend=None)
 
-    cells, texts = base.mark_rect().encode(colour(DIVERGING)), base.mark_text(text=text, fontSize=font_size).encode(colour(_DIVERGING_TEXT))
+    cells, texts = (
+        base.mark_rect().encode(colour(DIVERGING)),
+        base.mark_text(text=text, fontSize=font_size).encode(colour(_DIVERGING_TEXT)),
+    )
     return alt.layer(cells, texts).resolve_scale(color="independent")
 
 
 def box_plot(spread: pd.DataFrame) -> alt.LayerChart:
-    """Least, quartiles and greatest close a ticker. A logarithmic axis where the prices differ twentyfold, as $30 and $600 do."""
+    """Least, quartiles and greatest close a ticker. A logarithmic axis where the prices differ twentyfold, as $30 and
+    $600 do.
+    """
     low, high = spread["minimum"].min(), spread["maximum"].max()
     scale = alt.Scale(type="log", nice=False) if 0 < low < high / 20 else alt.Scale(zero=False)
     base = _chart("spread_of_prices", height=34 * max(len(spread), 1)).encode(
         alt.Y("symbol:N", title=None, axis=alt.Axis(domain=False, ticks=False)),
-        tooltip=[alt.Tooltip("symbol:N", title="Ticker")] + [
-            alt.Tooltip(f"{field}:Q", title=title, format="$,.2f") for field, title in SPREAD.items()],
+        tooltip=[alt.Tooltip("symbol:N", title="Ticker")]
+        + [alt.Tooltip(f"{field}:Q", title=title, format="$,.2f") for field, title in SPREAD.items()],
     )
     axis = alt.Axis(tickCount=5, format="~s", grid=True)
-    whisker = base.mark_rule(color="var(--quiet)").encode(alt.X("minimum:Q", title="Close, $", scale=scale, axis=axis), alt.X2("maximum"))
+    whisker = base.mark_rule(color="var(--quiet)").encode(
+        alt.X("minimum:Q", title="Close, $", scale=scale, axis=axis), alt.X2("maximum")
+    )
     box = base.mark_bar(size=16, color=SERIES[0]).encode(alt.X("quartile_1:Q", scale=scale), alt.X2("quartile_3"))
     median = base.mark_tick(size=16, thickness=2, color="var(--surface)").encode(alt.X("median:Q", scale=scale))
     return alt.layer(whisker, box, median)
 
 
-SPREAD = {"minimum": "Least", "quartile_1": "First quartile", "median": "Median", "quartile_3": "Third quartile", "maximum": "Greatest"}
+SPREAD = {
+    "minimum": "Least",
+    "quartile_1": "First quartile",
+    "median": "Median",
+    "quartile_3": "Third quartile",
+    "maximum": "Greatest",
+}
 SENTIMENTS = {"positive": DIVERGING[7], "neutral": DIVERGING[4], "negative": DIVERGING[1], "unknown": "var(--axis)"}
 
 
 def news_sentiment(symbols: list[str]) -> alt.Chart:
     """Articles a month by what they say about the ticker, a row of bars a ticker."""
-    return _chart("news_sentiment", height=34 * max(len(symbols), 1)).mark_bar().transform_fold(
-        list(SENTIMENTS), as_=["sentiment", "articles"]).encode(
-        alt.X("sum(articles):Q", title="Articles", axis=alt.Axis(tickMinStep=1)),
-        alt.Y("symbol:N", title=None, axis=alt.Axis(domain=False, ticks=False)),
-        alt.Color("sentiment:N", title=None, scale=alt.Scale(domain=list(SENTIMENTS), range=list(SENTIMENTS.values())),
-                  legend=alt.Legend(symbolType="square", symbolStrokeWidth=0)),
-        alt.Order("order:Q"),
-        tooltip=[alt.Tooltip("symbol:N", title="Ticker"), alt.Tooltip("sentiment:N", title="Sentiment"),
-                 alt.Tooltip("sum(articles):Q", title="Articles")],
-    ).transform_calculate(order=f"indexof({list(SENTIMENTS)}, datum.sentiment)")
+    return (
+        _chart("news_sentiment", height=34 * max(len(symbols), 1))
+        .mark_bar()
+        .transform_fold(list(SENTIMENTS), as_=["sentiment", "articles"])
+        .encode(
+            alt.X("sum(articles):Q", title="Articles", axis=alt.Axis(tickMinStep=1)),
+            alt.Y("symbol:N", title=None, axis=alt.Axis(domain=False, ticks=False)),
+            alt.Color(
+                "sentiment:N",
+                title=None,
+                scale=alt.Scale(domain=list(SENTIMENTS), range=list(SENTIMENTS.values())),
+                legend=alt.Legend(symbolType="square", symbolStrokeWidth=0),
+            ),
+            alt.Order("order:Q"),
+            tooltip=[
+                alt.Tooltip("symbol:N", title="Ticker"),
+                alt.Tooltip("sentiment:N", title="Sentiment"),
+                alt.Tooltip("sum(articles):Q", title="Articles"),
+            ],
+        )
+        .transform_calculate(order=f"indexof({list(SENTIMENTS)}, datum.sentiment)")
+    )
 
 
 def volume_comparison(volumes: pd.DataFrame) -> alt.Chart:
     """Shares traded in all, a bar a ticker, the greatest first."""
-    return _chart("volume_by_ticker", height=34 * max(len(volumes), 1)).mark_bar(color=SERIES[0], cornerRadiusEnd=3).encode(
-        alt.X("total_volume:Q", title="Shares traded", axis=alt.Axis(labelExpr="replace(format(datum.value, '~s'), 'G', 'B')", tickCount=5)),
-        alt.Y("symbol:N", title=None, sort="-x", axis=alt.Axis(domain=False, ticks=False)),
-        tooltip=[alt.Tooltip("symbol:N", title="Ticker"), alt.Tooltip("total_volume:Q", title="Shares traded", format=","),
-                 alt.Tooltip("average_volume:Q", title="Average a day", format=",.0f")],
+    return (
+        _chart("volume_by_ticker", height=34 * max(len(volumes), 1))
+        .mark_bar(color=SERIES[0], cornerRadiusEnd=3)
+        .encode(
+            alt.X(
+                "total_volume:Q",
+                title="Shares traded",
+                axis=alt.Axis(labelExpr="replace(format(datum.value, '~s'), 'G', 'B')", tickCount=5),
+            ),
+            alt.Y("symbol:N", title=None, sort="-x", axis=alt.Axis(domain=False, ticks=False)),
+            tooltip=[
+                alt.Tooltip("symbol:N", title="Ticker"),
+                alt.Tooltip("total_volume:Q", title="Shares traded", format=","),
+                alt.Tooltip("average_volume:Q", title="Average a day", format=",.0f"),
+            ],
+        )
     )

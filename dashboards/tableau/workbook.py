@@ -1,7 +1,7 @@
 """The Tableau workbook and data source as XML, from the columns of the view `bars`. Pure.
 
-Written against Tableau's published schema for 2026.2 (github.com/tableau/tableau-document-schemas). That schema lets undefined fields
-pass, so every field a sheet uses goes through Sheet, which declares what it names.
+Written against Tableau's published schema for 2026.2 (github.com/tableau/tableau-document-schemas). That schema lets
+undefined fields pass, so every field a sheet uses goes through Sheet, which declares what it names.
 """
 
 import uuid
@@ -42,7 +42,8 @@ class Connection:
 
 
 def athena(region: str, database: str) -> Connection:
-    """Amazon Athena. The staging directory is left to the workgroup's output location: no public document names its attribute.
+    """Amazon Athena. The staging directory is left to the workgroup's output location: no public document names its
+    attribute.
 
     The connector asks for the keys when the workbook is opened; none is in the file.
     """
@@ -59,8 +60,15 @@ def csv_file(file: str, folder: str) -> Connection:
 
 def hyper_file(path: str) -> Connection:
     """An extract, whose table is "Extract"."bars"."""
-    attributes = {"class": "hyper", "authentication": "auth-none", "dbname": path, "default-settings": "yes", "schema": "Extract",
-                  "sslmode": "", "username": "tableau_internal_user"}
+    attributes = {
+        "class": "hyper",
+        "authentication": "auth-none",
+        "dbname": path,
+        "default-settings": "yes",
+        "schema": "Extract",
+        "sslmode": "",
+        "username": "tableau_internal_user",
+    }
     return Connection(attributes=attributes, caption=path.rpartition("/")[2], table="[Extract].[bars]")
 
 
@@ -81,7 +89,13 @@ def workbook(connection: Connection) -> str:
     sheets = [_heatmap(), _trend(), _volume()]
     names = [sheet.name for sheet in sheets]
     root = node(
-        "workbook", {"original-version": VERSION, "version": VERSION, "source-build": "0.0.0 (0000.0.0.0)", "source-platform": "win"},
+        "workbook",
+        {
+            "original-version": VERSION,
+            "version": VERSION,
+            "source-build": "0.0.0 (0000.0.0.0)",
+            "source-platform": "win",
+        },
         _manifest(),
         node("datasources", {}, _parameters(), data_source(connection)),
         node("worksheets", {}, *(sheet.element() for sheet in sheets)),
@@ -111,30 +125,55 @@ def _manifest() -> Element:
 
 def _parameter_column() -> Element:
     return node(
-        "column", {"caption": "Moving average, days", "datatype": "integer", "name": LENGTH, "param-domain-type": "list",
-                   "role": "measure", "type": "quantitative", "value": "10"},
+        "column",
+        {
+            "caption": "Moving average, days",
+            "datatype": "integer",
+            "name": LENGTH,
+            "param-domain-type": "list",
+            "role": "measure",
+            "type": "quantitative",
+            "value": "10",
+        },
         node("calculation", {"class": "tableau", "formula": "10"}),
         node("members", {}, *(node("member", {"value": days}) for days in ("10", "30", "50"))),
     )
 
 
 def _parameters() -> Element:
-    return node("datasource", {"hasconnection": "false", "inline": "true", "name": PARAMETERS, "version": VERSION},
-                node("aliases", {"enabled": "yes"}), _parameter_column())
+    return node(
+        "datasource",
+        {"hasconnection": "false", "inline": "true", "name": PARAMETERS, "version": VERSION},
+        node("aliases", {"enabled": "yes"}),
+        _parameter_column(),
+    )
 
 
 def _column(name: str) -> Element:
     if name == MOVING_AVERAGE:
         return node(
-            "column", {"caption": "Moving average of the close", "datatype": "real", "default-format": 'c"$"#,##0.00;-"$"#,##0.00',
-                       "name": name, "role": "measure", "type": "quantitative"},
-            node("calculation", {"class": "tableau", "formula": MOVING_AVERAGE_FORMULA}, node("table-calc", {"ordering-type": "Rows"})),
+            "column",
+            {
+                "caption": "Moving average of the close",
+                "datatype": "real",
+                "default-format": 'c"$"#,##0.00;-"$"#,##0.00',
+                "name": name,
+                "role": "measure",
+                "type": "quantitative",
+            },
+            node(
+                "calculation",
+                {"class": "tableau", "formula": MOVING_AVERAGE_FORMULA},
+                node("table-calc", {"ordering-type": "Rows"}),
+            ),
         )
     column = columns()[name.strip("[]")]
     numeric = column.type in ("double", "bigint")
     captions = {"symbol": "Ticker", "vwap": "VWAP", "ingested_at": "Ingested at"}
     attributes = {
-        "caption": captions.get(column.name, column.name.capitalize()), "datatype": _DATA_TYPES[column.type], "name": f"[{column.name}]",
+        "caption": captions.get(column.name, column.name.capitalize()),
+        "datatype": _DATA_TYPES[column.type],
+        "name": f"[{column.name}]",
         "role": "measure" if numeric else "dimension",
         "type": "quantitative" if numeric else "ordinal" if column.type == "timestamp" else "nominal",
     }
@@ -146,24 +185,52 @@ def _column(name: str) -> Element:
 def data_source(connection: Connection) -> Element:
     relation = {"connection": connection.name, "name": "bars", "table": connection.table, "type": "table"}
     described = [
-        node("metadata-record", {"class": "column"},
-             node("remote-name", text=column.name), node("remote-type", text={"string": "129", "double": "5", "bigint": "20",
-                                                                              "boolean": "11", "timestamp": "7"}[column.type]),
-             node("local-name", text=f"[{column.name}]"), node("parent-name", text="[bars]"),
-             node("remote-alias", text=column.name), node("ordinal", text=str(ordinal)), node("local-type", text=_DATA_TYPES[column.type]),
-             node("aggregation", text="Sum" if column.type in ("double", "bigint") else "Year" if column.type == "timestamp" else "Count"),
-             node("contains-null", text="true"))
+        node(
+            "metadata-record",
+            {"class": "column"},
+            node("remote-name", text=column.name),
+            node(
+                "remote-type",
+                text={"string": "129", "double": "5", "bigint": "20", "boolean": "11", "timestamp": "7"}[column.type],
+            ),
+            node("local-name", text=f"[{column.name}]"),
+            node("parent-name", text="[bars]"),
+            node("remote-alias", text=column.name),
+            node("ordinal", text=str(ordinal)),
+            node("local-type", text=_DATA_TYPES[column.type]),
+            node(
+                "aggregation",
+                text="Sum"
+                if column.type in ("double", "bigint")
+                else "Year"
+                if column.type == "timestamp"
+                else "Count",
+            ),
+            node("contains-null", text="true"),
+        )
         for ordinal, column in enumerate(columns().values())
     ]
     return node(
-        "datasource", {"caption": CAPTION, "inline": "true", "name": SOURCE, "version": VERSION},
-        node("connection", {"class": "federated"},
-             node("named-connections", {}, node("named-connection", {"caption": connection.caption, "name": connection.name},
-                                                node("connection", connection.attributes))),
-             node("relation", relation),
-             node("metadata-records", {}, *described)),
+        "datasource",
+        {"caption": CAPTION, "inline": "true", "name": SOURCE, "version": VERSION},
+        node(
+            "connection",
+            {"class": "federated"},
+            node(
+                "named-connections",
+                {},
+                node(
+                    "named-connection",
+                    {"caption": connection.caption, "name": connection.name},
+                    node("connection", connection.attributes),
+                ),
+            ),
+            node("relation", relation),
+            node("metadata-records", {}, *described),
+        ),
         node("aliases", {"enabled": "yes"}),
-        *(_column(f"[{name}]") for name in columns()), _column(MOVING_AVERAGE),
+        *(_column(f"[{name}]") for name in columns()),
+        _column(MOVING_AVERAGE),
         node("layout", {"dim-ordering": "alphabetic", "measure-ordering": "alphabetic", "show-structure": "true"}),
         # The moving average needs the parameter, in a data source of its own too.
         node("datasource-dependencies", {"datasource": PARAMETERS}, _parameter_column()),
@@ -189,7 +256,10 @@ class Sheet:
         self._columns.setdefault(column, _column(column))
         children = [node("table-calc", {"ordering-type": "Rows"})] if derivation == "User" else []
         self._instances[name] = node(
-            "column-instance", {"column": column, "derivation": derivation, "name": name, "pivot": "key", "type": type}, *children)
+            "column-instance",
+            {"column": column, "derivation": derivation, "name": name, "pivot": "key", "type": type},
+            *children,
+        )
         return f"[{SOURCE}].{name}"
 
     def element(self) -> Element:
@@ -200,23 +270,46 @@ class Sheet:
             sources.append(node("datasource", {"name": PARAMETERS}))
             dependencies.append(node("datasource-dependencies", {"datasource": PARAMETERS}, _parameter_column()))
             self._columns.setdefault("[close]", _column("[close]"))
-        dependencies.append(node("datasource-dependencies", {"datasource": SOURCE}, *self._columns.values(), *self._instances.values()))
+        dependencies.append(
+            node("datasource-dependencies", {"datasource": SOURCE}, *self._columns.values(), *self._instances.values())
+        )
         slices = node("slices", {}, *(node("column", text=one.get("column")) for one in filters))
-        view = node("view", {}, node("datasources", {}, *sources), *dependencies, *filters, *self.sorts, slices,
-                    node("aggregation", {"value": "true"}))
+        view = node(
+            "view",
+            {},
+            node("datasources", {}, *sources),
+            *dependencies,
+            *filters,
+            *self.sorts,
+            slices,
+            node("aggregation", {"value": "true"}),
+        )
         title = node("layout-options", {}, node("title", {}, node("formatted-text", {}, node("run", text=self.title))))
-        table = node("table", {}, view, node("style", {}, *self.styles), node("panes", {}, *self.panes),
-                     node("rows", text=self.rows), node("cols", text=self.cols))
+        table = node(
+            "table",
+            {},
+            view,
+            node("style", {}, *self.styles),
+            node("panes", {}, *self.panes),
+            node("rows", text=self.rows),
+            node("cols", text=self.cols),
+        )
         return node("worksheet", {"name": self.name}, title, table, _simple_id(f"worksheet {self.name}"))
 
     def _filters(self) -> list[Element]:
         """Daily bars only, and what the dashboard's controls choose. A filter group is shared by all sheets."""
         interval, symbol, time = self.use("[interval]", "None", "nominal"), *filter_fields(self)
         return [
-            node("filter", {"class": "categorical", "column": interval, "filter-group": "1"},
-                 node("groupfilter", {"function": "member", "level": "[none:interval:nk]", "member": '"1d"'})),
-            node("filter", {"class": "categorical", "column": symbol, "filter-group": "2"},
-                 node("groupfilter", {"function": "level-members", "level": "[none:symbol:nk]"})),
+            node(
+                "filter",
+                {"class": "categorical", "column": interval, "filter-group": "1"},
+                node("groupfilter", {"function": "member", "level": "[none:interval:nk]", "member": '"1d"'}),
+            ),
+            node(
+                "filter",
+                {"class": "categorical", "column": symbol, "filter-group": "2"},
+                node("groupfilter", {"function": "level-members", "level": "[none:symbol:nk]"}),
+            ),
             node("filter", {"class": "quantitative", "column": time, "filter-group": "3", "included-values": "all"}),
         ]
 
@@ -226,13 +319,22 @@ def filter_fields(sheet: Sheet) -> tuple[str, str]:
     return sheet.use("[symbol]", "None", "nominal"), sheet.use("[time]", "None", "quantitative")
 
 
-def _pane(mark: str, encodings: Iterable[tuple[str, str]], *, labels: bool = False, attributes: dict[str, str] | None = None) -> Element:
+def _pane(
+    mark: str, encodings: Iterable[tuple[str, str]], *, labels: bool = False, attributes: dict[str, str] | None = None
+) -> Element:
     children = [
-        node("view", {}, node("breakdown", {"value": "auto"})), node("mark", {"class": mark}),
+        node("view", {}, node("breakdown", {"value": "auto"})),
+        node("mark", {"class": mark}),
         node("encodings", {}, *(node(tag, {"column": column}) for tag, column in encodings)),
     ]
     if labels:
-        children.append(node("style", {}, node("style-rule", {"element": "mark"}, node("format", {"attr": "mark-labels-show", "value": "true"}))))
+        children.append(
+            node(
+                "style",
+                {},
+                node("style-rule", {"element": "mark"}, node("format", {"attr": "mark-labels-show", "value": "true"})),
+            )
+        )
     return node("pane", {"selection-relaxation-option": "selection-relaxation-allow", **(attributes or {})}, *children)
 
 
@@ -254,8 +356,16 @@ def _trend() -> Sheet:
         _pane("Line", [("color", symbol)], attributes={"id": "1", "y-axis-name": close}),
         _pane("Line", [("color", symbol)], attributes={"id": "2", "y-axis-name": average}),
     ]
-    folded = {"attr": "space", "class": "0", "field": average, "field-type": "quantitative", "fold": "true", "scope": "rows",
-              "synchronized": "true", "type": "space"}
+    folded = {
+        "attr": "space",
+        "class": "0",
+        "field": average,
+        "field-type": "quantitative",
+        "fold": "true",
+        "scope": "rows",
+        "synchronized": "true",
+        "type": "space",
+    }
     sheet.styles = [node("style-rule", {"element": "axis"}, node("encoding", folded))]
     return sheet
 
@@ -278,19 +388,53 @@ def _dashboard(sheets: list[str]) -> Element:
         {"name": heatmap, "x": 0, "y": 0, "w": 34_000, "h": 100_000},
         {"name": trend, "x": 34_000, "y": 0, "w": 50_000, "h": 60_000},
         {"name": volume, "x": 34_000, "y": 60_000, "w": 50_000, "h": 40_000},
-        {"name": trend, "type-v2": "filter", "param": symbol, "mode": "checklist", "x": 84_000, "y": 0, "w": 16_000, "h": 40_000},
+        {
+            "name": trend,
+            "type-v2": "filter",
+            "param": symbol,
+            "mode": "checklist",
+            "x": 84_000,
+            "y": 0,
+            "w": 16_000,
+            "h": 40_000,
+        },
         {"name": trend, "type-v2": "filter", "param": time, "x": 84_000, "y": 40_000, "w": 16_000, "h": 15_000},
-        {"type-v2": "paramctrl", "param": f"[{PARAMETERS}].{LENGTH}", "mode": "compact", "x": 84_000, "y": 55_000, "w": 16_000, "h": 10_000},
+        {
+            "type-v2": "paramctrl",
+            "param": f"[{PARAMETERS}].{LENGTH}",
+            "mode": "compact",
+            "x": 84_000,
+            "y": 55_000,
+            "w": 16_000,
+            "h": 10_000,
+        },
         {"name": trend, "type-v2": "color", "param": symbol, "x": 84_000, "y": 65_000, "w": 16_000, "h": 35_000},
     ]
-    inner = [node("zone", {"id": str(number), **{key: str(value) for key, value in zone.items()}}) for number, zone in enumerate(zones, 2)]
-    outer = node("zone", {"id": "1", "type-v2": "layout-basic", "x": "0", "y": "0", "w": "100000", "h": "100000"}, *inner)
+    inner = [
+        node("zone", {"id": str(number), **{key: str(value) for key, value in zone.items()}})
+        for number, zone in enumerate(zones, 2)
+    ]
+    outer = node(
+        "zone", {"id": "1", "type-v2": "layout-basic", "x": "0", "y": "0", "w": "100000", "h": "100000"}, *inner
+    )
     return node(
-        "dashboard", {"name": "Stock market"}, node("style"),
+        "dashboard",
+        {"name": "Stock market"},
+        node("style"),
         node("size", {"maxheight": "900", "maxwidth": "1400", "minheight": "900", "minwidth": "1400"}),
-        node("datasources", {}, node("datasource", {"name": PARAMETERS}), node("datasource", {"caption": CAPTION, "name": SOURCE})),
+        node(
+            "datasources",
+            {},
+            node("datasource", {"name": PARAMETERS}),
+            node("datasource", {"caption": CAPTION, "name": SOURCE}),
+        ),
         node("datasource-dependencies", {"datasource": PARAMETERS}, _parameter_column()),
-        node("datasource-dependencies", {"datasource": SOURCE}, *controls._columns.values(), *controls._instances.values()),  # noqa: SLF001
+        node(
+            "datasource-dependencies",
+            {"datasource": SOURCE},
+            *controls._columns.values(),
+            *controls._instances.values(),
+        ),  # noqa: SLF001
         node("zones", {}, outer),
         _simple_id("dashboard"),
     )
@@ -298,17 +442,33 @@ def _dashboard(sheets: list[str]) -> Element:
 
 def _window(name: str) -> Element:
     cards = node(
-        "cards", {},
-        node("edge", {"name": "left"}, node("strip", {"size": "160"}, *(node("card", {"type": kind}) for kind in ("pages", "filters", "marks")))),
-        node("edge", {"name": "top"}, *(node("strip", {"size": "2147483647"}, node("card", {"type": kind})) for kind in ("columns", "rows", "title"))),
+        "cards",
+        {},
+        node(
+            "edge",
+            {"name": "left"},
+            node("strip", {"size": "160"}, *(node("card", {"type": kind}) for kind in ("pages", "filters", "marks"))),
+        ),
+        node(
+            "edge",
+            {"name": "top"},
+            *(
+                node("strip", {"size": "2147483647"}, node("card", {"type": kind}))
+                for kind in ("columns", "rows", "title")
+            ),
+        ),
     )
     return node("window", {"class": "worksheet", "name": name}, cards, _simple_id(f"window {name}"))
 
 
 def _dashboard_window(sheets: list[str]) -> Element:
-    return node("window", {"class": "dashboard", "maximized": "true", "name": "Stock market"},
-                node("viewpoints", {}, *(node("viewpoint", {"name": name}) for name in sheets)), node("active", {"id": "-1"}),
-                _simple_id("window dashboard"))
+    return node(
+        "window",
+        {"class": "dashboard", "maximized": "true", "name": "Stock market"},
+        node("viewpoints", {}, *(node("viewpoint", {"name": name}) for name in sheets)),
+        node("active", {"id": "-1"}),
+        _simple_id("window dashboard"),
+    )
 
 
 def _simple_id(of: str) -> Element:

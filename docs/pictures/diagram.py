@@ -36,30 +36,61 @@ class Box:
 
 
 BOXES = {
-    "sources": Box(x=10, y=30, width=170, lines=("Sources", "Polygon (Massive) REST", "and WebSocket", "Alpha Vantage", "CSV files, s3://", "simulator, news")),
+    "sources": Box(
+        x=10,
+        y=30,
+        width=170,
+        lines=(
+            "Sources",
+            "Polygon (Massive) REST",
+            "and WebSocket",
+            "Alpha Vantage",
+            "CSV files, s3://",
+            "simulator, news",
+        ),
+    ),
     "producer": Box(x=220, y=60, width=150, lines=("producer.py", "transactions with", "their checkpoint"), ours=True),
     "kafka": Box(x=410, y=50, width=150, lines=("Apache Kafka", "stock_bars", "stock_live_feed", "stock_news")),
-    "consumer": Box(x=600, y=60, width=150, lines=("consumer.py", "plan, upload, commit", "each record once"), ours=True),
+    "consumer": Box(
+        x=600, y=60, width=150, lines=("consumer.py", "plan, upload, commit", "each record once"), ours=True
+    ),
     "s3": Box(x=790, y=50, width=180, lines=("Amazon S3", "raw/bars/dt=…/", "curated/bars/", "dead_letter/")),
     "glue": Box(x=600, y=220, width=150, lines=("glue_setup.py", "tables, views,", "crawler, ETL"), ours=True),
     "catalog": Box(x=790, y=220, width=180, lines=("Glue Data Catalog", "raw_bars, curated_bars,", "view bars")),
     "athena": Box(x=790, y=350, width=180, lines=("Amazon Athena", "athena_queries.sql")),
     "live": Box(x=410, y=220, width=150, lines=("live page", "dashboards/live/__main__.py"), ours=True),
-    "dashboards": Box(x=410, y=350, width=340, lines=("dashboards/report/__main__.py, plots.py", "HTML report, PNG plots"), ours=True),
-    "vendors": Box(x=10, y=350, width=360, lines=("Tableau · QuickSight · Power BI", "definitions made by dashboards/")),
+    "dashboards": Box(
+        x=410, y=350, width=340, lines=("dashboards/report/__main__.py, plots.py", "HTML report, PNG plots"), ours=True
+    ),
+    "vendors": Box(
+        x=10, y=350, width=360, lines=("Tableau · QuickSight · Power BI", "definitions made by dashboards/")
+    ),
     "dynamodb": Box(x=10, y=220, width=170, lines=("Amazon DynamoDB", "StockMkt")),
 }
-ARROWS = ["sources>producer", "producer>kafka", "kafka>consumer", "consumer>s3", "s3|catalog", "glue>catalog", "catalog|athena", "athena<dashboards",
-          "kafka|live"]
+ARROWS = [
+    "sources>producer",
+    "producer>kafka",
+    "kafka>consumer",
+    "consumer>s3",
+    "s3|catalog",
+    "glue>catalog",
+    "catalog|athena",
+    "athena<dashboards",
+    "kafka|live",
+]
 
 
 def architecture() -> str:
-    parts = [_box(box) for box in BOXES.values()] + [_arrow(arrow) for arrow in ARROWS] + [
-        # Past the dashboards' box, below everything.
-        '<path d="M880,408 V436 H190 V412"/>',
-        # From the consumer under Kafka's row to DynamoDB.
-        '<path d="M640,138 V190 H95 V214"/>',
-    ]
+    parts = (
+        [_box(box) for box in BOXES.values()]
+        + [_arrow(arrow) for arrow in ARROWS]
+        + [
+            # Past the dashboards' box, below everything.
+            '<path d="M880,408 V436 H190 V412"/>',
+            # From the consumer under Kafka's row to DynamoDB.
+            '<path d="M640,138 V190 H95 V214"/>',
+        ]
+    )
     drawn = "\n".join(parts)
     return (
         '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 980 450" role="img" '

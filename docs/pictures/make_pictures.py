@@ -1,4 +1,5 @@
-"""Make the README's pictures from what `make demo` has landed: report, plots, live page, a terminal at work, and the architecture.
+"""Make the README's pictures from what `make demo` has landed: report, plots, live page, a terminal at work, and the
+architecture.
 
 python -m local run python docs/pictures/make_pictures.py            all of them
 python docs/pictures/make_pictures.py architecture                    one of: report plots live terminal architecture
@@ -79,9 +80,15 @@ def live(browser: Browser, folder: Path) -> None:
     """After some seconds of simulated ticks."""
     log = folder / "live.log"
     with log.open("w") as output:
-        page = subprocess.Popen([sys.executable, "-u", "-m", "dashboards.live", "--port", "0", "--last", "0"], cwd=ROOT, stdout=output)
-        ticks = subprocess.Popen([sys.executable, "producer.py", "simulate", "--rate", "100"], cwd=ROOT, stdout=subprocess.DEVNULL,
-                                 stderr=subprocess.DEVNULL)
+        page = subprocess.Popen(
+            [sys.executable, "-u", "-m", "dashboards.live", "--port", "0", "--last", "0"], cwd=ROOT, stdout=output
+        )
+        ticks = subprocess.Popen(
+            [sys.executable, "producer.py", "simulate", "--rate", "100"],
+            cwd=ROOT,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
     try:
         while not (address := re.search(r"http://\S+", log.read_text())):
             if page.poll() is not None:
@@ -109,7 +116,11 @@ def terminal(browser: Browser, folder: Path) -> None:
     page = folder / "terminal.html"
     page.write_text(
         "<!doctype html><meta charset=utf-8><style>body{margin:0;background:#14171c;color:#d7dce2;font:14px/1.45 'DejaVu Sans Mono',monospace}"
-        "pre{margin:0;padding:18px 22px;white-space:pre-wrap}b{color:#5fcf8a}</style><pre>" + "\n".join(lines).rstrip() + "</pre>", encoding="utf-8")
+        "pre{margin:0;padding:18px 22px;white-space:pre-wrap}b{color:#5fcf8a}</style><pre>"
+        + "\n".join(lines).rstrip()
+        + "</pre>",
+        encoding="utf-8",
+    )
     browser.screen(width=960, height=200)
     browser.open(page.as_uri())
     browser.picture(HERE / "terminal.png")

@@ -1,9 +1,9 @@
 """Run queries on Athena: those of athena_queries.sql by name, or any SQL.
 
-  python -m pipeline.athena                                  which queries there are
-  python -m pipeline.athena monthly_performance volatility   run them, print tables
-  python -m pipeline.athena --all --csv results/             run all, write results/<name>.csv
-  python -m pipeline.athena --sql "SELECT count(*) AS bars FROM bars" --json -
+python -m pipeline.athena                                  which queries there are
+python -m pipeline.athena monthly_performance volatility   run them, print tables
+python -m pipeline.athena --all --csv results/             run all, write results/<name>.csv
+python -m pipeline.athena --sql "SELECT count(*) AS bars FROM bars" --json -
 """
 
 import argparse
@@ -19,29 +19,33 @@ from typing import TextIO
 
 import pandas as pd
 
-from pipeline import settings, terminal
+from pipeline import terminal
 from pipeline.athena.client import AT_THE_SAME_TIME, Athena, QueryFailed, Result
 from pipeline.athena.queries import QUERIES_FILE, Query, queries
-from pipeline.settings import SettingsError
+from pipeline.settings import SettingsError, load_settings
 
 
 def main() -> int:
     parser = _parser()
     options = parser.parse_args()
-    wanted = settings.load({name: getattr(options, name) for name in ("glue_database", "athena_workgroup")})
-    terminal.configure_logging(wanted)
+    settings = load_settings({name: getattr(options, name) for name in ("glue_database", "athena_workgroup")})
+    terminal.configure_logging(settings)
     known = queries(options.file)
     unknown = [name for name in options.names if name not in known]
     if unknown:
         raise SettingsError([f"{name}: is not in {options.file}, which has {', '.join(known)}" for name in unknown])
-    chosen = [Query("sql", "", options.sql)] if options.sql else [known[n] for n in (known if options.all else options.names)]
+    chosen = (
+        [Query("sql", "", options.sql)]
+        if options.sql
+        else [known[n] for n in (known if options.all else options.names)]
+    )
     if not chosen:
         print(*(f"{query.name:<28} {query.description}" for query in known.values()), sep="\n")
         return terminal.EXIT_DONE
     if not options.sql and options.show_sql:
         print(*(f"-- {query.name}\n{query.sql};\n" for query in chosen), sep="\n")
         return terminal.EXIT_DONE
-    return _run_all(Athena(wanted), chosen, options)
+    return _run_all(Athena(settings), chosen, options)
 
 
 def _run_all(athena: Athena, chosen: list[Query], options: argparse.Namespace) -> int:
@@ -65,7 +69,10 @@ def _run_all(athena: Athena, chosen: list[Query], options: argparse.Namespace) -
             raise
     if len(chosen) > 1:
         scanned, cost = sum(r.scanned_bytes for r in finished), sum(r.cost_usd for r in finished)
-        print(f"{len(finished)} queries, {failed} failed, {_size(scanned)} scanned, {cost:.6f} USD at list price", file=sys.stderr)
+        print(
+            f"{len(finished)} queries, {failed} failed, {_size(scanned)} scanned, {cost:.6f} USD at list price",
+            file=sys.stderr,
+        )
     return terminal.EXIT_FAILED if failed else terminal.EXIT_DONE
 
 
@@ -95,7 +102,14 @@ def _show(query: Query, result: Result, options: argparse.Namespace, *, is_one: 
     shown = result.rows.head(most) if most else result.rows
     if not result.rows.empty:
         width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-        print(shown.to_string(index=False, na_rep="", line_width=width, float_format=lambda number: f"{number:,.4f}".rstrip("0").rstrip(".")))
+        print(
+            shown.to_string(
+                index=False,
+                na_rep="",
+                line_width=width,
+                float_format=lambda number: f"{number:,.4f}".rstrip("0").rstrip("."),
+            )
+        )
     if len(shown) < len(result.rows):
         print(f"… {len(result.rows) - len(shown):,} more rows: --rows 0 prints all, --csv FILE writes all")
     print(f"\n({cost})")
@@ -113,7 +127,9 @@ def _write(rows: pd.DataFrame, kind: str, place: str, name: str, *, is_one: bool
     else:
         # Not pandas' own writer, which rounds doubles. NaN is not JSON.
         objects = rows.astype(object).where(rows.notna(), None).to_dict("records")
-        text = json.dumps(objects, indent=1, default=lambda value: value.isoformat() if hasattr(value, "isoformat") else str(value))
+        text = json.dumps(
+            objects, indent=1, default=lambda value: value.isoformat() if hasattr(value, "isoformat") else str(value)
+        )
         print(text) if path is sys.stdout else path.write_text(text + "\n", encoding="utf-8")
     return "" if place == "-" else f" -> {path}"
 
@@ -126,14 +142,20 @@ def _size(size_bytes: int) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m pipeline.athena", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline.athena", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("names", nargs="*", metavar="NAME", help="queries of the file; none: list them")
     parser.add_argument("--all", action="store_true", help="every query of the file")
     parser.add_argument("--sql", help="this statement instead of a named query")
     parser.add_argument("--file", default=str(QUERIES_FILE), help="another file of named queries")
-    parser.add_argument("--csv", metavar="FILE", help="write CSV: a file, a folder (<name>.csv each), or - for standard output")
+    parser.add_argument(
+        "--csv", metavar="FILE", help="write CSV: a file, a folder (<name>.csv each), or - for standard output"
+    )
     parser.add_argument("--json", metavar="FILE", help="write JSON, an array of objects, likewise")
-    parser.add_argument("--rows", type=int, metavar="N", help="print at most N rows, 0 for all (default 40 on a terminal)")
+    parser.add_argument(
+        "--rows", type=int, metavar="N", help="print at most N rows, 0 for all (default 40 on a terminal)"
+    )
     parser.add_argument("--show-sql", action="store_true", help="print the SQL and run nothing")
     parser.add_argument("--database", dest="glue_database", help="GLUE_DATABASE")
     parser.add_argument("--workgroup", dest="athena_workgroup", help="ATHENA_WORKGROUP")

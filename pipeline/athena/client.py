@@ -1,8 +1,8 @@
 """Statements on Athena: start, wait, cancel, and the rows as a pandas DataFrame.
 
-    athena = Athena(settings)
-    frame = athena.query("SELECT symbol, close FROM bars WHERE ...")       # pandas DataFrame with proper dtypes
-    frame = athena.query(queries()["monthly_performance"])                 # a named query; errors tell the line in the file
+athena = Athena(settings)
+frame = athena.query("SELECT symbol, close FROM bars WHERE ...")       # pandas DataFrame with proper dtypes
+frame = athena.query(queries()["monthly_performance"])                 # a named query; errors tell the line in the file
 """
 
 import logging
@@ -23,15 +23,24 @@ from pipeline.settings import ServiceError, Settings
 
 log = logging.getLogger(__name__)
 
-PRICE_USD_PER_TB = 5.0  # https://aws.amazon.com/athena/pricing/, most regions; a TB is 2**40 bytes, and the least is 10 MB
+PRICE_USD_PER_TB = (
+    5.0  # https://aws.amazon.com/athena/pricing/, most regions; a TB is 2**40 bytes, and the least is 10 MB
+)
 LEAST_BYTES_CHARGED = 10 * 2**20
 LONGEST_SECONDS = 1800.0  # Athena's own default limit of a DML query
 AT_THE_SAME_TIME = 4
 
 _ARROW_TYPES = {
-    "boolean": pa.bool_(), "tinyint": pa.int8(), "smallint": pa.int16(), "integer": pa.int32(), "bigint": pa.int64(),
-    "float": pa.float32(), "double": pa.float64(), "date": pa.date32(), "timestamp": pa.timestamp("ms"),
-}  # fmt: skip
+    "boolean": pa.bool_(),
+    "tinyint": pa.int8(),
+    "smallint": pa.int16(),
+    "integer": pa.int32(),
+    "bigint": pa.int64(),
+    "float": pa.float32(),
+    "double": pa.float64(),
+    "date": pa.date32(),
+    "timestamp": pa.timestamp("ms"),
+}
 
 
 @dataclass(frozen=True)
@@ -63,15 +72,18 @@ class Athena:
         self._running: set[str] = set()
 
     def query(self, query: str | Query) -> pd.DataFrame:
-        """The rows of a query. Dates and timestamps (UTC, without zone) are datetime64, bigint is int64 (Int64 where null
-        occurs), double is float64, the rest is text with None for null. Raises QueryFailed and ServiceError."""
+        """The rows of a query. Dates and timestamps (UTC, without zone) are datetime64, bigint is int64 (Int64 where
+        null occurs), double is float64, the rest is text with None for null. Raises QueryFailed and ServiceError.
+        """
         return self.run(query).rows
 
     def run(self, query: str | Query) -> Result:
         """Run one statement to its end. Ctrl-C cancels it in Athena, so that it scans and costs no more."""
         sql = query.sql if isinstance(query, Query) else query
         began = time.monotonic()
-        with aws.naming("ATHENA_WORKGROUP, GLUE_DATABASE", f"{self._settings.athena_workgroup}, {self._settings.glue_database}"):
+        with aws.naming(
+            "ATHENA_WORKGROUP, GLUE_DATABASE", f"{self._settings.athena_workgroup}, {self._settings.glue_database}"
+        ):
             query_id = self._athena.start_query_execution(
                 QueryString=sql,
                 QueryExecutionContext={"Database": self._settings.glue_database},
@@ -87,7 +99,9 @@ class Athena:
                 self._running.discard(query_id)
             status = execution["Status"]
             if status["State"] != "SUCCEEDED":
-                reason = status.get("StateChangeReason", f"query {query_id}: {status['State']}, and Athena does not say why")
+                reason = status.get(
+                    "StateChangeReason", f"query {query_id}: {status['State']}, and Athena does not say why"
+                )
                 raise QueryFailed(_placed(reason, query) + _hint(reason))
             rows = self._rows(execution)
         statistics = execution.get("Statistics", {})
@@ -125,21 +139,30 @@ class Athena:
     def _text_rows(self, query_id: str, names: list[str]) -> pd.DataFrame:
         """What SHOW, DESCRIBE and EXPLAIN say."""
         pages = self._athena.get_paginator("get_query_results").paginate(QueryExecutionId=query_id)
-        rows = [[cell.get("VarCharValue") for cell in row["Data"]] for page in pages for row in page["ResultSet"]["Rows"]]
+        rows = [
+            [cell.get("VarCharValue") for cell in row["Data"]] for page in pages for row in page["ResultSet"]["Rows"]
+        ]
         return pd.DataFrame(rows, columns=names[: max(map(len, rows), default=len(names))])
 
 
 def _frame(body: bytes, columns: list[tuple[str, str, dict]]) -> pd.DataFrame:
     """The rows of Athena's CSV. Every value is quoted and null is nothing at all, which tells null from the empty text."""
     places = [f"c{number}" for number in range(len(columns))]
-    table = csv.read_csv(
-        pa.BufferReader(body),
-        read_options=csv.ReadOptions(column_names=places, skip_rows=1),
-        parse_options=csv.ParseOptions(newlines_in_values=True),
-        convert_options=csv.ConvertOptions(
-            column_types=dict.fromkeys(places, pa.string()), null_values=[""], strings_can_be_null=True, quoted_strings_can_be_null=False
-        ),
-    ) if body.count(b"\n", 0, len(body) - 1) else pa.table({place: pa.array([], pa.string()) for place in places})  # fmt: skip
+    table = (
+        csv.read_csv(
+            pa.BufferReader(body),
+            read_options=csv.ReadOptions(column_names=places, skip_rows=1),
+            parse_options=csv.ParseOptions(newlines_in_values=True),
+            convert_options=csv.ConvertOptions(
+                column_types=dict.fromkeys(places, pa.string()),
+                null_values=[""],
+                strings_can_be_null=True,
+                quoted_strings_can_be_null=False,
+            ),
+        )
+        if body.count(b"\n", 0, len(body) - 1)
+        else pa.table({place: pa.array([], pa.string()) for place in places})
+    )
     series = [_series(table.column(number), kind, details) for number, (_, kind, details) in enumerate(columns)]
     frame = pd.concat(series, axis=1) if series else pd.DataFrame()
     frame.columns = [name for name, _, _ in columns]
@@ -150,11 +173,20 @@ def _series(texts: pa.ChunkedArray, kind: str, details: dict) -> pd.Series:
     wanted = pa.decimal128(details["Precision"], details["Scale"]) if kind == "decimal" else _ARROW_TYPES.get(kind)
     if kind == "timestamp with time zone":
         # Everything here is UTC, and says so: "2026-01-02 14:30:00.000 UTC".
-        texts, wanted = pa.chunked_array([pa.array([t and t.removesuffix(" UTC") for t in texts.to_pylist()], pa.string())]), pa.timestamp("ms")
+        texts, wanted = (
+            pa.chunked_array([pa.array([t and t.removesuffix(" UTC") for t in texts.to_pylist()], pa.string())]),
+            pa.timestamp("ms"),
+        )
     values = texts.cast(wanted) if wanted else texts
     if wanted and pa.types.is_integer(wanted) and values.null_count:
-        return values.to_pandas(types_mapper={pa.int8(): pd.Int8Dtype(), pa.int16(): pd.Int16Dtype(), pa.int32(): pd.Int32Dtype(),
-                                              pa.int64(): pd.Int64Dtype()}.get)  # fmt: skip
+        return values.to_pandas(
+            types_mapper={
+                pa.int8(): pd.Int8Dtype(),
+                pa.int16(): pd.Int16Dtype(),
+                pa.int32(): pd.Int32Dtype(),
+                pa.int64(): pd.Int64Dtype(),
+            }.get
+        )
     if kind == "date":
         return values.cast(pa.timestamp("ms")).to_pandas()
     return values.to_pandas() if wanted else pd.Series(texts.to_pylist(), dtype=object)

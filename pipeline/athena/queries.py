@@ -22,8 +22,9 @@ class Query:
 
 
 def queries(path: str | Path = QUERIES_FILE) -> dict[str, Query]:
-    """The blocks of a file of queries, by name, in their order. A block begins with `-- name: …`; the comment lines below
-    that are its description; the rest, up to the next block, is one statement. Raises SettingsError."""
+    """The blocks of a file of queries, by name, in their order. A block begins with `-- name: …`; the comment lines
+    below that are its description; the rest, up to the next block, is one statement. Raises SettingsError.
+    """
     try:
         lines = Path(path).read_text(encoding="utf-8").splitlines()
     except OSError as error:
@@ -36,6 +37,8 @@ def queries(path: str | Path = QUERIES_FILE) -> dict[str, Query]:
         description = " ".join(line.removeprefix("--").strip() for line in lines[start + 1 : first]).strip()
         sql = "\n".join(lines[first:end]).strip().removesuffix(";").rstrip()
         if not re.fullmatch(r"\w+", name) or not sql or name in found:
-            raise SettingsError([f"{path}:{start + 1}: a block needs a name of its own (letters, digits, _) and a statement: {name!r}"])
+            raise SettingsError(
+                [f"{path}:{start + 1}: a block needs a name of its own (letters, digits, _) and a statement: {name!r}"]
+            )
         found[name] = Query(name, description, sql, first + 1, str(path))
     return found

@@ -17,19 +17,23 @@ from datetime import UTC, datetime
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from pipeline import settings, terminal
+from pipeline import terminal
 from pipeline.doctor import account, cluster, lake, machine, sources, tables
 from pipeline.doctor.finding import Finding, problem
-from pipeline.settings import ServiceError, Settings, SettingsError
+from pipeline.settings import ServiceError, Settings, SettingsError, load_settings
 
 Check = Callable[[Settings, argparse.Namespace], Iterator[Finding]]
 AREAS: dict[str, Check] = {
     "machine": lambda _wanted, _options: machine.findings(),
-    "kafka": lambda wanted, options: cluster.findings(wanted, workers=options.workers, waits_minutes=options.waits_minutes, now=_now()),
-    "aws": lambda wanted, options: account.findings(wanted, roles=options.role, principal=options.principal, now=_now()),
-    "lake": lambda wanted, options: lake.findings(wanted, stale_hours=options.stale_hours, now=_now()),
-    "tables": lambda wanted, _options: tables.findings(wanted, today=_now().date()),
-    "sources": lambda wanted, _options: sources.findings(wanted, today=_now().date()),
+    "kafka": lambda settings, options: cluster.findings(
+        settings, workers=options.workers, waits_minutes=options.waits_minutes, now=_now()
+    ),
+    "aws": lambda settings, options: account.findings(
+        settings, roles=options.role, principal=options.principal, now=_now()
+    ),
+    "lake": lambda settings, options: lake.findings(settings, stale_hours=options.stale_hours, now=_now()),
+    "tables": lambda settings, _options: tables.findings(settings, today=_now().date()),
+    "sources": lambda settings, _options: sources.findings(settings, today=_now().date()),
 }
 
 
@@ -46,19 +50,23 @@ def main() -> int:
 
 def _findings(options: argparse.Namespace) -> Iterator[Finding]:
     try:
-        wanted = settings.load()
+        settings = load_settings()
     except SettingsError as error:
-        yield from (problem("settings", mistake, "correct it in config.env or the environment") for mistake in error.mistakes)
+        yield from (
+            problem("settings", mistake, "correct it in config.env or the environment") for mistake in error.mistakes
+        )
         return
-    terminal.configure_logging(wanted)
+    terminal.configure_logging(settings)
     yield Finding("ok", "settings", "no mistakes")
     for area in options.only or AREAS:
         try:
-            yield from AREAS[area](wanted, options)
+            yield from AREAS[area](settings, options)
         except ServiceError as error:
             yield problem(area, str(error), "look at the settings that it names")
         except (ClientError, BotoCoreError) as error:
-            yield problem(area, str(error), "AWS refused to answer a question of the doctor; the lines above may say why")
+            yield problem(
+                area, str(error), "AWS refused to answer a question of the doctor; the lines above may say why"
+            )
 
 
 def _say(finding: Finding, *, as_json: bool) -> None:
@@ -77,16 +85,44 @@ def _now() -> datetime:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m pipeline.doctor", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="+", choices=list(AREAS), metavar="AREA", help=f"some of: {', '.join(AREAS)} (default all)")
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline.doctor", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--only", nargs="+", choices=list(AREAS), metavar="AREA", help=f"some of: {', '.join(AREAS)} (default all)"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object a line: state, area, text, cure")
-    parser.add_argument("--workers", type=int, default=1, metavar="N", help="consumers that you want to run at the same time (default 1)")
-    parser.add_argument("--waits-minutes", type=float, default=15, metavar="M",
-                        help="how long a record may wait to be landed; at least --flush-seconds of the consumer (default 15)")
-    parser.add_argument("--stale-hours", type=float, default=96, metavar="H",
-                        help="how old the newest object may be; a long weekend has no bars (default 96)")
-    parser.add_argument("--role", action="append", default=[], choices=account.ROLES, help="check the permissions of deploy/iam/ROLE.json; may repeat")
-    parser.add_argument("--principal", metavar="ARN", help="check the permissions of this user or role rather than one's own")
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=1,
+        metavar="N",
+        help="consumers that you want to run at the same time (default 1)",
+    )
+    parser.add_argument(
+        "--waits-minutes",
+        type=float,
+        default=15,
+        metavar="M",
+        help="how long a record may wait to be landed; at least --flush-seconds of the consumer (default 15)",
+    )
+    parser.add_argument(
+        "--stale-hours",
+        type=float,
+        default=96,
+        metavar="H",
+        help="how old the newest object may be; a long weekend has no bars (default 96)",
+    )
+    parser.add_argument(
+        "--role",
+        action="append",
+        default=[],
+        choices=account.ROLES,
+        help="check the permissions of deploy/iam/ROLE.json; may repeat",
+    )
+    parser.add_argument(
+        "--principal", metavar="ARN", help="check the permissions of this user or role rather than one's own"
+    )
     return parser
 
 

@@ -16,7 +16,8 @@ from pipeline.settings import Settings
 
 POLICIES = Path(__file__).parent.parent.parent / "deploy/iam"
 ROLES = tuple(sorted(path.stem for path in POLICIES.glob("*.json")))
-# Signatures are refused at 5 minutes (S3: 15). Source: https://docs.aws.amazon.com/IAM/latest/UserGuide/signature-v4-troubleshooting.html
+# Signatures are refused at 5 minutes (S3: 15). Source:
+# https://docs.aws.amazon.com/IAM/latest/UserGuide/signature-v4-troubleshooting.html
 _REFUSED_SECONDS, _SUSPECT_SECONDS = 300, 60
 _SKEW_CODES = ("RequestTimeTooSkewed", "SignatureDoesNotMatch", "RequestExpired")
 _MOST_ACTIONS = 50  # in one simulation
@@ -45,11 +46,18 @@ def _identity(settings: Settings, now: datetime) -> Iterator[Finding | dict[str,
         return
     except ClientError as error:
         is_clock = aws.error_code(error) in _SKEW_CODES
-        yield problem("aws", f"the credentials are refused: {error}", "set the clock (chronyc tracking)" if is_clock else
-                      "they have expired or are of another account: `aws sts get-caller-identity`, `aws sso login`")
+        yield problem(
+            "aws",
+            f"the credentials are refused: {error}",
+            "set the clock (chronyc tracking)"
+            if is_clock
+            else "they have expired or are of another account: `aws sts get-caller-identity`, `aws sso login`",
+        )
         return
     except BotoCoreError as error:
-        yield problem("aws", f"no answer: {error}", "AWS_REGION, AWS_ENDPOINT_URL, a proxy, or no way out of this network")
+        yield problem(
+            "aws", f"no answer: {error}", "AWS_REGION, AWS_ENDPOINT_URL, a proxy, or no way out of this network"
+        )
         return
     yield answer
     yield ok("aws", f"you are {answer['Arn']}, region {settings.aws_region}")
@@ -63,7 +71,11 @@ def _clock(ahead_seconds: float) -> Finding:
     cure = "turn on time synchronisation (chrony, timedatectl set-ntp true)"
     if abs(ahead_seconds) >= _REFUSED_SECONDS:
         return problem("aws", f"{text}: signed requests are refused", cure)
-    return warning("aws", text, cure) if abs(ahead_seconds) >= _SUSPECT_SECONDS else ok("aws", "the clock agrees with AWS's")
+    return (
+        warning("aws", text, cure)
+        if abs(ahead_seconds) >= _SUSPECT_SECONDS
+        else ok("aws", "the clock agrees with AWS's")
+    )
 
 
 def _bucket(settings: Settings) -> Iterator[Finding]:
@@ -81,25 +93,42 @@ def _bucket(settings: Settings) -> Iterator[Finding]:
         elif code == "301" and region:
             yield _other_region(settings, region)
         else:
-            yield problem("aws", f"bucket {bucket}: {error}", "it belongs to somebody else, or s3:ListBucket is missing (deploy/iam)")
+            yield problem(
+                "aws",
+                f"bucket {bucket}: {error}",
+                "it belongs to somebody else, or s3:ListBucket is missing (deploy/iam)",
+            )
         return
     region = headers.get("x-amz-bucket-region", settings.aws_region)
-    yield ok("aws", f"bucket {bucket} can be listed") if region == settings.aws_region else _other_region(settings, region)
+    yield (
+        ok("aws", f"bucket {bucket} can be listed")
+        if region == settings.aws_region
+        else _other_region(settings, region)
+    )
 
 
 def _other_region(settings: Settings, region: str) -> Finding:
-    return problem("aws", f"bucket {settings.s3_bucket} is in {region}, and AWS_REGION is {settings.aws_region}",
-                   f"set AWS_REGION={region}: Athena queries a bucket of its own region, and traffic between regions is paid for")
+    return problem(
+        "aws",
+        f"bucket {settings.s3_bucket} is in {region}, and AWS_REGION is {settings.aws_region}",
+        f"set AWS_REGION={region}: Athena queries a bucket of its own region, and traffic between regions is paid for",
+    )
 
 
 def policy(settings: Settings, role: str, account: str) -> dict[str, Any]:
     """deploy/iam/<role>.json with the settings filled in."""
     output_bucket, _, output_prefix = settings.athena_output_location.removeprefix("s3://").partition("/")
     values = {
-        "bucket": settings.s3_bucket, "root": settings.s3_root, "region": settings.aws_region, "account": account,
-        "database": settings.glue_database, "workgroup": settings.athena_workgroup, "table": settings.dynamodb_table,
-        "output_bucket": output_bucket, "output_prefix": output_prefix,
-    }  # fmt: skip
+        "bucket": settings.s3_bucket,
+        "root": settings.s3_root,
+        "region": settings.aws_region,
+        "account": account,
+        "database": settings.glue_database,
+        "workgroup": settings.athena_workgroup,
+        "table": settings.dynamodb_table,
+        "output_bucket": output_bucket,
+        "output_prefix": output_prefix,
+    }
     return json.loads(Template((POLICIES / f"{role}.json").read_text(encoding="utf-8")).substitute(values))
 
 
@@ -107,7 +136,11 @@ def _permissions(settings: Settings, role: str, principal: str, account: str) ->
     """Each action of the role's policy on each of its resources, by IAM's own simulation, which changes nothing."""
     arn = _of_session(principal)
     if arn.endswith(":root"):
-        yield warning("aws", f"permissions of {role} are not checked: you are the account's root user, who may do everything", "use a user or a role")
+        yield warning(
+            "aws",
+            f"permissions of {role} are not checked: you are the account's root user, who may do everything",
+            "use a user or a role",
+        )
         return
     iam, denied = aws.client(settings, "iam"), []
     for statement in policy(settings, role, account)["Statement"]:
@@ -115,15 +148,28 @@ def _permissions(settings: Settings, role: str, principal: str, account: str) ->
         resources = statement["Resource"] if isinstance(statement["Resource"], list) else [statement["Resource"]]
         for resource in resources:
             try:
-                answer = iam.simulate_principal_policy(PolicySourceArn=arn, ActionNames=actions[:_MOST_ACTIONS],
-                                                       ResourceArns=[resource.replace("*", "any") if resource != "*" else "*"],
-                                                       ContextEntries=_context(statement))
+                answer = iam.simulate_principal_policy(
+                    PolicySourceArn=arn,
+                    ActionNames=actions[:_MOST_ACTIONS],
+                    ResourceArns=[resource.replace("*", "any") if resource != "*" else "*"],
+                    ContextEntries=_context(statement),
+                )
             except ClientError as error:
-                yield warning("aws", f"permissions of {role} cannot be checked: {error}", "iam:SimulatePrincipalPolicy is needed for that")
+                yield warning(
+                    "aws",
+                    f"permissions of {role} cannot be checked: {error}",
+                    "iam:SimulatePrincipalPolicy is needed for that",
+                )
                 return
-            denied += [(found["EvalActionName"], resource) for found in answer["EvaluationResults"] if found["EvalDecision"] != "allowed"]
+            denied += [
+                (found["EvalActionName"], resource)
+                for found in answer["EvaluationResults"]
+                if found["EvalDecision"] != "allowed"
+            ]
     for action, resource in denied:
-        yield problem("aws", f"{arn} may not {action} on {resource}", f"deploy/iam/{role}.json has the statement to add")
+        yield problem(
+            "aws", f"{arn} may not {action} on {resource}", f"deploy/iam/{role}.json has the statement to add"
+        )
     if not denied:
         yield ok("aws", f"{arn} may do all of deploy/iam/{role}.json")
 
@@ -131,8 +177,14 @@ def _permissions(settings: Settings, role: str, principal: str, account: str) ->
 def _context(statement: dict[str, Any]) -> list[dict[str, Any]]:
     """Values with which the statement's own conditions hold."""
     pairs = [pair for condition in statement.get("Condition", {}).values() for pair in condition.items()]
-    return [{"ContextKeyName": key, "ContextKeyValues": [values if isinstance(values, str) else values[0]], "ContextKeyType": "string"}
-            for key, values in pairs]
+    return [
+        {
+            "ContextKeyName": key,
+            "ContextKeyValues": [values if isinstance(values, str) else values[0]],
+            "ContextKeyType": "string",
+        }
+        for key, values in pairs
+    ]
 
 
 def _of_session(arn: str) -> str:

@@ -19,8 +19,11 @@ def findings(settings: Settings, *, workers: int, waits_minutes: float, now: dat
     for host, port in _addresses(settings):
         fault = wire.reach(host, port)
         if fault:
-            yield problem("kafka", f"{host}:{port} cannot be reached: {fault}",
-                          "KAFKA_BOOTSTRAP_SERVERS; is the broker up, and does its security group let this address in?")
+            yield problem(
+                "kafka",
+                f"{host}:{port} cannot be reached: {fault}",
+                "KAFKA_BOOTSTRAP_SERVERS; is the broker up, and does its security group let this address in?",
+            )
         else:
             yield ok("kafka", f"{host}:{port} can be reached")
             reachable.append((host, port))
@@ -54,23 +57,38 @@ def _protocol(settings: Settings, host: str, port: int) -> Iterator[Finding]:
     wanted, address = settings.kafka_security_protocol, f"{host}:{port}"
     found = wire.spoken(host, port)
     if not found.protocol:
-        yield problem("kafka", f"{address} does not answer as Kafka does", "KAFKA_BOOTSTRAP_SERVERS; is this the port of a broker's listener for clients?")
+        yield problem(
+            "kafka",
+            f"{address} does not answer as Kafka does",
+            "KAFKA_BOOTSTRAP_SERVERS; is this the port of a broker's listener for clients?",
+        )
     elif found.protocol != wanted:
         mechanisms = f", with KAFKA_SASL_MECHANISM one of {', '.join(found.mechanisms)}" if found.mechanisms else ""
-        yield problem("kafka", f"{address} speaks {found.protocol}, and KAFKA_SECURITY_PROTOCOL is {wanted}",
-                      f"set KAFKA_SECURITY_PROTOCOL={found.protocol}{mechanisms}")
+        yield problem(
+            "kafka",
+            f"{address} speaks {found.protocol}, and KAFKA_SECURITY_PROTOCOL is {wanted}",
+            f"set KAFKA_SECURITY_PROTOCOL={found.protocol}{mechanisms}",
+        )
     elif found.mechanisms and settings.kafka_sasl_mechanism not in found.mechanisms:
-        yield problem("kafka", f"{address} knows {', '.join(found.mechanisms)}, and KAFKA_SASL_MECHANISM is {settings.kafka_sasl_mechanism}",
-                      f"set KAFKA_SASL_MECHANISM={found.mechanisms[0]}")
+        yield problem(
+            "kafka",
+            f"{address} knows {', '.join(found.mechanisms)}, and KAFKA_SASL_MECHANISM is {settings.kafka_sasl_mechanism}",
+            f"set KAFKA_SASL_MECHANISM={found.mechanisms[0]}",
+        )
     elif wanted.endswith("SSL") and (fault := wire.certificate_fault(host, port, settings.kafka_ssl_cafile)):
-        yield problem("kafka", f"{address} shows a certificate that is not trusted: {fault}",
-                      "KAFKA_SSL_CAFILE must be the PEM file of the authority that signed it, and the certificate must name this address")
+        yield problem(
+            "kafka",
+            f"{address} shows a certificate that is not trusted: {fault}",
+            "KAFKA_SSL_CAFILE must be the PEM file of the authority that signed it, and the certificate must name this address",
+        )
     else:
         yield ok("kafka", f"{address} speaks {found.protocol}")
 
 
 def _login_refused(settings: Settings, error: ServiceError) -> Finding:
-    """The listener speaks what is set, so what is left is who we say that we are. The client itself only says that it got no answer."""
+    """The listener speaks what is set, so what is left is who we say that we are. The client itself only says that it
+    got no answer.
+    """
     if settings.kafka_sasl_mechanism == "AWS_MSK_IAM":
         cure = "the identity of the aws lines needs kafka-cluster:Connect (deploy/msk.md), and AWS_REGION must be the cluster's"
     elif settings.kafka_sasl_mechanism:
@@ -79,20 +97,29 @@ def _login_refused(settings: Settings, error: ServiceError) -> Finding:
         cure = "KAFKA_SSL_CERTFILE and KAFKA_SSL_KEYFILE: the listener asks for a client's certificate, of an authority that it trusts"
     else:
         return problem("kafka", str(error), "the broker's log; it may still be starting")
-    return problem("kafka", f"the login is refused: {settings.kafka_security_protocol} {settings.kafka_sasl_mechanism}".rstrip(), cure)
+    return problem(
+        "kafka",
+        f"the login is refused: {settings.kafka_security_protocol} {settings.kafka_sasl_mechanism}".rstrip(),
+        cure,
+    )
 
 
 def _advertised(admin: KafkaAdminClient) -> Iterator[Finding]:
-    """The first answer tells clients where to connect to from then on: advertised.listeners. The commonest failure of all."""
+    """The first answer tells clients where to connect to from then on: advertised.listeners. The commonest failure of
+    all.
+    """
     for broker in sorted(admin._manager.cluster.brokers(), key=str):  # noqa: SLF001 - describe_cluster() would ask the address in question
         # Before the first answer the client knows the bootstrap servers only, under names of its own.
         if str(broker.node_id).startswith("bootstrap"):
             continue
         address = f"{broker.host}:{broker.port}"
         if fault := wire.reach(broker.host, broker.port):
-            yield problem("kafka", f"the cluster tells clients to connect to {address} (broker {broker.node_id}), which this machine cannot reach: {fault}",
-                          "advertised.listeners in the broker's server.properties must hold an address that clients can reach, on a listener of its own for "
-                          "clients outside the network; after that restart the broker")
+            yield problem(
+                "kafka",
+                f"the cluster tells clients to connect to {address} (broker {broker.node_id}), which this machine cannot reach: {fault}",
+                "advertised.listeners in the broker's server.properties must hold an address that clients can reach, on a listener of its own for "
+                "clients outside the network; after that restart the broker",
+            )
         else:
             yield ok("kafka", f"advertised address {address} can be reached")
 
@@ -117,18 +144,31 @@ def _topics(settings: Settings, partitions: dict[str, int], workers: int) -> Ite
         if count is None:
             continue
         if count < workers:
-            yield problem("kafka", f"topic {name} has {count} partitions for {workers} workers: {workers - count} of them would have nothing to do",
-                          f"fewer workers, or kafka-topics.sh --alter --topic {name} --partitions {workers} (a symbol's later records then go to another partition)")
+            yield problem(
+                "kafka",
+                f"topic {name} has {count} partitions for {workers} workers: {workers - count} of them would have nothing to do",
+                f"fewer workers, or kafka-topics.sh --alter --topic {name} --partitions {workers} (a symbol's later records then go to another partition)",
+            )
         else:
             yield ok("kafka", f"topic {name}: {count} partitions")
     if len(missing) == len(settings.topics):
-        yield problem("kafka", f"none of the topics is there: {', '.join(missing)}", "producer.py makes them when it sends; or KAFKA_TOPIC_* name other topics")
+        yield problem(
+            "kafka",
+            f"none of the topics is there: {', '.join(missing)}",
+            "producer.py makes them when it sends; or KAFKA_TOPIC_* name other topics",
+        )
     elif missing:
-        yield warning("kafka", f"no topic {', '.join(missing)}", "nothing to do if you do not use it: producer.py makes it when it first sends there")
+        yield warning(
+            "kafka",
+            f"no topic {', '.join(missing)}",
+            "nothing to do if you do not use it: producer.py makes it when it first sends there",
+        )
 
 
 def _progress(settings: Settings, members: list[str], waits_minutes: float, now: datetime) -> Iterator[Finding]:
-    """Lag alone says little: a batch is waiting until it is full. How long its oldest record has waited says whether anybody lands."""
+    """Lag alone says little: a batch is waiting until it is full. How long its oldest record has waited says whether
+    anybody lands.
+    """
     standings = group.standings(settings, settings.topics)
     lag = 0
     for partition, standing in standings.items():
@@ -136,21 +176,43 @@ def _progress(settings: Settings, members: list[str], waits_minutes: float, now:
         start = standing.committed.offset if standing.committed else standing.oldest
         lag += max(standing.end - start, 0)
         if start < standing.oldest:
-            yield problem("kafka", f"{name}: offsets {start} to {standing.oldest} were deleted by retention before they were landed",
-                          "the consumer says how to go on; longer retention.ms, and a consumer that runs, prevent it")
-        elif standing.end > start and (minutes := _waited_minutes(settings, partition, start, standing.end, now)) > waits_minutes:
-            who = f"its members are {', '.join(members)}; the one that has it hangs or cannot upload: its log, then restart it" if members else \
-                "nobody is in the group: start consumer.py"
-            yield problem("kafka", f"{name}: {standing.end - start:,} records are not landed, the oldest has waited {minutes:,.0f} minutes", who)
-    for partition, since_ms in reader.hidden_since(settings, {partition: standing.end for partition, standing in standings.items()}).items():
+            yield problem(
+                "kafka",
+                f"{name}: offsets {start} to {standing.oldest} were deleted by retention before they were landed",
+                "the consumer says how to go on; longer retention.ms, and a consumer that runs, prevent it",
+            )
+        elif (
+            standing.end > start
+            and (minutes := _waited_minutes(settings, partition, start, standing.end, now)) > waits_minutes
+        ):
+            who = (
+                f"its members are {', '.join(members)}; the one that has it hangs or cannot upload: its log, then restart it"
+                if members
+                else "nobody is in the group: start consumer.py"
+            )
+            yield problem(
+                "kafka",
+                f"{name}: {standing.end - start:,} records are not landed, the oldest has waited {minutes:,.0f} minutes",
+                who,
+            )
+    for partition, since_ms in reader.hidden_since(
+        settings, {partition: standing.end for partition, standing in standings.items()}
+    ).items():
         if (minutes := _minutes_since(since_ms, now)) > waits_minutes:
-            yield problem("kafka", f"{partition.topic}-{partition.partition}: a transaction has been open for {minutes:,.0f} minutes; nobody "
-                                   f"can read on from offset {standings[partition].end}",
-                          "a producer that died is waited for no longer than its transaction timeout; one that the broker has forgotten, for "
-                          "ever: kafka-transactions.sh find-hanging, then abort")
+            yield problem(
+                "kafka",
+                f"{partition.topic}-{partition.partition}: a transaction has been open for {minutes:,.0f} minutes; nobody "
+                f"can read on from offset {standings[partition].end}",
+                "a producer that died is waited for no longer than its transaction timeout; one that the broker has forgotten, for "
+                "ever: kafka-transactions.sh find-hanging, then abort",
+            )
     state = f"group {settings.kafka_group}: {len(members)} members, {lag:,} records to land"
     if standings and not members and not any(standing.committed for standing in standings.values()):
-        yield warning("kafka", f"{state}; it never committed", "start consumer.py; or KAFKA_GROUP names another group than your consumer's")
+        yield warning(
+            "kafka",
+            f"{state}; it never committed",
+            "start consumer.py; or KAFKA_GROUP names another group than your consumer's",
+        )
     elif standings:
         yield ok("kafka", state)
 

@@ -30,32 +30,53 @@ def findings(settings: Settings, *, stale_hours: float, now: datetime) -> Iterat
         is_anything = True
         yield from _table(settings, landed, s3, table, stale_hours=stale_hours, now=now)
     if not is_anything:
-        yield warning("lake", f"nothing is landed below s3://{settings.s3_bucket}/{settings.s3_root}raw/", "python consumer.py --until-caught-up; or look at S3_PREFIX")
+        yield warning(
+            "lake",
+            f"nothing is landed below s3://{settings.s3_bucket}/{settings.s3_root}raw/",
+            "python consumer.py --until-caught-up; or look at S3_PREFIX",
+        )
         return
     if letters := list(islice(landed.objects(f"{settings.s3_root}dead_letter/"), 1)):
-        yield warning("lake", f"there are refused records, such as those in {letters[0]['Key']}", "SELECT reason, count(*) FROM dead_letters … shows why")
+        yield warning(
+            "lake",
+            f"there are refused records, such as those in {letters[0]['Key']}",
+            "SELECT reason, count(*) FROM dead_letters … shows why",
+        )
 
 
-def _table(settings: Settings, landed: Landed, s3: Any, table: str, *, stale_hours: float, now: datetime) -> Iterator[Finding]:
+def _table(
+    settings: Settings, landed: Landed, s3: Any, table: str, *, stale_hours: float, now: datetime
+) -> Iterator[Finding]:
     """The newest day of one table; looking at all of them would be a listing of the whole lake."""
     folder = f"{settings.s3_root}raw/{table}/"
     days = landed.folders(folder)
     others = [name for name in days if not name.startswith("dt=")]
     if others:
-        yield problem("lake", f"{folder} has folders that are not dt=…: {', '.join(others[:3])}", "another writer uses this prefix; give it a prefix of its own")
+        yield problem(
+            "lake",
+            f"{folder} has folders that are not dt=…: {', '.join(others[:3])}",
+            "another writer uses this prefix; give it a prefix of its own",
+        )
     newest = max((name for name in days if name.startswith("dt=")), default="")
     objects = list(islice(landed.objects(f"{folder}{newest}/" if newest else folder), _LOOKED_AT))
     foreign = [found["Key"] for found in objects if batch.read_object_key(found["Key"]) is None]
     own = [found for found in objects if found["Key"] not in foreign]
     if foreign:
-        yield problem("lake", f"{len(foreign)} objects in {folder}{newest} were not written by consumer.py, such as {foreign[0]}",
-                      "another writer uses this prefix, its rows are in the tables too; give it a prefix of its own")
+        yield problem(
+            "lake",
+            f"{len(foreign)} objects in {folder}{newest} were not written by consumer.py, such as {foreign[0]}",
+            "another writer uses this prefix, its rows are in the tables too; give it a prefix of its own",
+        )
     yield from _sizes(folder, own)
     yield from _groups(settings, s3, own)
     if sample := next((found for found in reversed(objects) if ".json" in found["Key"]), None):
         yield from _lines(settings, s3, sample)
     if own and (hours := (now - max(found["LastModified"] for found in own)).total_seconds() / 3600) > stale_hours:
-        yield warning("lake", f"{table}: the newest object is {hours:,.0f} hours old", "does the producer run (deploy/systemd), and does the consumer? `--only kafka`")
+        yield warning(
+            "lake",
+            f"{table}: the newest object is {hours:,.0f} hours old",
+            "does the producer run (deploy/systemd), and does the consumer? `--only kafka`",
+        )
     elif own:
         yield ok("lake", f"{table}: {len(own)} objects in {newest}, the newest {hours:,.1f} hours old")
 
@@ -65,8 +86,11 @@ def _sizes(folder: str, own: list[dict[str, Any]]) -> Iterator[Finding]:
     names = [batch.read_object_key(found["Key"]) for found in own]
     small = [name for name in names if name.end - name.start <= _FEW_RECORDS]
     if len(small) >= _MANY and len(small) > len(own) / 2:
-        yield warning("lake", f"{len(small)} of {len(own)} objects in {folder} hold {_FEW_RECORDS} records or fewer",
-                      "consumer.py with a longer --flush-seconds (300) and no small --flush-records; queries read many small objects slowly")
+        yield warning(
+            "lake",
+            f"{len(small)} of {len(own)} objects in {folder} hold {_FEW_RECORDS} records or fewer",
+            "consumer.py with a longer --flush-seconds (300) and no small --flush-records; queries read many small objects slowly",
+        )
 
 
 def _groups(settings: Settings, s3: Any, own: list[dict[str, Any]]) -> Iterator[Finding]:
@@ -77,8 +101,11 @@ def _groups(settings: Settings, s3: Any, own: list[dict[str, Any]]) -> Iterator[
         groups[metadata.get("group", settings.kafka_group)] = found["Key"]
     for name, key in groups.items():
         if name != settings.kafka_group:
-            yield problem("lake", f"{key} was landed by group {name}, and KAFKA_GROUP is {settings.kafka_group}",
-                          "one group per S3_PREFIX: two groups land every record twice. Set KAFKA_GROUP back, or give this group another S3_PREFIX")
+            yield problem(
+                "lake",
+                f"{key} was landed by group {name}, and KAFKA_GROUP is {settings.kafka_group}",
+                "one group per S3_PREFIX: two groups land every record twice. Set KAFKA_GROUP back, or give this group another S3_PREFIX",
+            )
 
 
 def _lines(settings: Settings, s3: Any, sample: dict[str, Any]) -> Iterator[Finding]:
@@ -88,7 +115,11 @@ def _lines(settings: Settings, s3: Any, sample: dict[str, Any]) -> Iterator[Find
     try:
         text = zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(body, _MOST_BYTES) if key.endswith(".gz") else body
     except zlib.error as error:
-        yield problem("lake", f"{key} is not gzip, in spite of its name: {error}", "Athena goes by the name; another program wrote or changed it")
+        yield problem(
+            "lake",
+            f"{key} is not gzip, in spite of its name: {error}",
+            "Athena goes by the name; another program wrote or changed it",
+        )
         return
     is_whole = sample["Size"] <= _MOST_BYTES and len(text) < _MOST_BYTES
     for number, line in enumerate(io.BytesIO(text), 1):
@@ -97,5 +128,9 @@ def _lines(settings: Settings, s3: Any, sample: dict[str, Any]) -> Iterator[Find
         try:
             msgspec.json.decode(line, type=dict)
         except msgspec.MsgspecError:
-            yield problem("lake", f"{key}: line {number} is not one JSON object: {line[:40]!r}", "another program wrote it; Athena needs one object a line")
+            yield problem(
+                "lake",
+                f"{key}: line {number} is not one JSON object: {line[:40]!r}",
+                "another program wrote it; Athena needs one object a line",
+            )
             return

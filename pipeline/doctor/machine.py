@@ -28,14 +28,19 @@ def findings() -> Iterator[Finding]:
 def _python() -> Finding:
     version = ".".join(map(str, sys.version_info[:3]))
     if sys.version_info < OLDEST_PYTHON:
-        return problem("machine", f"Python {version} is too old", f"Python {'.'.join(map(str, OLDEST_PYTHON))} or newer is needed")
+        return problem(
+            "machine", f"Python {version} is too old", f"Python {'.'.join(map(str, OLDEST_PYTHON))} or newer is needed"
+        )
     return ok("machine", f"Python {version}")
 
 
 def _kafka_client() -> Iterator[Finding]:
     if _version("kafka-python-ng"):
-        yield problem("machine", "kafka-python-ng is installed: abandoned, and it overwrites the files of kafka-python",
-                      "pip uninstall kafka-python-ng kafka-python, then pip install -r requirements.txt")  # fmt: skip
+        yield problem(
+            "machine",
+            "kafka-python-ng is installed: abandoned, and it overwrites the files of kafka-python",
+            "pip uninstall kafka-python-ng kafka-python, then pip install -r requirements.txt",
+        )
     version = _version("kafka-python")
     if version and version < OLDEST_KAFKA_PYTHON:
         yield problem("machine", f"kafka-python {version} can stop reading a partition after a rebalance", CURE)
@@ -52,7 +57,11 @@ def _requirements() -> Iterator[Finding]:
         version = _version(wanted.name)
         if version is None or not wanted.specifier.contains(version, prereleases=True):
             wrong += 1
-            yield problem("machine", f"{wanted.name} {version or 'is not installed'}; needed: {wanted.specifier or 'any version'}", CURE)
+            yield problem(
+                "machine",
+                f"{wanted.name} {version or 'is not installed'}; needed: {wanted.specifier or 'any version'}",
+                CURE,
+            )
     if not wrong:
         yield ok("machine", "packages are as requirements.txt asks")
 
@@ -63,8 +72,12 @@ def _botocore() -> Iterator[Finding]:
     for wanted in needed:
         version = _version(wanted.name)
         if re.fullmatch("botocore", wanted.name) and version and not wanted.specifier.contains(version):
-            yield warning("machine", f"botocore {version} does not fit aiobotocore {_version('aiobotocore')}, which wants {wanted.specifier}; "
-                          "s3:// paths of replay may fail", CURE)  # fmt: skip
+            yield warning(
+                "machine",
+                f"botocore {version} does not fit aiobotocore {_version('aiobotocore')}, which wants {wanted.specifier}; "
+                "s3:// paths of replay may fail",
+                CURE,
+            )
 
 
 def _version(name: str) -> Version | None:

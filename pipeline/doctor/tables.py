@@ -33,7 +33,11 @@ def findings(settings: Settings, *, today: date) -> Iterator[Finding]:
             wrong[kind or change.what, state].append(name)
     for (kind, state), names in wrong.items():
         say = warning if kind.startswith(_OPTIONAL) else problem
-        yield say("tables", f"{kind} {', '.join(names) if len(names) <= _SHOWN else f'{names[0]} and {len(names) - 1} more'}: {state}", _CURE)
+        yield say(
+            "tables",
+            f"{kind} {', '.join(names) if len(names) <= _SHOWN else f'{names[0]} and {len(names) - 1} more'}: {state}",
+            _CURE,
+        )
     yield ok("tables", f"{kept} parts are as defined")
     yield from _workgroup(settings)
 
@@ -47,6 +51,12 @@ def _workgroup(settings: Settings) -> Iterator[Finding]:
         return  # That it is missing is said above.
     configuration = found.get("Configuration", {})
     if found.get("State", "ENABLED") != "ENABLED":
-        yield problem("tables", f"workgroup {name} is switched off", "switch it on in Athena's console, or ATHENA_WORKGROUP names another")
+        yield problem(
+            "tables",
+            f"workgroup {name} is switched off",
+            "switch it on in Athena's console, or ATHENA_WORKGROUP names another",
+        )
     if not configuration.get("ResultConfiguration", {}).get("OutputLocation"):
-        yield problem("tables", f"workgroup {name} has no output location: queries without one of their own fail", _CURE)
+        yield problem(
+            "tables", f"workgroup {name} has no output location: queries without one of their own fail", _CURE
+        )

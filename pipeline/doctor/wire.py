@@ -1,7 +1,7 @@
 """What a listener speaks, asked of the listener itself: TLS or not, SASL or not, and which mechanisms.
 
-Kafka's SaslHandshake is answered before any login. A listener without SASL says ILLEGAL_SASL_STATE; one with SASL lists its mechanisms.
-Source: https://kafka.apache.org/protocol#The_Messages_SaslHandshake
+Kafka's SaslHandshake is answered before any login. A listener without SASL says ILLEGAL_SASL_STATE; one with SASL lists
+its mechanisms. Source: https://kafka.apache.org/protocol#The_Messages_SaslHandshake
 """
 
 import socket
@@ -57,7 +57,10 @@ def certificate_fault(host: str, port: int, cafile: str) -> str:
     """Why a client that checks certificates would refuse this one; empty when it would not."""
     context = ssl.create_default_context(cafile=cafile or None)
     try:
-        with socket.create_connection((host, port), timeout=_SECONDS) as raw, context.wrap_socket(raw, server_hostname=host):
+        with (
+            socket.create_connection((host, port), timeout=_SECONDS) as raw,
+            context.wrap_socket(raw, server_hostname=host),
+        ):
             return ""
     except ssl.SSLCertVerificationError as error:
         return error.verify_message
@@ -69,7 +72,8 @@ def _connect(host: str, port: int, *, is_tls: bool) -> socket.socket:
     raw = socket.create_connection((host, port), timeout=_SECONDS)
     if not is_tls:
         return raw
-    # Only the protocol is asked for here, and nothing secret is sent: whose certificate it is, certificate_fault looks at.
+    # Only the protocol is asked for here, and nothing secret is sent: whose certificate it is, certificate_fault looks
+    # at.
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     try:

@@ -2,12 +2,13 @@
 
     reading  ──(due)──▶  closed  ──(plan committed)──▶  uploading  ──(all objects taken, end committed)──▶  reading
 
-While a batch uploads the next one is read, and may be closed; its plan then goes in the same commit that ends the first, for
-the end of one batch is the start of the next. A lane that is given with a plan in its commit begins by reading exactly the
-plan's offsets and uploading them as the plan says. A lane that is revoked is thrown away whole.
+While a batch uploads the next one is read, and may be closed; its plan then goes in the same commit that ends the
+first, for the end of one batch is the start of the next. A lane that is given with a plan in its commit begins by
+reading exactly the plan's offsets and uploading them as the plan says. A lane that is revoked is thrown away whole.
 
-A lane into DynamoDB has no plan: its writes may be repeated in other batches, so a closed batch goes straight on and only ends are
-committed. They carry a word that is no plan, so that no landing in S3 can go on in the same group by mistake.
+A lane into DynamoDB has no plan: its writes may be repeated in other batches, so a closed batch goes straight on and
+only ends are committed. They carry a word that is no plan, so that no landing in S3 can go on in the same group by
+mistake.
 """
 
 from dataclasses import dataclass
@@ -57,7 +58,9 @@ class Lane:
     def begin_unplanned(cls, topic: str, partition: int, layout: Layout, offset: int, metadata: str) -> "Lane":
         """A lane whose writes may be repeated in any batches; raises batch.UnreadablePlan where others commit."""
         if metadata not in ("", UNPLANNED):
-            raise UnreadablePlan(f"{topic}-{partition} at {offset}: {metadata!r} was committed by a landing in S3, or another program")
+            raise UnreadablePlan(
+                f"{topic}-{partition} at {offset}: {metadata!r} was committed by a landing in S3, or another program"
+            )
         return cls(topic, partition, layout, Buffer(offset), is_planned=False)
 
     @property
@@ -71,7 +74,9 @@ class Lane:
         return not (self.buffer.blocks or self.found or self.closed or self.uploading)
 
     def close(self, limits: Limits, position: int, now: float, *, at_once: bool = False) -> None:
-        """Fix the next batch if one is due, or if there is anything and `at_once` is set. `position` is what is read next."""
+        """Fix the next batch if one is due, or if there is anything and `at_once` is set. `position` is what is read
+        next.
+        """
         if self.found:
             # Exactly the plan's offsets, whatever today's limits are. It is committed already, so it goes straight on.
             if position >= self.found.end:
@@ -112,8 +117,9 @@ def _closed(plan: Plan, blocks: list) -> Closed:
 
 
 def to_pause(lanes: dict[Any, Lane], most_bytes: int) -> set[Any]:
-    """The partitions that must not be read on: their next batch waits for the one before it, or memory is used up. A found
-    plan is always read to its end, for nothing else can free what it holds."""
+    """The partitions that must not be read on: their next batch waits for the one before it, or memory is used up. A
+    found plan is always read to its end, for nothing else can free what it holds.
+    """
     is_memory_full = held_bytes(lanes) >= most_bytes
     return {
         partition

@@ -1,7 +1,8 @@
 """Which offsets make a batch, and what its objects are called. Pure: no clock, no network.
 
-A batch is the range of offsets [start, end) of one partition. Its plan says where and how it lands; the plan is committed to
-Kafka before anything is uploaded, so that whoever finds it again writes the same bytes under the same names.
+A batch is the range of offsets [start, end) of one partition. Its plan says where and how it lands; the plan is
+committed to Kafka before anything is uploaded, so that whoever finds it again writes the same bytes under the same
+names.
 """
 
 import re
@@ -148,8 +149,8 @@ class Buffer:
     def cut(self, limits: Limits, position: int, now: float) -> tuple[int, list]:
         """Take the blocks of the next batch off the front: its end and its blocks.
 
-        `position` is where the consumer reads next. A batch that takes everything ends there, so that control records and
-        compacted gaps behind its last record belong to it and the next range begins without a hole.
+        `position` is where the consumer reads next. A batch that takes everything ends there, so that control records
+        and compacted gaps behind its last record belong to it and the next range begins without a hole.
         """
         taken, records, size = [], 0, 0
         while self.blocks and records < limits.flush_records and size < limits.flush_bytes:

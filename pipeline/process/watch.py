@@ -18,7 +18,9 @@ LOG_EVERY_SECONDS = 10
 
 
 class Watch:
-    """Counts what the loop tells it. The metrics are served on loopback only; a scraper elsewhere needs a tunnel or a proxy."""
+    """Counts what the loop tells it. The metrics are served on loopback only; a scraper elsewhere needs a tunnel or a
+    proxy.
+    """
 
     def __init__(self, metrics_port: int | None) -> None:
         self._registry = CollectorRegistry()
@@ -26,9 +28,15 @@ class Watch:
         self._bad = Counter("stock_bad_records", "Records landed as dead letters", ["topic"], registry=self._registry)
         self._objects = Counter("stock_objects", "Objects put", ["topic"], registry=self._registry)
         self._bytes = Counter("stock_object_bytes", "Bytes of the objects put", ["topic"], registry=self._registry)
-        self._lag = Gauge("stock_lag_records", "Records read by nobody yet", ["topic", "partition"], registry=self._registry)
-        self._since_commit = Gauge("stock_seconds_since_commit", "Seconds since a batch was completed", registry=self._registry)
-        self._server = start_http_server(metrics_port, addr="127.0.0.1", registry=self._registry) if metrics_port else None
+        self._lag = Gauge(
+            "stock_lag_records", "Records read by nobody yet", ["topic", "partition"], registry=self._registry
+        )
+        self._since_commit = Gauge(
+            "stock_seconds_since_commit", "Seconds since a batch was completed", registry=self._registry
+        )
+        self._server = (
+            start_http_server(metrics_port, addr="127.0.0.1", registry=self._registry) if metrics_port else None
+        )
         self._bar = None
         self.records = self.bad = self.objects = self.bytes = 0
         self._started = self._last_line = self._last_commit = time.monotonic()
@@ -65,13 +73,24 @@ class Watch:
         self.bytes += landed.bytes
         self._last_commit = time.monotonic()
         for counter, value in (
-            (self._records, landed.records), (self._bad, landed.bad), (self._objects, landed.objects), (self._bytes, landed.bytes),
-        ):  # fmt: skip
+            (self._records, landed.records),
+            (self._bad, landed.bad),
+            (self._objects, landed.objects),
+            (self._bytes, landed.bytes),
+        ):
             counter.labels(plan.topic).inc(value)
         if self._bar is not None:
             self._bar.update(landed.records + landed.bad)
-        log.debug("batch landed", extra={"topic": plan.topic, "partition": plan.partition, "start": plan.start, "end": plan.end,
-                                         "objects": landed.objects})
+        log.debug(
+            "batch landed",
+            extra={
+                "topic": plan.topic,
+                "partition": plan.partition,
+                "start": plan.start,
+                "end": plan.end,
+                "objects": landed.objects,
+            },
+        )
 
     def tick(self, member: Member, lanes: dict[Partition, Lane], now: float) -> None:
         """Once a loop: the line that is due, if one is."""
@@ -84,9 +103,18 @@ class Watch:
         per_second = (self.records - self._records_at_last_line) / (now - self._last_line)
         self._last_line, self._records_at_last_line = now, self.records
         if self._bar is None or self._bar.disable:
-            lag_text = " ".join(f"{p.topic}-{p.partition}:{'?' if lag is None else lag}" for p, lag in sorted(lags.items()))
-            log.info("landing", extra={"records_per_second": round(per_second), **self._totals(),
-                                       "seconds_since_commit": round(now - self._last_commit), "lag": lag_text})
+            lag_text = " ".join(
+                f"{p.topic}-{p.partition}:{'?' if lag is None else lag}" for p, lag in sorted(lags.items())
+            )
+            log.info(
+                "landing",
+                extra={
+                    "records_per_second": round(per_second),
+                    **self._totals(),
+                    "seconds_since_commit": round(now - self._last_commit),
+                    "lag": lag_text,
+                },
+            )
 
     def finish(self) -> None:
         """The last line: what this run came to."""

@@ -13,10 +13,11 @@ log = logging.getLogger(__name__)
 
 
 def run(work: Callable[[int], int], count: int) -> int:
-    """Call `work` in `count` processes, each with its number; pass signals on, and wait. One that fails stops the others.
+    """Call `work` in `count` processes, each with its number; pass signals on, and wait. One that fails stops the
+    others.
 
-    A fork has imported everything already, which takes as long as landing 200,000 records. `work` must use terminal.stop_signals.
-    To be called before threads start.
+    A fork has imported everything already, which takes as long as landing 200,000 records. `work` must use
+    terminal.stop_signals. To be called before threads start.
     """
     context = multiprocessing.get_context("fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn")
     with terminal.stop_signals() as is_stopping:
@@ -36,4 +37,3 @@ def run(work: Callable[[int], int], count: int) -> int:
     codes = [child.exitcode for child in children]
     log.info("workers ended", extra={"exit_codes": codes, "pid": os.getpid()})
     return max((abs(code) and terminal.EXIT_FAILED for code in codes), default=terminal.EXIT_DONE)
-

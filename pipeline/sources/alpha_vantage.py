@@ -1,7 +1,8 @@
 """Alpha Vantage: bars over REST. https://www.alphavantage.co/documentation
 
-Prices are in the currency of the listing, volumes in shares, times in US Eastern. The API knows its key as a query parameter only,
-so the key is in the URL, and no URL goes into a message. A limit comes as status 200 with the text under Note or Information.
+Prices are in the currency of the listing, volumes in shares, times in US Eastern. The API knows its key as a query
+parameter only, so the key is in the URL, and no URL goes into a message. A limit comes as status 200 with the text
+under Note or Information.
 """
 
 import re
@@ -17,7 +18,9 @@ NAME = "alpha_vantage"
 _INTRADAY = {"1m": "1min", "5m": "5min", "15m": "15min", "30m": "30min", "1h": "60min"}
 _FUNCTIONS = {"1d": "TIME_SERIES_DAILY", "1w": "TIME_SERIES_WEEKLY", "1mo": "TIME_SERIES_MONTHLY"}
 SPANS = (*_INTRADAY, *_FUNCTIONS)
-_COMPACT_DAYS = 100  # what outputsize=compact holds is a hundred bars; as calendar days that errs on the side of asking for all
+_COMPACT_DAYS = (
+    100  # what outputsize=compact holds is a hundred bars; as calendar days that errs on the side of asking for all
+)
 
 
 def refusal(body: dict) -> str:
@@ -28,9 +31,18 @@ def refusal(body: dict) -> str:
     return text or str(body.get("Error Message", ""))
 
 
-def bars(get: Callable[..., dict], symbol: str, interval: str, start: datetime, end: datetime, *, adjusted: bool,
-         ingested_at: Callable[[], str]) -> Iterator[tuple[Bar, bool]]:
-    """One symbol's bars from `start` to `end` (aware, both included), oldest first, each with False: nothing is said of delay.
+def bars(
+    get: Callable[..., dict],
+    symbol: str,
+    interval: str,
+    start: datetime,
+    end: datetime,
+    *,
+    adjusted: bool,
+    ingested_at: Callable[[], str],
+) -> Iterator[tuple[Bar, bool]]:
+    """One symbol's bars from `start` to `end` (aware, both included), oldest first, each with False: nothing is said of
+    delay.
 
     `adjusted` chooses the adjusted intraday series; the free daily ones are as traded.
     """
@@ -41,9 +53,20 @@ def bars(get: Callable[..., dict], symbol: str, interval: str, start: datetime, 
         for stamp in sorted(series):
             time = _time(stamp, zone if interval in _INTRADAY else None, interval)
             instant = datetime.fromisoformat(time).replace(tzinfo=UTC)
-            if start <= instant <= end or (interval in DAILY_OR_LONGER and start.date() <= instant.date() <= end.date()):
-                yield _bar(series[stamp], symbol=symbol, time=time, interval=interval, ingested_at=ingested_at(),
-                           adjusted=adjusted and interval in _INTRADAY), False
+            if start <= instant <= end or (
+                interval in DAILY_OR_LONGER and start.date() <= instant.date() <= end.date()
+            ):
+                yield (
+                    _bar(
+                        series[stamp],
+                        symbol=symbol,
+                        time=time,
+                        interval=interval,
+                        ingested_at=ingested_at(),
+                        adjusted=adjusted and interval in _INTRADAY,
+                    ),
+                    False,
+                )
 
 
 def _requests(symbol: str, interval: str, start: datetime, end: datetime, *, adjusted: bool) -> Iterator[dict]:
@@ -53,8 +76,14 @@ def _requests(symbol: str, interval: str, start: datetime, end: datetime, *, adj
         return
     month = start.replace(day=1)
     while month <= end:
-        yield {"function": "TIME_SERIES_INTRADAY", "symbol": symbol, "interval": _INTRADAY[interval], "month": f"{month:%Y-%m}",
-               "outputsize": "full", "adjusted": str(adjusted).lower()}
+        yield {
+            "function": "TIME_SERIES_INTRADAY",
+            "symbol": symbol,
+            "interval": _INTRADAY[interval],
+            "month": f"{month:%Y-%m}",
+            "outputsize": "full",
+            "adjusted": str(adjusted).lower(),
+        }
         month = month.replace(year=month.year + month.month // 12, month=month.month % 12 + 1)
 
 
@@ -75,10 +104,19 @@ def _time(stamp: str, zone: ZoneInfo | None, interval: str) -> str:
 def _bar(item: dict, **known: object) -> Bar:
     try:
         values = {name.partition(". ")[2]: float(text) for name, text in item.items()}
-        return Bar(open=values["open"], high=values["high"], low=values["low"], close=values["close"], volume=values["volume"],
-                   source=NAME, **known)
+        return Bar(
+            open=values["open"],
+            high=values["high"],
+            low=values["low"],
+            close=values["close"],
+            volume=values["volume"],
+            source=NAME,
+            **known,
+        )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise SourceError(f"{NAME}: a bar of {known['symbol']} at {known['time']} is not as documented ({error!r}): {item}") from None
+        raise SourceError(
+            f"{NAME}: a bar of {known['symbol']} at {known['time']} is not as documented ({error!r}): {item}"
+        ) from None
 
 
 def recorded_name(_path: str, parameters: dict) -> str:

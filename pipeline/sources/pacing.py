@@ -14,10 +14,18 @@ _SHORTEST_SLEEP_SECONDS = 0.05  # records that are due within it share a transac
 
 
 class Pace:
-    """Says how many of the next records are due. At most one of `rate` (records a second) and `speed` (times real time)."""
+    """Says how many of the next records are due. At most one of `rate` (records a second) and `speed` (times real
+    time).
+    """
 
-    def __init__(self, *, rate: float | None = None, speed: float | None = None,
-                 clock: Callable[[], float] = time.monotonic, sleep: Callable[[float], None] = time.sleep) -> None:
+    def __init__(
+        self,
+        *,
+        rate: float | None = None,
+        speed: float | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
         self._rate, self._speed, self._clock, self._sleep = rate, speed, clock, sleep
         self._start: float | None = None
         self._first_time: datetime | None = None
@@ -46,8 +54,15 @@ class Pace:
         for count, record in enumerate(waiting):
             if record.time < self._latest_time and not self._has_warned:
                 self._has_warned = True
-                log.warning("goes back in time", extra={"symbol": record.symbol, "time": record.time, "after": self._latest_time,
-                                                        "so": "sent at once; sort the file by time for the market's own pace"})
+                log.warning(
+                    "goes back in time",
+                    extra={
+                        "symbol": record.symbol,
+                        "time": record.time,
+                        "after": self._latest_time,
+                        "so": "sent at once; sort the file by time for the market's own pace",
+                    },
+                )
             self._latest_time = max(self._latest_time, record.time)
             at = (datetime.fromisoformat(record.time) - self._first_time).total_seconds() / self._speed
             if at > elapsed:

@@ -1,7 +1,7 @@
 """Polygon.io, now Massive: bars and news over REST. https://massive.com/docs/rest
 
-Prices are in US dollars, volumes in shares, times in milliseconds since 1970 UTC. Bars come oldest first. An interval without a
-trade has no bar. The status of a success is OK, or DELAYED on plans whose data is 15 minutes late.
+Prices are in US dollars, volumes in shares, times in milliseconds since 1970 UTC. Bars come oldest first. An interval
+without a trade has no bar. The status of a success is OK, or DELAYED on plans whose data is 15 minutes late.
 """
 
 import re
@@ -15,8 +15,16 @@ from pipeline.records import DAILY_OR_LONGER, Bar, NewsItem, time_text, time_tex
 from pipeline.sources.rest import SourceError, paginate
 
 NAME = "polygon"
-SPANS = {"1m": (1, "minute"), "5m": (5, "minute"), "15m": (15, "minute"), "30m": (30, "minute"), "1h": (1, "hour"),
-         "1d": (1, "day"), "1w": (1, "week"), "1mo": (1, "month")}
+SPANS = {
+    "1m": (1, "minute"),
+    "5m": (5, "minute"),
+    "15m": (15, "minute"),
+    "30m": (30, "minute"),
+    "1h": (1, "hour"),
+    "1d": (1, "day"),
+    "1w": (1, "week"),
+    "1mo": (1, "month"),
+}
 CHANNELS = {"trades": "T", "seconds": "A", "minutes": "AM"}  # of the WebSocket (polygon_stream.py)
 DELAY = timedelta(minutes=15)
 _MOST_A_PAGE = 50_000
@@ -31,8 +39,16 @@ def refusal(body: dict) -> str:
     return str(body.get("error") or body.get("message") or f"status {body['status']}")
 
 
-def bars(get: Callable[..., dict], symbol: str, interval: str, start: datetime, end: datetime, *, adjusted: bool,
-         ingested_at: Callable[[], str]) -> Iterator[tuple[Bar, bool]]:
+def bars(
+    get: Callable[..., dict],
+    symbol: str,
+    interval: str,
+    start: datetime,
+    end: datetime,
+    *,
+    adjusted: bool,
+    ingested_at: Callable[[], str],
+) -> Iterator[tuple[Bar, bool]]:
     """Aggregates of one symbol from `start` to `end` (aware, both included), each with whether its data is delayed.
 
     `/v2/aggs/ticker/{T}/range/{n}/{span}/{from}/{to}`; of bars of a day or longer the dates of start and end count.
@@ -49,7 +65,9 @@ def bars(get: Callable[..., dict], symbol: str, interval: str, start: datetime, 
             yield _bar(item, symbol, interval, page, ingested_at()), page.get("status") == "DELAYED"
 
 
-def grouped_daily(get: Callable[..., dict], day: date, *, adjusted: bool, ingested_at: Callable[[], str]) -> Iterator[tuple[Bar, bool]]:
+def grouped_daily(
+    get: Callable[..., dict], day: date, *, adjusted: bool, ingested_at: Callable[[], str]
+) -> Iterator[tuple[Bar, bool]]:
     """One day's bar of every US stock in one request. `t` is the END of the window here, the same day in New York."""
     path = f"/v2/aggs/grouped/locale/us/market/stocks/{day.isoformat()}"
     for page in paginate(get, path, {"adjusted": str(adjusted).lower()}):
@@ -57,7 +75,9 @@ def grouped_daily(get: Callable[..., dict], day: date, *, adjusted: bool, ingest
             yield _bar(item, str(item.get("T", "")), "1d", page, ingested_at()), page.get("status") == "DELAYED"
 
 
-def previous_close(get: Callable[..., dict], symbol: str, *, adjusted: bool, ingested_at: Callable[[], str]) -> Iterator[tuple[Bar, bool]]:
+def previous_close(
+    get: Callable[..., dict], symbol: str, *, adjusted: bool, ingested_at: Callable[[], str]
+) -> Iterator[tuple[Bar, bool]]:
     """The last finished trading day of one symbol; `t` is the END of the window, the same day in New York."""
     page = get(f"/v2/aggs/ticker/{quote(symbol)}/prev", {"adjusted": str(adjusted).lower()})
     for item in page.get("results") or ():
@@ -69,9 +89,18 @@ def _bar(item: dict, symbol: str, interval: str, page: dict, ingested_at: str) -
         start = int(item["t"])
         time = time_text_ms(start) if interval not in DAILY_OR_LONGER else trading_date(start)
         return Bar(
-            symbol=symbol, time=time, interval=interval, open=float(item["o"]), high=float(item["h"]), low=float(item["l"]),
-            close=float(item["c"]), volume=float(item["v"]), vwap=float(item["vw"]) if item.get("vw") is not None else None,
-            trades=int(item["n"]) if item.get("n") is not None else None, adjusted=page.get("adjusted"), source=NAME,
+            symbol=symbol,
+            time=time,
+            interval=interval,
+            open=float(item["o"]),
+            high=float(item["h"]),
+            low=float(item["l"]),
+            close=float(item["c"]),
+            volume=float(item["v"]),
+            vwap=float(item["vw"]) if item.get("vw") is not None else None,
+            trades=int(item["n"]) if item.get("n") is not None else None,
+            adjusted=page.get("adjusted"),
+            source=NAME,
             ingested_at=ingested_at,
         )
     except (KeyError, TypeError, ValueError) as error:
@@ -79,24 +108,35 @@ def _bar(item: dict, symbol: str, interval: str, page: dict, ingested_at: str) -
 
 
 def trading_date(epoch_ms: int) -> str:
-    """The day in New York: daily bars start at its midnight (04:00 or 05:00 UTC), or are stamped with the end of the session."""
+    """The day in New York: daily bars start at its midnight (04:00 or 05:00 UTC), or are stamped with the end of the
+    session.
+    """
     return datetime.fromtimestamp(epoch_ms / 1000, ZoneInfo(NEW_YORK)).strftime("%Y-%m-%d 00:00:00.000")
 
 
-def news(get: Callable[..., dict], symbol: str, since: str, until: str, *, ingested_at: Callable[[], str]) -> Iterator[NewsItem]:
+def news(
+    get: Callable[..., dict], symbol: str, since: str, until: str, *, ingested_at: Callable[[], str]
+) -> Iterator[NewsItem]:
     """What the articles of a time say about a symbol, oldest first: one item an article. `/v2/reference/news`
 
-    `since` and `until` are UTC time texts, both included. An article that names the symbol without an insight has no sentiment.
-    With the symbol `*`, articles about anything give one item for every insight.
+    `since` and `until` are UTC time texts, both included. An article that names the symbol without an insight has no
+    sentiment. With the symbol `*`, articles about anything give one item for every insight.
     """
-    parameters = {"published_utc.gte": _iso(since), "published_utc.lte": _iso(until), "order": "asc", "sort": "published_utc",
-                  "limit": _MOST_NEWS_A_PAGE}
+    parameters = {
+        "published_utc.gte": _iso(since),
+        "published_utc.lte": _iso(until),
+        "order": "asc",
+        "sort": "published_utc",
+        "limit": _MOST_NEWS_A_PAGE,
+    }
     for page in paginate(get, "/v2/reference/news", parameters if symbol == "*" else {"ticker": symbol, **parameters}):
         for article in page.get("results") or ():
             try:
                 yield from _items(article, symbol, ingested_at())
             except (AttributeError, KeyError, TypeError, ValueError) as error:
-                raise SourceError(f"{NAME}: an article that is not as documented ({error!r}): {str(article)[:300]}") from None
+                raise SourceError(
+                    f"{NAME}: an article that is not as documented ({error!r}): {str(article)[:300]}"
+                ) from None
 
 
 def _items(article: dict, symbol: str, ingested_at: str) -> Iterator[NewsItem]:
@@ -105,10 +145,16 @@ def _items(article: dict, symbol: str, ingested_at: str) -> Iterator[NewsItem]:
     for insight in insights or [{"ticker": ticker} for ticker in without]:
         sentiment = insight.get("sentiment")
         yield NewsItem(
-            id=str(article["id"]), symbol=insight["ticker"], time=time_text(datetime.fromisoformat(article["published_utc"])),
-            title=article["title"], publisher=(article.get("publisher") or {}).get("name") or "", url=article["article_url"],
+            id=str(article["id"]),
+            symbol=insight["ticker"],
+            time=time_text(datetime.fromisoformat(article["published_utc"])),
+            title=article["title"],
+            publisher=(article.get("publisher") or {}).get("name") or "",
+            url=article["article_url"],
             sentiment=sentiment if sentiment in ("positive", "neutral", "negative") else None,
-            reason=insight.get("sentiment_reasoning"), source=NAME, ingested_at=ingested_at,
+            reason=insight.get("sentiment_reasoning"),
+            source=NAME,
+            ingested_at=ingested_at,
         )
 
 

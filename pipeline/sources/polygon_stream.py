@@ -1,7 +1,8 @@
 """Polygon/Massive's WebSocket: trades, second bars and minute bars as they happen. https://massive.com/docs/websocket
 
-Reading is a thread of its own, which does nothing but decode and put away: the server cuts off readers that are slow. What arrives
-while the buffer is full is dropped, counted and said. Delivery up to the buffer: at most once; a live feed sends nothing again.
+Reading is a thread of its own, which does nothing but decode and put away: the server cuts off readers that are slow.
+What arrives while the buffer is full is dropped, counted and said. Delivery up to the buffer: at most once; a live feed
+sends nothing again.
 """
 
 import logging
@@ -30,7 +31,9 @@ _SYMBOLS_A_MESSAGE = 500
 
 @dataclass
 class Counts:
-    """What happened since the start. `missed` are the pauses that no reader of gaps has taken yet, as epoch milliseconds."""
+    """What happened since the start. `missed` are the pauses that no reader of gaps has taken yet, as epoch
+    milliseconds.
+    """
 
     received: int = 0
     dropped: int = 0
@@ -45,8 +48,17 @@ class Stream:
     Raises SourceError from `take` when the server refuses the key or the plan does not include the feed.
     """
 
-    def __init__(self, url: str, *, key: str, symbols: Sequence[str], channels: Sequence[str], capacity: int = 100_000,
-                 clock_ms: Callable[[], int] = lambda: int(time.time() * 1000), longest_pause_seconds: float = _LONGEST_PAUSE_SECONDS) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        key: str,
+        symbols: Sequence[str],
+        channels: Sequence[str],
+        capacity: int = 100_000,
+        clock_ms: Callable[[], int] = lambda: int(time.time() * 1000),
+        longest_pause_seconds: float = _LONGEST_PAUSE_SECONDS,
+    ) -> None:
         self._url, self._key, self._clock_ms, self._longest_pause = url, key, clock_ms, longest_pause_seconds
         self._topics = [f"{CHANNELS[channel]}.{symbol}" for channel in channels for symbol in symbols]
         self._capacity = capacity
@@ -96,8 +108,14 @@ class Stream:
         failures = 0
         while not self._stopping.is_set():
             try:
-                with connect(self._url, open_timeout=_ANSWER_SECONDS, ping_interval=_ANSWER_SECONDS, ping_timeout=_ANSWER_SECONDS,
-                             max_size=1 << 24, max_queue=4096) as connection:
+                with connect(
+                    self._url,
+                    open_timeout=_ANSWER_SECONDS,
+                    ping_interval=_ANSWER_SECONDS,
+                    ping_timeout=_ANSWER_SECONDS,
+                    max_size=1 << 24,
+                    max_queue=4096,
+                ) as connection:
                     self._connection = connection
                     self._authenticate(connection)
                     self._note_connected()
@@ -109,7 +127,9 @@ class Stream:
                 self._fail(error)
                 return
             except (OSError, TimeoutError, WebSocketException) as error:
-                if isinstance(error, InvalidURI) or (isinstance(error, InvalidStatus) and 400 <= error.response.status_code < 429):
+                if isinstance(error, InvalidURI) or (
+                    isinstance(error, InvalidStatus) and 400 <= error.response.status_code < 429
+                ):
                     self._fail(SourceError(f"POLYGON_STREAM_URL={self._url}: {error}"))
                     return
                 reason = f"{type(error).__name__}: {error}".replace(self._key or "\0", "***")
@@ -189,20 +209,43 @@ def _events(message: str | bytes) -> list[dict] | None:
 def record(event: dict, ingested_at: str) -> Tick | Bar | None:
     """The record of an event: T and A (a trade, a second) give a Tick, AM (a minute) a Bar. None for other events.
 
-    `s` and `t` are milliseconds since 1970, UTC. A second's tick has its closing price and its volume. Raises ValueError.
+    `s` and `t` are milliseconds since 1970, UTC. A second's tick has its closing price and its volume. Raises
+    ValueError.
     """
     kind = event.get("ev")
     try:
         if kind == "T":
-            return Tick(symbol=str(event["sym"]), time=time_text_ms(int(event["t"])), price=float(event["p"]), volume=float(event["s"]),
-                        source=NAME, ingested_at=ingested_at)
+            return Tick(
+                symbol=str(event["sym"]),
+                time=time_text_ms(int(event["t"])),
+                price=float(event["p"]),
+                volume=float(event["s"]),
+                source=NAME,
+                ingested_at=ingested_at,
+            )
         if kind == "A":
-            return Tick(symbol=str(event["sym"]), time=time_text_ms(int(event["s"])), price=float(event["c"]), volume=float(event["v"]),
-                        source=NAME, ingested_at=ingested_at)
+            return Tick(
+                symbol=str(event["sym"]),
+                time=time_text_ms(int(event["s"])),
+                price=float(event["c"]),
+                volume=float(event["v"]),
+                source=NAME,
+                ingested_at=ingested_at,
+            )
         if kind == "AM":
-            return Bar(symbol=str(event["sym"]), time=time_text_ms(int(event["s"])), interval="1m", open=float(event["o"]),
-                       high=float(event["h"]), low=float(event["l"]), close=float(event["c"]), volume=float(event["v"]),
-                       vwap=float(event["vw"]) if event.get("vw") is not None else None, source=NAME, ingested_at=ingested_at)
+            return Bar(
+                symbol=str(event["sym"]),
+                time=time_text_ms(int(event["s"])),
+                interval="1m",
+                open=float(event["o"]),
+                high=float(event["h"]),
+                low=float(event["l"]),
+                close=float(event["c"]),
+                volume=float(event["v"]),
+                vwap=float(event["vw"]) if event.get("vw") is not None else None,
+                source=NAME,
+                ingested_at=ingested_at,
+            )
     except (KeyError, TypeError, OverflowError) as error:
         raise ValueError(f"{error!r} in {event}") from None
     return None

@@ -1,7 +1,7 @@
 """What of one series (a symbol's bars, a symbol's news) has been sent, and so what is still to be asked for. Pure.
 
-The state is a checkpoint: ranges of time that are done, and a checksum of each record of the last days, so that a late correction
-is told from the same bar seen again. Times are the records' texts, which sort as they are.
+The state is a checkpoint: ranges of time that are done, and a checksum of each record of the last days, so that a late
+correction is told from the same bar seen again. Times are the records' texts, which sort as they are.
 """
 
 import base64
@@ -19,9 +19,13 @@ class Progress:
 
     def __init__(self, state: dict | None, *, revise: timedelta) -> None:
         state = state or {}
-        self._done: list[list[str]] = [list(r) for r in state.get("done", ())]  # ascending, apart from each other, both ends included
+        self._done: list[list[str]] = [
+            list(r) for r in state.get("done", ())
+        ]  # ascending, apart from each other, both ends included
         packed = base64.b64decode(state.get("recent", ""))
-        self._recent: dict[str, list] = msgspec.json.decode(zlib.decompress(packed)) if packed else {}  # identity: time and checksum
+        self._recent: dict[str, list] = (
+            msgspec.json.decode(zlib.decompress(packed)) if packed else {}
+        )  # identity: time and checksum
         self._recent_since: str = state.get("recent_since", "")  # all records sent from this time on are in `recent`
         self._revise = revise
 
@@ -88,7 +92,9 @@ class SentMinutes:
     """
 
     def __init__(self, state: dict | None) -> None:
-        self._sent: dict[str, dict[str, int | None]] = {time: dict.fromkeys(symbols) for time, symbols in (state or {}).items()}
+        self._sent: dict[str, dict[str, int | None]] = {
+            time: dict.fromkeys(symbols) for time, symbols in (state or {}).items()
+        }
 
     @property
     def state(self) -> dict:

@@ -1,8 +1,9 @@
-"""Recorded answers of an API in place of the network: for tests, demos, and for support ("send us the answers that you got").
+"""Recorded answers of an API in place of the network: for tests, demos, and for support ("send us the answers that you
+got").
 
 A folder of JSON files, one a page, named after what was asked: `aggs_AAPL_1_day.json`, `grouped_daily_2020-10-14.json`,
-`previous_close_AAPL.json`, `news_page1.json`, `TIME_SERIES_DAILY_IBM.json`. Files whose names begin alike are pages, in the order of
-their names.
+`previous_close_AAPL.json`, `news_page1.json`, `TIME_SERIES_DAILY_IBM.json`. Files whose names begin alike are pages, in
+the order of their names.
 """
 
 import logging
@@ -17,7 +18,9 @@ log = logging.getLogger(__name__)
 
 
 class Recorded:
-    """Has the `get` of Rest. `name_of` gives the beginning of the file names for a path and its parameters, "" for none."""
+    """Has the `get` of Rest. `name_of` gives the beginning of the file names for a path and its parameters, "" for
+    none.
+    """
 
     def __init__(self, folder: str, name_of: object) -> None:
         self._folder, self._name_of = Path(folder), name_of
@@ -28,7 +31,9 @@ class Recorded:
     def get(self, path: str, parameters: Mapping[str, object] | None = None) -> dict:
         if not (parameters or {}).get("cursor"):
             name = self._name_of(path, dict(parameters or {}))
-            self._left = sorted(p for p in self._folder.glob("*.json") if p.stem == name or p.stem.startswith(f"{name}_"))
+            self._left = sorted(
+                p for p in self._folder.glob("*.json") if p.stem == name or p.stem.startswith(f"{name}_")
+            )
         if not self._left:
             log.info("not recorded", extra={"path": path, "folder": str(self._folder)})
             return {}

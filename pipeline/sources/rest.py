@@ -24,7 +24,9 @@ _LONGEST_PAUSE_SECONDS = 60
 
 
 class SourceError(ServiceError):
-    """An API refused, or did not answer as it should; the text holds its message and no key. `status` is HTTP's, 0 for none."""
+    """An API refused, or did not answer as it should; the text holds its message and no key. `status` is HTTP's, 0 for
+    none.
+    """
 
     def __init__(self, message: str, status: int = 0) -> None:
         super().__init__(message)
@@ -46,7 +48,13 @@ class Limited(_TryAgain):
 class RateLimit:
     """At most so many requests in any minute, whoever asks; 0 is no limit."""
 
-    def __init__(self, per_minute: int, *, clock: Callable[[], float] = time.monotonic, sleep: Callable[[float], None] = time.sleep) -> None:
+    def __init__(
+        self,
+        per_minute: int,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
         self._clock, self._sleep = clock, sleep
         self._asked: deque[float] = deque(maxlen=per_minute)
 
@@ -55,22 +63,40 @@ class RateLimit:
             # A little more than a minute: the server's clock counts from when the request arrives.
             pause = self._asked[0] + 60.5 - self._clock()
             if pause > 0:
-                log.info("waiting for the rate limit", extra={"seconds": round(pause, 1), "per_minute": self._asked.maxlen})
+                log.info(
+                    "waiting for the rate limit", extra={"seconds": round(pause, 1), "per_minute": self._asked.maxlen}
+                )
                 self._sleep(pause)
         self._asked.append(self._clock())
 
 
 class Rest:
-    """One API. `key` travels as a bearer header, or as the query parameter `key_parameter` where the API knows nothing else.
+    """One API. `key` travels as a bearer header, or as the query parameter `key_parameter` where the API knows nothing
+    else.
 
     `refusal` looks at a body that came with status 200 and returns the message of an error in it, or raises Limited.
     `key_setting` is the name of the setting to look at when the key is refused.
     """
 
-    def __init__(self, base_url: str, *, key: str, key_setting: str, limit: RateLimit, key_parameter: str = "",
-                 refusal: Callable[[dict], str] = lambda _: "", clock: Callable[[], float] = time.monotonic,
-                 sleep: Callable[[float], None] = time.sleep, jitter: Callable[[], float] = random.random) -> None:
-        self._base_url, self._key, self._key_setting, self._key_parameter = base_url.rstrip("/"), key, key_setting, key_parameter
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        key: str,
+        key_setting: str,
+        limit: RateLimit,
+        key_parameter: str = "",
+        refusal: Callable[[dict], str] = lambda _: "",
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self._base_url, self._key, self._key_setting, self._key_parameter = (
+            base_url.rstrip("/"),
+            key,
+            key_setting,
+            key_parameter,
+        )
         self._limit, self._refusal, self._clock, self._sleep, self._jitter = limit, refusal, clock, sleep, jitter
         self._session = requests.Session()
         if not key_parameter:
@@ -81,7 +107,9 @@ class Rest:
         return request
 
     def get(self, path: str, parameters: Mapping[str, object] | None = None) -> dict:
-        """The JSON object at a path of the base URL. Raises SourceError after a refusal, or when all tries or all patience are spent."""
+        """The JSON object at a path of the base URL. Raises SourceError after a refusal, or when all tries or all
+        patience are spent.
+        """
         began = self._clock()
         for attempt in range(1, _ATTEMPTS + 1):
             self._limit.wait()
@@ -93,8 +121,13 @@ class Rest:
                     pause = min(_LONGEST_PAUSE_SECONDS, 2 ** (attempt - 1)) * (0.5 + self._jitter() / 2)
                 waited = self._clock() - began
                 if attempt == _ATTEMPTS or waited + pause > _PATIENCE_SECONDS:
-                    raise SourceError(self._clean(f"{self._base_url}{path}: {failure} (asked {attempt} times in {waited:.0f} s)")) from None
-                log.warning("asking again", extra={"path": path, "reason": self._clean(str(failure)), "in_seconds": round(pause, 1)})
+                    raise SourceError(
+                        self._clean(f"{self._base_url}{path}: {failure} (asked {attempt} times in {waited:.0f} s)")
+                    ) from None
+                log.warning(
+                    "asking again",
+                    extra={"path": path, "reason": self._clean(str(failure)), "in_seconds": round(pause, 1)},
+                )
                 self._sleep(pause)
         raise AssertionError("the loop returns or raises")
 
@@ -102,7 +135,9 @@ class Rest:
         if self._key_parameter:
             parameters[self._key_parameter] = self._key
         try:
-            with self._session.get(self._base_url + path, params=parameters, stream=True, timeout=(_CONNECT_SECONDS, _READ_SECONDS)) as answer:
+            with self._session.get(
+                self._base_url + path, params=parameters, stream=True, timeout=(_CONNECT_SECONDS, _READ_SECONDS)
+            ) as answer:
                 body = self._read(answer)
         except requests.RequestException as error:
             # Its text holds the URL, and that may hold the key.
@@ -178,4 +213,7 @@ def paginate(get: Callable[..., dict], path: str, parameters: Mapping[str, objec
             raise SourceError(f"{path}: its pages lead in a circle")
         seen.add(next_url)
         parts = urlsplit(next_url)
-        path, parameters = parts.path, {name: value for name, value in parse_qsl(parts.query) if name.lower() != "apikey"}
+        path, parameters = (
+            parts.path,
+            {name: value for name, value in parse_qsl(parts.query) if name.lower() != "apikey"},
+        )

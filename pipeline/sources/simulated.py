@@ -1,4 +1,5 @@
-"""A simulated market: a seeded random walk, with volume as it lies over a trading day. The same seed gives the same records.
+"""A simulated market: a seeded random walk, with volume as it lies over a trading day. The same seed gives the same
+records.
 
 Prices are in US dollars, volumes in shares. Nothing here is a price that anybody paid.
 """
@@ -32,7 +33,9 @@ def volume_shape(minute: int) -> float:
     return 0.5 + 6 * (at - 0.5) ** 2 if 0 <= at < 1 else 0.05
 
 
-def ticks(symbols: Sequence[str], *, seed: int, start: datetime, rate: float, ingested_at: Callable[[], str]) -> Iterator[Tick]:
+def ticks(
+    symbols: Sequence[str], *, seed: int, start: datetime, rate: float, ingested_at: Callable[[], str]
+) -> Iterator[Tick]:
     """Trades without end, `rate` a second from `start` (aware) by their own time."""
     random_ = random.Random(seed)
     prices = {symbol: round(random_.uniform(20, 500), 2) for symbol in symbols}
@@ -51,13 +54,23 @@ def ticks(symbols: Sequence[str], *, seed: int, start: datetime, rate: float, in
             shape_until = (at_ms // 60_000 + 1) * 60_000
         symbol = choice(symbols)
         price = prices[symbol] = max(0.01, prices[symbol] * (1 + step * gauss(0, 1)))
-        yield Tick(symbol=symbol, time=time_text_ms(int(at_ms)), price=round(price, 2), volume=float(1 + int(exponential(1 / mean_volume))),
-                   source=NAME, ingested_at=ingested_at())
+        yield Tick(
+            symbol=symbol,
+            time=time_text_ms(int(at_ms)),
+            price=round(price, 2),
+            volume=float(1 + int(exponential(1 / mean_volume))),
+            source=NAME,
+            ingested_at=ingested_at(),
+        )
         number += 1
 
 
-def bars(symbols: Sequence[str], interval: str, *, seed: int, start: datetime, ingested_at: Callable[[], str]) -> Iterator[Bar]:
-    """Bars without end from the trading day of `start` (aware) on: Monday to Friday, 09:30 to 16:00 in New York, no holidays."""
+def bars(
+    symbols: Sequence[str], interval: str, *, seed: int, start: datetime, ingested_at: Callable[[], str]
+) -> Iterator[Bar]:
+    """Bars without end from the trading day of `start` (aware) on: Monday to Friday, 09:30 to 16:00 in New York, no
+    holidays.
+    """
     random_ = random.Random(seed)
     prices = {symbol: random_.uniform(20, 500) for symbol in symbols}
     minutes = _BAR_MINUTES.get(interval, _TRADING_MINUTES)
@@ -70,7 +83,9 @@ def bars(symbols: Sequence[str], interval: str, *, seed: int, start: datetime, i
                 busy = sum(volume_shape(_OPENS + offset + m) for m in range(minutes))
                 for symbol in symbols:
                     bar, prices[symbol] = _bar(random_, prices[symbol], minutes, 10_000 * busy)
-                    yield Bar(symbol=symbol, time=time, interval=interval, source=NAME, ingested_at=ingested_at(), **bar)
+                    yield Bar(
+                        symbol=symbol, time=time, interval=interval, source=NAME, ingested_at=ingested_at(), **bar
+                    )
         day += timedelta(days=1)
 
 
@@ -81,5 +96,14 @@ def _bar(random_: random.Random, price: float, minutes: int, mean_volume: float)
     high = max(opens, closes) * (1 + abs(random_.gauss(0, spread / 2)))
     low = min(opens, closes) * (1 - min(0.5, abs(random_.gauss(0, spread / 2))))
     trades = 1 + int(mean_volume * random_.uniform(0.5, 1.5) / 100)
-    rounded = {"open": opens, "high": high, "low": max(0.01, low), "close": closes, "vwap": (opens + closes + high + low) / 4}
-    return {name: round(value, 2) for name, value in rounded.items()} | {"volume": float(trades * 100), "trades": trades}, closes
+    rounded = {
+        "open": opens,
+        "high": high,
+        "low": max(0.01, low),
+        "close": closes,
+        "vwap": (opens + closes + high + low) / 4,
+    }
+    return {name: round(value, 2) for name, value in rounded.items()} | {
+        "volume": float(trades * 100),
+        "trades": trades,
+    }, closes

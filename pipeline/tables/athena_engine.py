@@ -36,19 +36,29 @@ class AthenaEngine:
         rows = self._athena.query(f"SELECT DISTINCT {names}\nFROM (\n{raw}\n)\nORDER BY {names}")
         return list(rows.itertuples(index=False, name=None))
 
-    def write(self, table: CuratedTable, days: list[str], partitions: list[Partition], place: str) -> dict[Partition, str]:
+    def write(
+        self, table: CuratedTable, days: list[str], partitions: list[Partition], place: str
+    ) -> dict[Partition, str]:
         """The table that CREATE TABLE AS makes is dropped; its files stay, and its partitions say where they are."""
         select = table.sql(
-            raw_table=_named(table, "raw"), condition=is_one_of("dt", days), curated_table=_named(table, "curated"), partitions=partitions
+            raw_table=_named(table, "raw"),
+            condition=is_one_of("dt", days),
+            curated_table=_named(table, "curated"),
+            partitions=partitions,
         )
         name = f"curated_{table.record}_{place.rstrip('/').rpartition('=')[2].lower()}"
         try:
             self._athena.run(create_table_as(table, f'"{table.database}"."{name}"', place, select))
-            pages = self._glue.get_paginator("get_partitions").paginate(DatabaseName=table.database, TableName=name, ExcludeColumnSchema=True)
+            pages = self._glue.get_paginator("get_partitions").paginate(
+                DatabaseName=table.database, TableName=name, ExcludeColumnSchema=True
+            )
             found = [partition for page in pages for partition in page["Partitions"]]
         finally:
             self._drop(table.database, name)
-        return {tuple(partition["Values"]): partition["StorageDescriptor"]["Location"].rstrip("/") + "/" for partition in found}
+        return {
+            tuple(partition["Values"]): partition["StorageDescriptor"]["Location"].rstrip("/") + "/"
+            for partition in found
+        }
 
     def _drop(self, database: str, name: str) -> None:
         try:
@@ -58,7 +68,8 @@ class AthenaEngine:
 
 
 def create_table_as(table: CuratedTable, name: str, place: str, select: str) -> str:
-    """Athena's statement that writes a SELECT as Parquet below `place`, one folder a partition, each sorted for reading.
+    """Athena's statement that writes a SELECT as Parquet below `place`, one folder a partition, each sorted for
+    reading.
 
     An ORDER BY alone is ignored where a table is made; one with an OFFSET is not, for it could choose the rows.
     """
@@ -76,7 +87,9 @@ def _named(table: CuratedTable, kind: str) -> str:
 
 
 def etl_files(settings: Settings, landings: dict[str, catalog.Landing]) -> dict[str, bytes]:
-    """What the Glue job needs in the bucket: its script, the modules that it imports, and what it has to know about the tables."""
+    """What the Glue job needs in the bucket: its script, the modules that it imports, and what it has to know about the
+    tables.
+    """
     modules = io.BytesIO()
     with zipfile.ZipFile(modules, "w") as archive:
         for name in ("__init__.py", "curation.py", "publish.py", "raw_days.py"):
@@ -93,6 +106,8 @@ def etl_files(settings: Settings, landings: dict[str, catalog.Landing]) -> dict[
 def etl_tables(settings: Settings, landings: dict[str, catalog.Landing]) -> dict[str, CuratedTable]:
     """What an ETL run has to know, per record."""
     return {
-        record: catalog.for_etl(settings, record, landing, (ETL_FOLDER / f"curate_{record}.sql").read_text(encoding="utf-8"))
+        record: catalog.for_etl(
+            settings, record, landing, (ETL_FOLDER / f"curate_{record}.sql").read_text(encoding="utf-8")
+        )
         for record, landing in landings.items()
     }

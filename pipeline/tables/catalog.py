@@ -1,8 +1,8 @@
 # ruff: noqa: S608 - the parts of the SQL built here are names of ours and checked settings, never a user's text
 """What the Glue Data Catalog holds: tables and views, derived from the records. Pure: no call to AWS is made here.
 
-Raw tables lie over what consumer.py lands, curated_bars over what the ETL writes, and the views bars, ticks and news over both
-are what people and BI tools query. The form of the definitions is that of Glue's TableInput.
+Raw tables lie over what consumer.py lands, curated_bars over what the ETL writes, and the views bars, ticks and news
+over both are what people and BI tools query. The form of the definitions is that of Glue's TableInput.
 """
 
 from dataclasses import dataclass
@@ -20,17 +20,19 @@ DEAD_LETTERS = "dead_letters"
 # How the curated tables are partitioned. A tick has no key, so its day is copied whole, once no more can arrive for it.
 CURATED: dict[str, tuple[str, ...]] = {"bars": ("interval", "month"), "ticks": ("dt",), "news": ("month",)}
 
-# What chooses between two records of one key that were ingested in the same millisecond: the same row on every engine. Few columns,
-# for every query of the view reads them.
+# What chooses between two records of one key that were ingested in the same millisecond: the same row on every engine.
+# Few columns, for every query of the view reads them.
 _TIES = {"bars": ("source", "close", "volume"), "news": ("source", "title", "time")}
 _TEXT_FILES = {
     "InputFormat": "org.apache.hadoop.mapred.TextInputFormat",
     "OutputFormat": "org.apache.hadoop.hive.ql.io.HiveIgnoreKeyTextOutputFormat",
 }
 _STORAGE = {
-    "json": _TEXT_FILES | {"SerdeInfo": {"SerializationLibrary": "org.openx.data.jsonserde.JsonSerDe", "Parameters": {}}},
+    "json": _TEXT_FILES
+    | {"SerdeInfo": {"SerializationLibrary": "org.openx.data.jsonserde.JsonSerDe", "Parameters": {}}},
     # The escape character is one that no text holds: a backslash, the SerDe's default, would vanish from headlines.
-    "csv": _TEXT_FILES | {
+    "csv": _TEXT_FILES
+    | {
         "SerdeInfo": {
             "SerializationLibrary": "org.apache.hadoop.hive.serde2.OpenCSVSerde",
             "Parameters": {"separatorChar": ",", "quoteChar": '"', "escapeChar": "\x01"},
@@ -44,7 +46,7 @@ _STORAGE = {
             "Parameters": {"serialization.format": "1"},
         },
     },
-}  # fmt: skip
+}
 _DEAD_LETTER_COLUMNS = (
     ("partition", "bigint", "partition of the topic"),
     ("offset", "bigint", "offset in the partition"),
@@ -67,7 +69,9 @@ class Landing:
 
 
 def raw_table(settings: Settings, record: str, landing: Landing) -> TableInput:
-    """The table over raw/bars, raw/ticks or raw/news. Its partitions are projected: new folders are seen with no crawler."""
+    """The table over raw/bars, raw/ticks or raw/news. Its partitions are projected: new folders are seen with no
+    crawler.
+    """
     location = f"s3://{settings.s3_bucket}/{settings.s3_root}raw/{record}/"
     hours = [("hour", "string", "hour, UTC")] if landing.has_hours else []
     folders = "dt=${dt}/hour=${hour}/" if landing.has_hours else "dt=${dt}/"
@@ -88,23 +92,33 @@ def dead_letters(settings: Settings, topics: list[str], first_day: str) -> Table
     location = f"s3://{settings.s3_bucket}/{settings.s3_root}dead_letter/"
     topic = {"projection.topic.type": "enum", "projection.topic.values": ",".join(topics)}
     return _table(
-        DEAD_LETTERS, "Records that break their definition, with the reason.", location, "json",
+        DEAD_LETTERS,
+        "Records that break their definition, with the reason.",
+        location,
+        "json",
         columns=list(_DEAD_LETTER_COLUMNS),
         partitions=[("topic", "string", "Kafka topic"), ("dt", "string", "day of arrival, UTC")],
         parameters=_projection(location + "${topic}/dt=${dt}/", first_day, has_hours=False) | topic,
-    )  # fmt: skip
+    )
 
 
 def curated_table(settings: Settings, record: str) -> TableInput:
     """A table that the ETL writes, its partitions registered in Glue."""
-    of_partitions = {"interval": "length of the bar", "month": "month of the time, YYYY-MM", "dt": "day of arrival, UTC"}
+    of_partitions = {
+        "interval": "length of the bar",
+        "month": "month of the time, YYYY-MM",
+        "dt": "day of arrival, UTC",
+    }
     columns = [(c.name, c.type, _comment(c)) for c in records.columns(TABLES[record]) if c.name not in CURATED[record]]
     return _table(
-        f"curated_{record}", f"Written by the ETL as Parquet; query the view {record} instead.",
-        curated_location(settings, record), "parquet", columns=columns,
+        f"curated_{record}",
+        f"Written by the ETL as Parquet; query the view {record} instead.",
+        curated_location(settings, record),
+        "parquet",
+        columns=columns,
         partitions=[(name, "string", of_partitions[name]) for name in CURATED[record]],
         parameters={"parquet.compression": "ZSTD"},
-    )  # fmt: skip
+    )
 
 
 def curated_location(settings: Settings, record: str) -> str:
@@ -164,14 +178,25 @@ def for_etl(settings: Settings, record: str, landing: Landing, select: str) -> C
     """What an ETL run has to know about a table. `select`: the text of etl/curate_<record>.sql."""
     raw, curated = raw_table(settings, record, landing), curated_table(settings, record)
     return CuratedTable(
-        record=record, database=settings.glue_database, workgroup=settings.athena_workgroup, bucket=settings.s3_bucket,
-        root=settings.s3_root, first_day=landing.first_day, late_days=settings.etl_late_days, partition_time=landing.partition_time,
-        by_month=landing.by_month, format=landing.format, partition_columns=list(CURATED[record]),
+        record=record,
+        database=settings.glue_database,
+        workgroup=settings.athena_workgroup,
+        bucket=settings.s3_bucket,
+        root=settings.s3_root,
+        first_day=landing.first_day,
+        late_days=settings.etl_late_days,
+        partition_time=landing.partition_time,
+        by_month=landing.by_month,
+        format=landing.format,
+        partition_columns=list(CURATED[record]),
         raw_columns={c["Name"]: c["Type"] for c in raw["StorageDescriptor"]["Columns"]},
-        curated_columns={c["Name"]: c["Type"] for c in curated["StorageDescriptor"]["Columns"] + curated["PartitionKeys"]},
-        select=select, raw_select=raw_select(record, landing.format, "$table", "$condition"),
+        curated_columns={
+            c["Name"]: c["Type"] for c in curated["StorageDescriptor"]["Columns"] + curated["PartitionKeys"]
+        },
+        select=select,
+        raw_select=raw_select(record, landing.format, "$table", "$condition"),
         view=view_sql(settings, record, landing, "$watermark"),
-    )  # fmt: skip
+    )
 
 
 def ddl(database: str, table: TableInput) -> str:
@@ -205,9 +230,15 @@ def _literal(text: str) -> str:
 
 
 def _table(
-    name: str, description: str, location: str, format: Format, *,
-    columns: list[tuple[str, str, str]], partitions: list[tuple[str, str, str]], parameters: dict[str, str],
-) -> TableInput:  # fmt: skip
+    name: str,
+    description: str,
+    location: str,
+    format: Format,
+    *,
+    columns: list[tuple[str, str, str]],
+    partitions: list[tuple[str, str, str]],
+    parameters: dict[str, str],
+) -> TableInput:
     header = {"skip.header.line.count": "1"} if format == "csv" else {}
     return {
         "Name": name,
@@ -215,7 +246,11 @@ def _table(
         "TableType": "EXTERNAL_TABLE",
         "PartitionKeys": [_glue_column(*column) for column in partitions],
         "Parameters": {"EXTERNAL": "TRUE", "classification": format, **header, **parameters},
-        "StorageDescriptor": {"Columns": [_glue_column(*column) for column in columns], "Location": location, **_STORAGE[format]},
+        "StorageDescriptor": {
+            "Columns": [_glue_column(*column) for column in columns],
+            "Location": location,
+            **_STORAGE[format],
+        },
     }
 
 

@@ -27,9 +27,17 @@ class Change:
 def differences(wanted: Any, existing: Any, place: str = "") -> list[str]:
     """Where what exists is not what is wanted. What exists may hold more: services add fields of their own."""
     if isinstance(wanted, dict) and isinstance(existing, dict):
-        return [line for name, value in wanted.items() for line in differences(value, existing.get(name), f"{place}.{name}" if place else name)]
+        return [
+            line
+            for name, value in wanted.items()
+            for line in differences(value, existing.get(name), f"{place}.{name}" if place else name)
+        ]
     if isinstance(wanted, list) and isinstance(existing, list) and len(wanted) == len(existing):
-        return [line for n, (one, other) in enumerate(zip(wanted, existing, strict=True)) for line in differences(one, other, f"{place}[{n}]")]
+        return [
+            line
+            for n, (one, other) in enumerate(zip(wanted, existing, strict=True))
+            for line in differences(one, other, f"{place}[{n}]")
+        ]
     if wanted == existing or (not wanted and not existing):
         return []
     return [f"{place}: {short(existing)} -> {short(wanted)}"]

@@ -7,7 +7,11 @@ from pipeline.settings import Settings
 from pipeline.tables import catalog, resources
 
 # What a crawler calls the types of ours: it sees values, and narrow ones at that.
-_AS_GOOD_AS = {"bigint": {"int", "bigint"}, "double": {"double", "int", "bigint", "float"}, "timestamp": {"timestamp", "string"}}
+_AS_GOOD_AS = {
+    "bigint": {"int", "bigint"},
+    "double": {"double", "int", "bigint", "float"},
+    "timestamp": {"timestamp", "string"},
+}
 
 
 def comparison(settings: Settings, glue: Any) -> Iterator[str]:
@@ -19,7 +23,11 @@ def comparison(settings: Settings, glue: Any) -> Iterator[str]:
     for name, columns in found.items():
         yield f"{resources.crawled_database(settings)}.{name}: {len(columns)} columns"
         if (raw := declared.get(f"raw_{name}")) is None:
-            yield f"  no table raw_{name} is declared" if name not in catalog.CURATED else f"  raw_{name} is not there: `python glue_setup.py`"
+            yield (
+                f"  no table raw_{name} is declared"
+                if name not in catalog.CURATED
+                else f"  raw_{name} is not there: `python glue_setup.py`"
+            )
             continue
         for column in sorted(raw.keys() | columns.keys()):
             if column not in columns:
@@ -38,5 +46,8 @@ def _columns(glue: Any, database: str) -> dict[str, dict[str, str]]:
         return {}
     tables = [table for page in pages for table in page["TableList"] if table.get("TableType") != "VIRTUAL_VIEW"]
     return {
-        table["Name"]: {c["Name"]: c["Type"] for c in table["StorageDescriptor"]["Columns"] + table.get("PartitionKeys", [])} for table in tables
+        table["Name"]: {
+            c["Name"]: c["Type"] for c in table["StorageDescriptor"]["Columns"] + table.get("PartitionKeys", [])
+        }
+        for table in tables
     }

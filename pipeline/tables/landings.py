@@ -22,8 +22,9 @@ class Landed:
         self._s3, self._glue = aws.client(settings, "s3"), aws.client(settings, "glue")
 
     def landing(self, record: str, first_day: str) -> Landing:
-        """How `record` (bars, ticks, news) is landed, from the oldest and the newest folder; the consumer's defaults when there
-        is nothing yet. Raises ServiceError when the objects have two forms, which no table can read."""
+        """How `record` (bars, ticks, news) is landed, from the oldest and the newest folder; the consumer's defaults
+        when there is nothing yet. Raises ServiceError when the objects have two forms, which no table can read.
+        """
         folder, days = self._days(record)
         if not days:
             return Landing(first_day=first_day, has_hours=record == "ticks")
@@ -36,12 +37,17 @@ class Landed:
             )
         hours = {"/hour=" in key for key in keys}
         if len(hours) > 1:
-            raise ServiceError(f"S3_PREFIX={self._settings.s3_prefix}: {folder} has days with and without hours; give each a prefix of its own")
+            raise ServiceError(
+                f"S3_PREFIX={self._settings.s3_prefix}: {folder} has days with and without hours; give each a prefix of its own"
+            )
         plan = self._plan(keys[-1]) if keys else {}
         return Landing(
-            first_day=first_day, format=next(iter(formats), "json"), has_hours=hours == {True},
-            by_month=plan.get("partition_by") == "month", partition_time=plan.get("partition_time", "arrival"),
-        )  # fmt: skip
+            first_day=first_day,
+            format=next(iter(formats), "json"),
+            has_hours=hours == {True},
+            by_month=plan.get("partition_by") == "month",
+            partition_time=plan.get("partition_time", "arrival"),
+        )
 
     def first_folder_day(self, record: str) -> str | None:
         """The oldest day that has a folder, YYYY-MM-DD."""
@@ -57,7 +63,9 @@ class Landed:
         try:
             table = self._glue.get_table(DatabaseName=database, Name=f"raw_{record}")["Table"]
         except self._glue.exceptions.EntityNotFoundException:
-            raise ServiceError(f"GLUE_DATABASE={database}: has no table raw_{record}; `python glue_setup.py` makes it") from None
+            raise ServiceError(
+                f"GLUE_DATABASE={database}: has no table raw_{record}; `python glue_setup.py` makes it"
+            ) from None
         return first_day_of(table) or date.min.isoformat()
 
     def dead_letter_topics(self) -> list[str]:
@@ -84,8 +92,9 @@ class Landed:
                 raise
 
     def _plan(self, key: str) -> dict[str, Any]:
-        """The plan that an object was landed by, kept with it: whether folders are by arrival or by the record's own time, days or
-        months. Objects of other writers have none."""
+        """The plan that an object was landed by, kept with it: whether folders are by arrival or by the record's own
+        time, days or months. Objects of other writers have none.
+        """
         metadata = self._s3.head_object(Bucket=self._settings.s3_bucket, Key=key).get("Metadata", {})
         return msgspec.json.decode(metadata.get("plan", "{}"))
 

@@ -1,7 +1,7 @@
 """Makes the catalogue: reads what there is, compares it with the definition, creates or updates what differs.
 
-Every part is a Change that says what it would do before it does it, so that creating, `--dry-run` and `show` are the same walk
-over the same parts. A walk that an error ended is completed by the next one.
+Every part is a Change that says what it would do before it does it, so that creating, `--dry-run` and `show` are the
+same walk over the same parts. A walk that an error ended is completed by the next one.
 """
 
 import hashlib
@@ -26,10 +26,20 @@ from pipeline.tables.changes import Call, Change, differences, short
 from pipeline.tables.landings import Landed
 from pipeline.tables.tagging import tag_changes
 
-_MISSING = frozenset({
-    "404", "NoSuchBucket", "NoSuchKey", "NotFound", "EntityNotFoundException", "NoSuchEntity", "NoSuchPublicAccessBlockConfiguration",
-    "ServerSideEncryptionConfigurationNotFoundError", "NoSuchLifecycleConfiguration", "NoSuchTagSet",
-})  # fmt: skip
+_MISSING = frozenset(
+    {
+        "404",
+        "NoSuchBucket",
+        "NoSuchKey",
+        "NotFound",
+        "EntityNotFoundException",
+        "NoSuchEntity",
+        "NoSuchPublicAccessBlockConfiguration",
+        "ServerSideEncryptionConfigurationNotFoundError",
+        "NoSuchLifecycleConfiguration",
+        "NoSuchTagSet",
+    }
+)
 # Parameters that a definition sets; one that it no longer sets goes. Others (of the ETL, of the user) stay.
 _OWN_PARAMETERS = ("projection.", "storage.location.template", "skip.header.line.count", "landing.")
 
@@ -41,7 +51,9 @@ class Provision:
         self._settings = settings
         self._today = today
         self._with_roles = with_roles
-        self._s3, self._glue, self._athena, self._iam = (aws.client(settings, name) for name in ("s3", "glue", "athena", "iam"))
+        self._s3, self._glue, self._athena, self._iam = (
+            aws.client(settings, name) for name in ("s3", "glue", "athena", "iam")
+        )
         self._landed = Landed(settings)
         self._landings: dict[str, catalog.Landing] = {}
         self.missing_role_policy: dict[str, Any] | None = None
@@ -70,15 +82,31 @@ class Provision:
         make = self._call(self._s3, "create_bucket", Bucket=bucket, **place)
         yield Change(f"bucket {bucket}", "keep" if exists else "create", calls=() if exists else (make,))
         yield self._once(
-            "bucket's public access block", self._s3.get_public_access_block, {"Bucket": bucket},
-            self._call(self._s3, "put_public_access_block", Bucket=bucket, PublicAccessBlockConfiguration=dict.fromkeys(
-                ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets"), True)),
-        )  # fmt: skip
+            "bucket's public access block",
+            self._s3.get_public_access_block,
+            {"Bucket": bucket},
+            self._call(
+                self._s3,
+                "put_public_access_block",
+                Bucket=bucket,
+                PublicAccessBlockConfiguration=dict.fromkeys(
+                    ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets"), True
+                ),
+            ),
+        )
         yield self._once(
-            "bucket's encryption", self._s3.get_bucket_encryption, {"Bucket": bucket},
-            self._call(self._s3, "put_bucket_encryption", Bucket=bucket, ServerSideEncryptionConfiguration={
-                "Rules": [{"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}]}),
-        )  # fmt: skip
+            "bucket's encryption",
+            self._s3.get_bucket_encryption,
+            {"Bucket": bucket},
+            self._call(
+                self._s3,
+                "put_bucket_encryption",
+                Bucket=bucket,
+                ServerSideEncryptionConfiguration={
+                    "Rules": [{"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}]
+                },
+            ),
+        )
         yield self._lifecycle(bucket)
 
     def _once(self, what: str, read: Callable, address: dict[str, str], call: Call) -> Change:
@@ -92,7 +120,9 @@ class Provision:
         wanted = {rule["ID"]: rule for rule in resources.lifecycle_rules(self._settings)}
         differing = [name for name, rule in wanted.items() if differences(rule, existing.get(name, {}))]
         rules = list((existing | wanted).values())
-        call = self._call(self._s3, "put_bucket_lifecycle_configuration", Bucket=bucket, LifecycleConfiguration={"Rules": rules})
+        call = self._call(
+            self._s3, "put_bucket_lifecycle_configuration", Bucket=bucket, LifecycleConfiguration={"Rules": rules}
+        )
         what = "bucket's lifecycle rules"
         if not differing:
             return Change(what, "keep")
@@ -105,12 +135,18 @@ class Provision:
         if self._found(self._glue.get_database, Name=name):
             return Change(f"database {name}", "keep")
         wanted = {"Name": name, "Description": "Stock market data: bars, ticks and news"}
-        return Change(f"database {name}", "create", calls=(self._call(self._glue, "create_database", DatabaseInput=wanted, **self._tags()),))
+        return Change(
+            f"database {name}",
+            "create",
+            calls=(self._call(self._glue, "create_database", DatabaseInput=wanted, **self._tags()),),
+        )
 
     def tables(self) -> Iterator[TableInput]:
         """The definitions, which depend on how the consumer lands and on the first day that was chosen before."""
         for record in CURATED:
-            self._landings[record] = self._landed.landing(record, self._first_day(f"raw_{record}", self._landed.first_folder_day(record)))
+            self._landings[record] = self._landed.landing(
+                record, self._first_day(f"raw_{record}", self._landed.first_folder_day(record))
+            )
             yield catalog.raw_table(self._settings, record, self._landings[record])
         topics = sorted({*self._settings.topics, *self._landed.dead_letter_topics()})
         yield catalog.dead_letters(self._settings, topics, self._first_day(DEAD_LETTERS))
@@ -119,15 +155,21 @@ class Provision:
             yield table | {"Parameters": table["Parameters"] | {WATERMARK: self._watermark(record)}}
 
     def _first_day(self, table: str, oldest_landed: str | None = None) -> str:
-        """That of the settings; else the one chosen before, or a year ago, or the oldest day landed where that is earlier."""
+        """That of the settings; else the one chosen before, or a year ago, or the oldest day landed where that is
+        earlier.
+        """
         if self._settings.first_day:
             return self._settings.first_day
-        chosen = catalog.first_day_of(self._existing_table(table) or {}) or (self._today - timedelta(days=365)).isoformat()
+        chosen = (
+            catalog.first_day_of(self._existing_table(table) or {}) or (self._today - timedelta(days=365)).isoformat()
+        )
         return min(chosen, oldest_landed or chosen)
 
     def _watermark(self, record: str) -> str:
-        """As the ETL left it. Before its first run: the oldest day landed, or a week ago, since Kafka keeps records for a week
-        by default, so that older ones will hardly come; were it the table's first day, every query would list a year of folders."""
+        """As the ETL left it. Before its first run: the oldest day landed, or a week ago, since Kafka keeps records for
+        a week by default, so that older ones will hardly come; were it the table's first day, every query would list a
+        year of folders.
+        """
         state = (self._existing_table(f"curated_{record}") or {}).get("Parameters", {})
         if LAST_RUN in state:
             return state[WATERMARK]
@@ -143,27 +185,48 @@ class Provision:
         database = self._settings.glue_database
         existing = self._existing_table(wanted["Name"])
         if existing is None:
-            return Change(what, "create", calls=(self._call(self._glue, "create_table", DatabaseName=database, TableInput=wanted),))
+            return Change(
+                what,
+                "create",
+                calls=(self._call(self._glue, "create_table", DatabaseName=database, TableInput=wanted),),
+            )
         if existing.get("TableType") == "VIRTUAL_VIEW":
-            raise ServiceError(f"GLUE_DATABASE={database}: {wanted['Name']} is a view, and is needed as a table; rename or drop it")
-        kept = {name: value for name, value in existing.get("Parameters", {}).items() if not name.startswith(_OWN_PARAMETERS)}
+            raise ServiceError(
+                f"GLUE_DATABASE={database}: {wanted['Name']} is a view, and is needed as a table; rename or drop it"
+            )
+        kept = {
+            name: value
+            for name, value in existing.get("Parameters", {}).items()
+            if not name.startswith(_OWN_PARAMETERS)
+        }
         wanted = wanted | {"Parameters": kept | wanted["Parameters"]}
         why = differences(wanted, existing) + _gone(wanted["Parameters"], existing.get("Parameters", {}))
         if not why:
             return Change(what, "keep")
-        return Change(what, "update", "; ".join(why), (self._call(self._glue, "update_table", DatabaseName=database, TableInput=wanted),))
+        return Change(
+            what,
+            "update",
+            "; ".join(why),
+            (self._call(self._glue, "update_table", DatabaseName=database, TableInput=wanted),),
+        )
 
     def _view(self, name: str) -> Change:
         existing = self._existing_table(name)
         if existing and existing.get("TableType") != "VIRTUAL_VIEW":
-            raise ServiceError(f"GLUE_DATABASE={self._settings.glue_database}: {name} is a table, and is needed as a view; rename or drop it")
+            raise ServiceError(
+                f"GLUE_DATABASE={self._settings.glue_database}: {name} is a table, and is needed as a view; rename or drop it"
+            )
         sql = catalog.view_sql(self._settings, name, self._landings[name], self._watermark(name))
         if existing and existing.get("Parameters", {}).get(publish.VIEW_DEFINITION) == publish.view_mark(sql, existing):
             return Change(f"view {name}", "keep")
         address = {"database": self._settings.glue_database, "workgroup": self._settings.athena_workgroup}
         make = partial(publish.replace_view, self._glue, self._athena, **address, name=name, sql=sql)
-        text = f'athena.start_query_execution CREATE OR REPLACE VIEW "{self._settings.glue_database}"."{name}" AS\n{sql}'
-        return Change(f"view {name}", "update" if existing else "create", "definition" if existing else "", (Call(text, make),))
+        text = (
+            f'athena.start_query_execution CREATE OR REPLACE VIEW "{self._settings.glue_database}"."{name}" AS\n{sql}'
+        )
+        return Change(
+            f"view {name}", "update" if existing else "create", "definition" if existing else "", (Call(text, make),)
+        )
 
     # --- Athena
 
@@ -171,7 +234,9 @@ class Provision:
         what = f"workgroup {wanted['Name']}"
         existing = self._existing_workgroup(wanted["Name"])
         if existing is None:
-            return Change(what, "create", calls=(self._call(self._athena, "create_work_group", **wanted, **self._tag_list()),))
+            return Change(
+                what, "create", calls=(self._call(self._athena, "create_work_group", **wanted, **self._tag_list()),)
+            )
         configuration = wanted["Configuration"]
         if not (why := differences(configuration, existing["Configuration"])):
             return Change(what, "keep")
@@ -190,11 +255,18 @@ class Provision:
             raise
 
     def _saved_queries(self) -> Iterator[Change]:
-        """The blocks of athena_queries.sql as the workgroup's saved queries. A saved query cannot be changed, only replaced."""
+        """The blocks of athena_queries.sql as the workgroup's saved queries. A saved query cannot be changed, only
+        replaced.
+        """
         database, workgroup = self._settings.glue_database, self._settings.athena_workgroup
         existing = self._existing_queries()
         for query in queries().values():
-            wanted = {"Name": query.name, "Description": query.description[:1024], "Database": database, "QueryString": query.sql}
+            wanted = {
+                "Name": query.name,
+                "Description": query.description[:1024],
+                "Database": database,
+                "QueryString": query.sql,
+            }
             found = existing.pop(query.name, None)
             what = f"saved query {query.name}"
             create = self._call(self._athena, "create_named_query", **wanted, WorkGroup=workgroup)
@@ -210,7 +282,9 @@ class Provision:
         if self._existing_workgroup(self._settings.athena_workgroup) is None:
             return {}
         found = {}
-        for page in self._athena.get_paginator("list_named_queries").paginate(WorkGroup=self._settings.athena_workgroup):
+        for page in self._athena.get_paginator("list_named_queries").paginate(
+            WorkGroup=self._settings.athena_workgroup
+        ):
             ids = page["NamedQueryIds"]
             for start in range(0, len(ids), 50):
                 some = self._athena.batch_get_named_query(NamedQueryIds=ids[start : start + 50])["NamedQueries"]
@@ -239,18 +313,42 @@ class Provision:
             # Somebody else's to look after, perhaps in another account.
             return name
         found = self._found(self._iam.get_role, RoleName=name)
-        account = found["Role"]["Arn"].split(":")[4] if found else aws.client(self._settings, "sts").get_caller_identity()["Account"]
+        account = (
+            found["Role"]["Arn"].split(":")[4]
+            if found
+            else aws.client(self._settings, "sts").get_caller_identity()["Account"]
+        )
         policy = resources.role_policy(self._settings, account)
         if found is None and not self._with_roles:
             self.missing_role_policy = policy
             return None
-        calls = [] if found else [self._call(self._iam, "create_role", RoleName=name, **self._tag_list(), Description=(
-            "Crawler and ETL job of the stock market data pipeline"), AssumeRolePolicyDocument=json.dumps(resources.trust_policy()))]  # fmt: skip
+        calls = (
+            []
+            if found
+            else [
+                self._call(
+                    self._iam,
+                    "create_role",
+                    RoleName=name,
+                    **self._tag_list(),
+                    Description=("Crawler and ETL job of the stock market data pipeline"),
+                    AssumeRolePolicyDocument=json.dumps(resources.trust_policy()),
+                )
+            ]
+        )
         # A policy per lake: several lakes may share the role.
         policy_name = f"{self._settings.glue_database}_glue"
         inline = self._found(self._iam.get_role_policy, RoleName=name, PolicyName=policy_name)
         if self._with_roles and (inline is None or inline["PolicyDocument"] != policy):
-            calls.append(self._call(self._iam, "put_role_policy", RoleName=name, PolicyName=policy_name, PolicyDocument=json.dumps(policy)))
+            calls.append(
+                self._call(
+                    self._iam,
+                    "put_role_policy",
+                    RoleName=name,
+                    PolicyName=policy_name,
+                    PolicyDocument=json.dumps(policy),
+                )
+            )
         action = "create" if not found else "update" if calls else "keep"
         yield Change(f"role {name}", action, "policy" if action == "update" else "", tuple(calls))
         return found["Role"]["Arn"] if found else f"arn:aws:iam::{account}:role/{name}"
@@ -261,8 +359,12 @@ class Provision:
             digest = hashlib.sha256(body).hexdigest()
             found = self._found(self._s3.head_object, Bucket=self._settings.s3_bucket, Key=key)
             same = found is not None and found.get("Metadata", {}).get("sha256") == digest
-            call = self._call(self._s3, "put_object", Bucket=self._settings.s3_bucket, Key=key, Body=body, Metadata={"sha256": digest})
-            yield Change(f"script {key}", "keep" if same else "update" if found else "create", calls=() if same else (call,))
+            call = self._call(
+                self._s3, "put_object", Bucket=self._settings.s3_bucket, Key=key, Body=body, Metadata={"sha256": digest}
+            )
+            yield Change(
+                f"script {key}", "keep" if same else "update" if found else "create", calls=() if same else (call,)
+            )
 
     def _crawler(self, role: str) -> Change:
         wanted = resources.crawler(self._settings, role)
@@ -273,14 +375,21 @@ class Provision:
             return Change(what, "create", calls=(Call(call.text, partial(_patiently, call.run)),))
         existing = found["Crawler"]
         # Glue answers with a structure and the role's name where it was given an expression and an ARN.
-        existing = existing | {"Schedule": (existing.get("Schedule") or {}).get("ScheduleExpression", ""),
-                               "Configuration": json.loads(existing.get("Configuration") or "{}")}  # fmt: skip
-        compared = wanted | {"Schedule": wanted.get("Schedule", ""), "Configuration": json.loads(wanted["Configuration"])}
+        existing = existing | {
+            "Schedule": (existing.get("Schedule") or {}).get("ScheduleExpression", ""),
+            "Configuration": json.loads(existing.get("Configuration") or "{}"),
+        }
+        compared = wanted | {
+            "Schedule": wanted.get("Schedule", ""),
+            "Configuration": json.loads(wanted["Configuration"]),
+        }
         if not existing["Role"].startswith("arn:"):
             compared["Role"] = role.rpartition("/")[2]
         if not (why := differences(compared, existing)):
             return Change(what, "keep")
-        return Change(what, "update", "; ".join(why), (self._call(self._glue, "update_crawler", **{"Schedule": ""} | wanted),))
+        return Change(
+            what, "update", "; ".join(why), (self._call(self._glue, "update_crawler", **{"Schedule": ""} | wanted),)
+        )
 
     def _job(self, role: str) -> Change:
         wanted = resources.job(self._settings, role)
@@ -293,7 +402,12 @@ class Provision:
         if not (why := differences(wanted, existing)):
             return Change(what, "keep")
         update = {name: value for name, value in wanted.items() if name != "Name"}
-        return Change(what, "update", "; ".join(why), (self._call(self._glue, "update_job", JobName=wanted["Name"], JobUpdate=update),))
+        return Change(
+            what,
+            "update",
+            "; ".join(why),
+            (self._call(self._glue, "update_job", JobName=wanted["Name"], JobUpdate=update),),
+        )
 
     def _trigger(self) -> Change:
         wanted = resources.trigger(self._settings)
@@ -307,7 +421,12 @@ class Provision:
         compared = {name: wanted[name] for name in ("Schedule", "Actions", "Description")}
         if not (why := differences(compared, found["Trigger"])):
             return Change(what, "keep")
-        return Change(what, "update", "; ".join(why), (self._call(self._glue, "update_trigger", Name=wanted["Name"], TriggerUpdate=compared),))
+        return Change(
+            what,
+            "update",
+            "; ".join(why),
+            (self._call(self._glue, "update_trigger", Name=wanted["Name"], TriggerUpdate=compared),),
+        )
 
     # --- calls
 
@@ -323,7 +442,9 @@ class Provision:
     def _call(self, client: Any, operation: str, **parameters: Any) -> Call:
         shown = {name: value for name, value in parameters.items() if name != "Body"}
         service = client.meta.service_model.service_name
-        return Call(f"{service}.{operation} {json.dumps(shown, default=str)}", partial(getattr(client, operation), **parameters))
+        return Call(
+            f"{service}.{operation} {json.dumps(shown, default=str)}", partial(getattr(client, operation), **parameters)
+        )
 
     def _tags(self) -> dict[str, Any]:
         tags = resources.tags(self._settings)

@@ -1,4 +1,6 @@
-"""Takes away what pipeline/tables/provision.py made, and only that: tables and views of others in the same database stay."""
+"""Takes away what pipeline/tables/provision.py made, and only that: tables and views of others in the same database
+stay.
+"""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -13,25 +15,36 @@ from pipeline.tables.changes import Call, Change
 from pipeline.tables.landings import Landed
 
 _GONE = frozenset({"EntityNotFoundException", "NoSuchEntity", "NoSuchBucket", "ResourceNotFoundException"})
-OWN_TABLES = (*catalog.CURATED, *(f"{kind}_{record}" for kind in ("raw", "curated") for record in catalog.CURATED), catalog.DEAD_LETTERS)
+OWN_TABLES = (
+    *catalog.CURATED,
+    *(f"{kind}_{record}" for kind in ("raw", "curated") for record in catalog.CURATED),
+    catalog.DEAD_LETTERS,
+)
 
 
 def removals(settings: Settings, *, with_roles: bool, with_data: bool) -> Iterator[Change]:
     """Each part that exists, in the reverse of the order in which it was made. The bucket itself stays."""
     glue, athena, iam = (aws.client(settings, name) for name in ("glue", "athena", "iam"))
     job, crawler = resources.job_name(settings), resources.crawler_name(settings)
-    yield from _existing(f"schedule of job {job}", partial(glue.get_trigger, Name=job), partial(glue.delete_trigger, Name=job))
+    yield from _existing(
+        f"schedule of job {job}", partial(glue.get_trigger, Name=job), partial(glue.delete_trigger, Name=job)
+    )
     yield from _existing(f"job {job}", partial(glue.get_job, JobName=job), partial(glue.delete_job, JobName=job))
-    yield from _existing(f"crawler {crawler}", partial(glue.get_crawler, Name=crawler), partial(glue.delete_crawler, Name=crawler))
+    yield from _existing(
+        f"crawler {crawler}", partial(glue.get_crawler, Name=crawler), partial(glue.delete_crawler, Name=crawler)
+    )
     if with_roles:
         yield from _role(settings, iam)
     for group in (resources.etl_workgroup_name(settings), settings.athena_workgroup):
         yield from _existing(
-            f"workgroup {group}, its saved queries and its history", partial(athena.get_work_group, WorkGroup=group),
+            f"workgroup {group}, its saved queries and its history",
+            partial(athena.get_work_group, WorkGroup=group),
             partial(athena.delete_work_group, WorkGroup=group, RecursiveDeleteOption=True),
-        )  # fmt: skip
+        )
     crawled = resources.crawled_database(settings)
-    yield from _existing(f"database {crawled}", partial(glue.get_database, Name=crawled), partial(glue.delete_database, Name=crawled))
+    yield from _existing(
+        f"database {crawled}", partial(glue.get_database, Name=crawled), partial(glue.delete_database, Name=crawled)
+    )
     yield from _database(settings, glue)
     if with_data:
         yield from _data(settings)
@@ -61,7 +74,9 @@ def _role(settings: Settings, iam: Any) -> Iterator[Change]:
     if policies != [own]:
         yield Change(f"policy {own} of role {name}", "delete", "the role has other policies and stays", (drop,))
         return
-    yield Change(f"role {name}", "delete", calls=(drop, Call(f"iam.delete_role {name}", partial(iam.delete_role, RoleName=name))))
+    yield Change(
+        f"role {name}", "delete", calls=(drop, Call(f"iam.delete_role {name}", partial(iam.delete_role, RoleName=name)))
+    )
 
 
 def _database(settings: Settings, glue: Any) -> Iterator[Change]:
@@ -81,7 +96,11 @@ def _database(settings: Settings, glue: Any) -> Iterator[Change]:
     if others:
         yield Change(f"database {name}", "keep", f"it has other tables: {', '.join(others)}")
     else:
-        yield Change(f"database {name}", "delete", calls=(Call(f"glue.delete_database {name}", partial(glue.delete_database, Name=name)),))
+        yield Change(
+            f"database {name}",
+            "delete",
+            calls=(Call(f"glue.delete_database {name}", partial(glue.delete_database, Name=name)),),
+        )
 
 
 def _data(settings: Settings) -> Iterator[Change]:
@@ -90,12 +109,20 @@ def _data(settings: Settings) -> Iterator[Change]:
     where = f"s3://{settings.s3_bucket}/{settings.s3_root}"
     count = sum(1 for _ in Landed(settings).objects(settings.s3_root))
     if count:
-        yield Change(f"{count:,} objects below {where}", "delete", calls=(Call(f"s3.delete_objects {where}", partial(empty, s3, settings)),))
+        yield Change(
+            f"{count:,} objects below {where}",
+            "delete",
+            calls=(Call(f"s3.delete_objects {where}", partial(empty, s3, settings)),),
+        )
 
 
 def empty(s3: Any, settings: Settings) -> None:
     pages = s3.get_paginator("list_object_versions").paginate(Bucket=settings.s3_bucket, Prefix=settings.s3_root)
     for page in pages:
-        found = [{"Key": o["Key"], "VersionId": o["VersionId"]} for kind in ("Versions", "DeleteMarkers") for o in page.get(kind, [])]
+        found = [
+            {"Key": o["Key"], "VersionId": o["VersionId"]}
+            for kind in ("Versions", "DeleteMarkers")
+            for o in page.get(kind, [])
+        ]
         for start in range(0, len(found), 1000):
             s3.delete_objects(Bucket=settings.s3_bucket, Delete={"Objects": found[start : start + 1000], "Quiet": True})

@@ -1,4 +1,5 @@
-"""What the lake needs of AWS beside its tables: bucket rules, workgroup, crawler, role, ETL job. Pure: no call is made here.
+"""What the lake needs of AWS beside its tables: bucket rules, workgroup, crawler, role, ETL job. Pure: no call is made
+here.
 
 Each function gives the parameters of the service's own create call.
 """
@@ -32,8 +33,9 @@ def tags(settings: Settings) -> dict[str, str]:
 
 
 def lifecycle_rules(settings: Settings) -> list[dict[str, Any]]:
-    """Query results go after a month. What the ETL superseded it deletes itself; in a bucket with versions the old versions
-    would stay for ever, so they go too, as do uploads that were never completed."""
+    """Query results go after a month. What the ETL superseded it deletes itself; in a bucket with versions the old
+    versions would stay for ever, so they go too, as do uploads that were never completed.
+    """
     output = settings.athena_output_location.removeprefix(f"s3://{settings.s3_bucket}/")
     ours = f"{RULE_PREFIX}{settings.s3_root}"
     rules = [
@@ -46,7 +48,14 @@ def lifecycle_rules(settings: Settings) -> list[dict[str, Any]]:
         }
     ]
     if not output.startswith("s3://"):
-        rules.append({"ID": f"{ours}query-results", "Filter": {"Prefix": output}, "Status": "Enabled", "Expiration": {"Days": 30}})
+        rules.append(
+            {
+                "ID": f"{ours}query-results",
+                "Filter": {"Prefix": output},
+                "Status": "Enabled",
+                "Expiration": {"Days": 30},
+            }
+        )
     return rules
 
 
@@ -55,8 +64,10 @@ def etl_workgroup_name(settings: Settings) -> str:
 
 
 def etl_workgroup(settings: Settings) -> dict[str, Any]:
-    """The ETL names the place of its files, which Athena refuses in a workgroup that enforces its output location; and it may scan
-    more than a person's query. Source: https://docs.aws.amazon.com/athena/latest/ug/workgroups-settings-override.html"""
+    """The ETL names the place of its files, which Athena refuses in a workgroup that enforces its output location; and
+    it may scan more than a person's query. Source:
+    https://docs.aws.amazon.com/athena/latest/ug/workgroups-settings-override.html
+    """
     return {
         "Name": etl_workgroup_name(settings),
         "Description": "The ETL of the stock market data pipeline; people use the other workgroup",
@@ -153,29 +164,57 @@ def role_policy(settings: Settings, account: str) -> dict[str, Any]:
     root = f"{bucket}/{settings.s3_root}"
     glue = f"arn:aws:glue:{settings.aws_region}:{account}"
     databases = (settings.glue_database, crawled_database(settings))
-    catalog = [f"{glue}:catalog", *(f"{glue}:{kind}" for name in databases for kind in (f"database/{name}", f"table/{name}/*"))]
+    catalog = [
+        f"{glue}:catalog",
+        *(f"{glue}:{kind}" for name in databases for kind in (f"database/{name}", f"table/{name}/*")),
+    ]
     output_bucket, _, output_key = settings.athena_output_location.removeprefix("s3://").partition("/")
     output = f"arn:aws:s3:::{output_bucket}/{output_key}*"
     return {
         "Version": "2012-10-17",
         "Statement": [
-            _allow("List", ["s3:ListBucket", "s3:GetBucketLocation"], sorted({bucket, f"arn:aws:s3:::{output_bucket}"})),
+            _allow(
+                "List", ["s3:ListBucket", "s3:GetBucketLocation"], sorted({bucket, f"arn:aws:s3:::{output_bucket}"})
+            ),
             _allow("Read", ["s3:GetObject"], [f"{root}raw/*", f"{root}{SCRIPTS}/*", f"{root}curated/*", output]),
-            _allow("Write", ["s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload"], [f"{root}curated/*", output]),
+            _allow(
+                "Write", ["s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload"], [f"{root}curated/*", output]
+            ),
             _allow(
                 "Catalog",
                 [
-                    "glue:GetDatabase", "glue:GetDatabases", "glue:GetTable", "glue:GetTables", "glue:CreateTable", "glue:UpdateTable",
-                    "glue:DeleteTable", "glue:GetPartition", "glue:GetPartitions", "glue:BatchGetPartition", "glue:BatchCreatePartition",
-                    "glue:CreatePartition", "glue:UpdatePartition", "glue:BatchUpdatePartition", "glue:BatchDeletePartition",
+                    "glue:GetDatabase",
+                    "glue:GetDatabases",
+                    "glue:GetTable",
+                    "glue:GetTables",
+                    "glue:CreateTable",
+                    "glue:UpdateTable",
+                    "glue:DeleteTable",
+                    "glue:GetPartition",
+                    "glue:GetPartitions",
+                    "glue:BatchGetPartition",
+                    "glue:BatchCreatePartition",
+                    "glue:CreatePartition",
+                    "glue:UpdatePartition",
+                    "glue:BatchUpdatePartition",
+                    "glue:BatchDeletePartition",
                 ],
                 catalog,
             ),
             # A crawler makes its database when it is missing.
-            _allow("CrawledDatabase", ["glue:CreateDatabase"], [f"{glue}:catalog", f"{glue}:database/{crawled_database(settings)}"]),
+            _allow(
+                "CrawledDatabase",
+                ["glue:CreateDatabase"],
+                [f"{glue}:catalog", f"{glue}:database/{crawled_database(settings)}"],
+            ),
             _allow(
                 "View",
-                ["athena:StartQueryExecution", "athena:GetQueryExecution", "athena:StopQueryExecution", "athena:GetWorkGroup"],
+                [
+                    "athena:StartQueryExecution",
+                    "athena:GetQueryExecution",
+                    "athena:StopQueryExecution",
+                    "athena:GetWorkGroup",
+                ],
                 [f"arn:aws:athena:{settings.aws_region}:{account}:workgroup/{settings.athena_workgroup}"],
             ),
             _allow(
@@ -184,9 +223,10 @@ def role_policy(settings: Settings, account: str) -> dict[str, Any]:
                 [f"arn:aws:logs:{settings.aws_region}:{account}:log-group:/aws-glue/*"],
             ),
             *_kms(settings),
-            _allow("Metrics", ["cloudwatch:PutMetricData"], ["*"]) | {"Condition": {"StringEquals": {"cloudwatch:namespace": "Glue"}}},
+            _allow("Metrics", ["cloudwatch:PutMetricData"], ["*"])
+            | {"Condition": {"StringEquals": {"cloudwatch:namespace": "Glue"}}},
         ],
-    }  # fmt: skip
+    }
 
 
 def _kms(settings: Settings) -> list[dict[str, Any]]:

@@ -21,24 +21,41 @@ def tag_changes(settings: Settings) -> Iterator[Change]:
     glue, athena, s3, sts = (aws.client(settings, name) for name in ("glue", "athena", "s3", "sts"))
     account, region, bucket = sts.get_caller_identity()["Account"], settings.aws_region, settings.s3_bucket
     yield from _tagged(
-        f"bucket {bucket}", wanted, lambda: _pairs(s3.get_bucket_tagging(Bucket=bucket)["TagSet"]),
+        f"bucket {bucket}",
+        wanted,
+        lambda: _pairs(s3.get_bucket_tagging(Bucket=bucket)["TagSet"]),
         lambda tags: s3.put_bucket_tagging(Bucket=bucket, Tagging={"TagSet": _list(tags)}),
-    )  # fmt: skip
+    )
     for name in (settings.athena_workgroup, resources.etl_workgroup_name(settings)):
         arn = f"arn:aws:athena:{region}:{account}:workgroup/{name}"
         read = lambda arn=arn: _pairs(athena.list_tags_for_resource(ResourceARN=arn)["Tags"])  # noqa: E731
-        yield from _tagged(f"workgroup {name}", wanted, read, lambda tags, arn=arn: athena.tag_resource(ResourceARN=arn, Tags=_list(tags)))
+        yield from _tagged(
+            f"workgroup {name}",
+            wanted,
+            read,
+            lambda tags, arn=arn: athena.tag_resource(ResourceARN=arn, Tags=_list(tags)),
+        )
     job = resources.job_name(settings)
     parts = {
-        f"database {settings.glue_database}": (f"database/{settings.glue_database}", partial(glue.get_database, Name=settings.glue_database)),
+        f"database {settings.glue_database}": (
+            f"database/{settings.glue_database}",
+            partial(glue.get_database, Name=settings.glue_database),
+        ),
         f"crawler {resources.crawler_name(settings)}": (
-            f"crawler/{resources.crawler_name(settings)}", partial(glue.get_crawler, Name=resources.crawler_name(settings))),
+            f"crawler/{resources.crawler_name(settings)}",
+            partial(glue.get_crawler, Name=resources.crawler_name(settings)),
+        ),
         f"job {job}": (f"job/{job}", partial(glue.get_job, JobName=job)),
         f"schedule of job {job}": (f"trigger/{job}", partial(glue.get_trigger, Name=job)),
-    }  # fmt: skip
+    }
     for what, (path, read_part) in parts.items():
         arn = f"arn:aws:glue:{region}:{account}:{path}"
-        yield from _tagged(what, wanted, partial(_glue_tags, glue, read_part, arn), lambda tags, arn=arn: glue.tag_resource(ResourceArn=arn, TagsToAdd=tags))
+        yield from _tagged(
+            what,
+            wanted,
+            partial(_glue_tags, glue, read_part, arn),
+            lambda tags, arn=arn: glue.tag_resource(ResourceArn=arn, TagsToAdd=tags),
+        )
 
 
 def _glue_tags(glue: Any, read_part: Callable[[], Any], arn: str) -> dict[str, str]:
@@ -54,7 +71,12 @@ def _tagged(
     except ClientError as error:
         if aws.error_code(error) == "NoSuchTagSet":
             existing = {}
-        elif aws.error_code(error) in ("EntityNotFoundException", "ResourceNotFoundException", "InvalidRequestException", "NoSuchBucket"):
+        elif aws.error_code(error) in (
+            "EntityNotFoundException",
+            "ResourceNotFoundException",
+            "InvalidRequestException",
+            "NoSuchBucket",
+        ):
             return
         else:
             raise

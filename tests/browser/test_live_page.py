@@ -11,7 +11,9 @@ from pipeline.settings import ServiceError
 
 
 def _value(symbol, price, time_text, volume=1.0):
-    return records.encode(records.Tick(symbol=symbol, price=price, time=time_text, volume=volume, source="test", ingested_at=time_text))
+    return records.encode(
+        records.Tick(symbol=symbol, price=price, time=time_text, volume=volume, source="test", ingested_at=time_text)
+    )
 
 
 def _time(second, milli=0):
@@ -31,7 +33,15 @@ def server(market):
 
 def test_a_late_tick_is_counted_and_does_not_turn_the_price_back(market):
     """The last price is that of the latest time; change is since the first tick; one point a second."""
-    market.add([_value("A", 10, _time(1)), _value("A", 12, _time(3)), _value("A", 11, _time(2)), _value("A", 13, _time(3, 500))], now=0)
+    market.add(
+        [
+            _value("A", 10, _time(1)),
+            _value("A", 12, _time(3)),
+            _value("A", 11, _time(2)),
+            _value("A", 13, _time(3, 500)),
+        ],
+        now=0,
+    )
     (quote,) = market.snapshot(now=0)["quotes"]
     assert (quote["price"], quote["first_price"], quote["ticks"], quote["points"]) == (13, 10, 4, [10, 13])
 
@@ -43,7 +53,14 @@ def test_the_rate_is_of_the_last_seconds(market):
     assert market.snapshot(now=9)["rate"] == 20
     assert market.snapshot(now=12)["rate"] == 8
     assert market.snapshot(now=20) | {"quotes": []} == {
-        "version": 10, "messages": 200, "bad": 0, "rate": 0, "quiet_seconds": 11, "problem": "", "quotes": []}
+        "version": 10,
+        "messages": 200,
+        "bad": 0,
+        "rate": 0,
+        "quiet_seconds": 11,
+        "problem": "",
+        "quotes": [],
+    }
 
 
 def test_a_message_that_is_no_tick_is_counted(market):
@@ -73,7 +90,9 @@ def test_the_server_listens_on_loopback_and_answers_this_machine_only(server):
     """A request under another name than 127.0.0.1 or localhost is refused: another site's page cannot read the feed."""
     assert server.server_address[0] == "127.0.0.1"
     with pytest.raises(urllib.error.HTTPError, match="403"):
-        urllib.request.urlopen(urllib.request.Request(server.address + "events", headers={"Host": "evil.example:80"}), timeout=5)
+        urllib.request.urlopen(
+            urllib.request.Request(server.address + "events", headers={"Host": "evil.example:80"}), timeout=5
+        )
 
 
 def test_a_taken_port_is_an_error_that_names_the_option(server):
@@ -83,7 +102,9 @@ def test_a_taken_port_is_an_error_that_names_the_option(server):
 
 
 def _table(browser):
-    return browser.run("return Object.fromEntries([...document.querySelectorAll('#quotes tr')].map(r => [r.dataset.symbol, [...r.cells].map(c => c.innerText.trim())]))")
+    return browser.run(
+        "return Object.fromEntries([...document.querySelectorAll('#quotes tr')].map(r => [r.dataset.symbol, [...r.cells].map(c => c.innerText.trim())]))"
+    )
 
 
 def test_the_page_shows_what_comes(browser, server, market):
@@ -91,7 +112,10 @@ def test_the_page_shows_what_comes(browser, server, market):
     market.add([_value("MSFT", 40, _time(1)), _value("AAPL", 100, _time(1))], now=time.monotonic())
     browser.open(server.address)
     browser.wait("return document.querySelectorAll('#quotes tr').length === 2")
-    market.add([_value("AAPL", 101.5, _time(2)), _value("AAPL", 102.5, _time(3)), _value("MSFT", 39, _time(2))], now=time.monotonic())
+    market.add(
+        [_value("AAPL", 101.5, _time(2)), _value("AAPL", 102.5, _time(3)), _value("MSFT", 39, _time(2))],
+        now=time.monotonic(),
+    )
     browser.wait("return document.querySelector('[data-symbol=AAPL] .price').innerText === '102.50'")
     table = _table(browser)
     assert list(table) == ["AAPL", "MSFT"]
@@ -100,7 +124,9 @@ def test_the_page_shows_what_comes(browser, server, market):
     path = browser.run("return document.querySelector('[data-symbol=AAPL] path').getAttribute('d')")
     assert re.findall(r"[\d.]+,[\d.]+", path) == ["0.00,95.00", "50.00,41.00", "100.00,5.00"]
     assert browser.console() == []
-    assert {url.split("/")[2] for url in browser.requests() if not url.startswith("data:")} == {server.address.split("/")[2]}
+    assert {url.split("/")[2] for url in browser.requests() if not url.startswith("data:")} == {
+        server.address.split("/")[2]
+    }
 
 
 def test_the_page_connects_again(browser, market):
@@ -119,6 +145,7 @@ def test_the_page_connects_again(browser, market):
 
 def test_a_problem_of_kafka_is_on_the_page(browser, server, market):
     """When following ends with an error the page stays up and says which setting to look at."""
+
     def batches():
         yield [_value("AAPL", 100, _time(1))]
         raise ServiceError("KAFKA_SASL_PASSWORD: refused")
@@ -132,7 +159,9 @@ def test_a_problem_of_kafka_is_on_the_page(browser, server, market):
 
 
 def test_simulated_ticks_travel_through_kafka_to_the_page(browser, start, settings):
-    """Ticks of `producer.py simulate` appear with their rate; the last prices are those in the topic; no group is left behind."""
+    """Ticks of `producer.py simulate` appear with their rate; the last prices are those in the topic; no group is left
+    behind.
+    """
     groups = _groups(settings)
     page = start("-m", "dashboards.live", "--port", "0")
     address = _wait_for(page.log_path, r"http://127\.0\.0\.1:\d+/")
@@ -150,7 +179,8 @@ def test_simulated_ticks_travel_through_kafka_to_the_page(browser, start, settin
     table = _table(browser)
     assert {symbol: cells[5] for symbol, cells in table.items()} == {symbol: tick.time for symbol, tick in last.items()}
     assert {symbol: float(cells[1].replace(",", "")) for symbol, cells in table.items()} == pytest.approx(
-        {symbol: tick.price for symbol, tick in last.items()}, abs=5e-5)
+        {symbol: tick.price for symbol, tick in last.items()}, abs=5e-5
+    )
     assert browser.console() == []
     assert _groups(settings) == groups
     page.terminate()
@@ -175,11 +205,20 @@ def _wait_for(path, pattern, seconds=30):
 def _ticks_in(settings):
     from kafka import KafkaConsumer, TopicPartition
 
-    with KafkaConsumer(bootstrap_servers=settings.kafka_bootstrap_servers, isolation_level="read_committed", enable_auto_commit=False) as reader:
-        partitions = [TopicPartition(settings.kafka_topic_ticks, n) for n in reader.partitions_for_topic(settings.kafka_topic_ticks)]
+    with KafkaConsumer(
+        bootstrap_servers=settings.kafka_bootstrap_servers, isolation_level="read_committed", enable_auto_commit=False
+    ) as reader:
+        partitions = [
+            TopicPartition(settings.kafka_topic_ticks, n)
+            for n in reader.partitions_for_topic(settings.kafka_topic_ticks)
+        ]
         reader.assign(partitions)
         reader.seek_to_beginning()
         ends, found = reader.end_offsets(partitions), []
         while any(reader.position(partition) < end for partition, end in ends.items()):
-            found += [records.decode(records.Tick, record.value) for batch in reader.poll(timeout_ms=500).values() for record in batch]
+            found += [
+                records.decode(records.Tick, record.value)
+                for batch in reader.poll(timeout_ms=500).values()
+                for record in batch
+            ]
     return found

@@ -26,7 +26,10 @@ def address(expected, tmp_path_factory):
     """The page of the sample's prices, as a file address."""
     folder = tmp_path_factory.mktemp("report")
     page = folder / "report.html"
-    page.write_text(report.build(query_results.from_exports(by_pandas.export(expected, folder / "exports")), now=NOW), encoding="utf-8")
+    page.write_text(
+        report.build(query_results.from_exports(by_pandas.export(expected, folder / "exports")), now=NOW),
+        encoding="utf-8",
+    )
     return page.as_uri()
 
 
@@ -47,10 +50,14 @@ def test_the_page_is_quiet_and_stays_on_this_machine(page, address):
 
 def test_the_heatmap_shows_each_average_close(page, expected):
     """The cells hold every month's average in dollars and cents, in the order of ticker, year and month."""
-    cells = page.run("return [...document.querySelectorAll('[data-chart=monthly_performance] .mark-text.role-mark text')].map(t => t.textContent)")
+    cells = page.run(
+        "return [...document.querySelectorAll('[data-chart=monthly_performance] .mark-text.role-mark text')].map(t => t.textContent)"
+    )
     assert len(cells) > 200
     assert all(re.fullmatch(r"\$\d+\.\d\d", cell) for cell in cells)
-    assert [float(cell[1:]) for cell in cells] == pytest.approx(list(expected["monthly_performance"]["average_close"]), abs=0.00501)
+    assert [float(cell[1:]) for cell in cells] == pytest.approx(
+        list(expected["monthly_performance"]["average_close"]), abs=0.00501
+    )
 
 
 # The points of the lines as drawn, turned back into values by the chart's own scales.
@@ -72,7 +79,10 @@ def _assert_drawn(points, days, values, *, within):
     assert list(drawn_values) == pytest.approx(list(values), abs=within)
 
 
-@pytest.mark.parametrize(("query", "column", "within"), [("closing_trend", "close", 0.01), ("volatility", "volatility", 1e-5), ("drawdown", "drawdown", 1e-5)])
+@pytest.mark.parametrize(
+    ("query", "column", "within"),
+    [("closing_trend", "close", 0.01), ("volatility", "volatility", 1e-5), ("drawdown", "drawdown", 1e-5)],
+)
 def test_a_line_goes_through_each_value(page, expected, query, column, within):
     """Every point of every ticker's line lies at its day and its value."""
     lines = page.run(_DRAWN, query, "symbol")
@@ -88,7 +98,12 @@ def test_the_averages_are_those_of_the_chosen_ticker(page, expected):
     page.run("return report.charts.get('moving_averages').view.runAsync().then(() => 1)")
     lines = page.run(_DRAWN, "moving_averages", "series")
     own = expected["moving_averages"].query("symbol == 'IBM'")
-    for series, column in {"Close": "close", "10 days": "average_10_days", "30 days": "average_30_days", "50 days": "average_50_days"}.items():
+    for series, column in {
+        "Close": "close",
+        "10 days": "average_10_days",
+        "30 days": "average_30_days",
+        "50 days": "average_50_days",
+    }.items():
         there = own.dropna(subset=[column])
         _assert_drawn(lines[series], there["day"], there[column], within=0.01)
 
@@ -113,7 +128,9 @@ def test_a_ticker_keeps_its_colour(page):
     page.run("return report.charts.get('closing_trend').view.runAsync().then(() => 1)")
     after = dict(page.run(colours))
     assert after == {symbol: colour for symbol, colour in before.items() if symbol != "AAPL"}
-    key = page.run("return [...document.querySelectorAll('#trend .key.lines li')].map(li => [li.innerText, getComputedStyle(li.firstChild).backgroundColor])")
+    key = page.run(
+        "return [...document.querySelectorAll('#trend .key.lines li')].map(li => [li.innerText, getComputedStyle(li.firstChild).backgroundColor])"
+    )
     assert dict(key) == after
 
 
@@ -130,7 +147,9 @@ def test_nothing_chosen_says_so(page):
 
 
 def test_the_keyboard_shows_a_days_values(page, expected):
-    """With the focus on the trend, the left arrow shows the last day's closes, and pressed again those of the day before."""
+    """With the focus on the trend, the left arrow shows the last day's closes, and pressed again those of the day
+    before.
+    """
     chart = page.driver.find_element(By.CSS_SELECTOR, "[data-chart=closing_trend]")
     chart.send_keys(Keys.ARROW_LEFT)
     chart.send_keys(Keys.ARROW_LEFT)
@@ -139,21 +158,31 @@ def test_the_keyboard_shows_a_days_values(page, expected):
     day = sorted(daily["day"].unique())[-2]
     assert shown[0] == f"{day:%Y-%m-%d}"
     assert dict(zip(shown[1::2], shown[2::2], strict=True)) == {
-        row.symbol: f"${row.close:,.2f}" for row in daily[daily["day"] == day].itertuples()}
+        row.symbol: f"${row.close:,.2f}" for row in daily[daily["day"] == day].itertuples()
+    }
 
 
-@pytest.mark.parametrize(("query", "first", "second"), [("correlation", "first_column", "second_column"),
-                                                       ("correlation_of_returns", "first_symbol", "second_symbol")])
+@pytest.mark.parametrize(
+    ("query", "first", "second"),
+    [("correlation", "first_column", "second_column"), ("correlation_of_returns", "first_symbol", "second_symbol")],
+)
 def test_the_squares_hold_each_correlation(page, expected, query, first, second):
     """Each cell of the two correlation squares shows pandas' coefficient to two digits, and 1 on the diagonal."""
     rows = expected[query]
     rows = rows[rows["symbol"] == "AAPL"] if "symbol" in rows else rows
     wanted = {frozenset((row[first], row[second])): row["correlation"] for row in rows.to_dict("records")}
-    cells = page.run("""return [...report.charts.get(arguments[0]).element.querySelectorAll('.mark-text.role-mark text')]
-        .map(t => [t.__data__.datum[arguments[1]], t.__data__.datum[arguments[2]], t.textContent])""", query, first, second)
+    cells = page.run(
+        """return [...report.charts.get(arguments[0]).element.querySelectorAll('.mark-text.role-mark text')]
+        .map(t => [t.__data__.datum[arguments[1]], t.__data__.datum[arguments[2]], t.textContent])""",
+        query,
+        first,
+        second,
+    )
     assert len(cells) == 25
     for one, other, text in cells:
-        assert float(text.replace("\u2212", "-")) == pytest.approx(wanted.get(frozenset((one, other)), 1.0), abs=0.00501)
+        assert float(text.replace("\u2212", "-")) == pytest.approx(
+            wanted.get(frozenset((one, other)), 1.0), abs=0.00501
+        )
 
 
 def test_the_boxes_end_at_the_quartiles(page, expected):
@@ -194,10 +223,15 @@ def test_a_phone_needs_no_sideways_scrolling(browser, address, dark):
     browser.open(address)
     browser.wait("return document.documentElement.dataset.drawnMs")
     assert browser.run("return document.documentElement.scrollWidth") <= 360
-    assert browser.run("return [...document.querySelectorAll('svg')].every(svg => svg.getBoundingClientRect().right <= 360)")
-    ink, surface = (_luminance(colour) for colour in browser.run("""
+    assert browser.run(
+        "return [...document.querySelectorAll('svg')].every(svg => svg.getBoundingClientRect().right <= 360)"
+    )
+    ink, surface = (
+        _luminance(colour)
+        for colour in browser.run("""
         const card = document.querySelector('main > section'), label = card.querySelector('svg .role-axis-label text');
-        return [getComputedStyle(label).fill, getComputedStyle(card).backgroundColor];"""))
+        return [getComputedStyle(label).fill, getComputedStyle(card).backgroundColor];""")
+    )
     assert (max(ink, surface) + 0.05) / (min(ink, surface) + 0.05) > 4.5
     assert (surface < 0.1) == dark
 
@@ -222,7 +256,9 @@ def test_nothing_drawn_reads_nan(page):
 def test_without_rows_the_page_says_what_is_missing(browser, expected, tmp_path):
     """Empty results give a page without charts that names the commands and each query without rows."""
     empty = {name: frame.head(0) for name, frame in expected.items()}
-    (tmp_path / "report.html").write_text(report.build(query_results.from_exports(by_pandas.export(empty, tmp_path / "none")), now=NOW))
+    (tmp_path / "report.html").write_text(
+        report.build(query_results.from_exports(by_pandas.export(empty, tmp_path / "none")), now=NOW)
+    )
     browser.open((tmp_path / "report.html").as_uri())
     browser.wait("return document.documentElement.dataset.drawnMs")
     text = browser.run("return document.body.innerText")

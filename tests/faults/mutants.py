@@ -1,4 +1,6 @@
-"""consumer.py with one safeguard taken out: python mutants.py NAME [arguments of consumer.py]. The fault tests must catch each."""
+"""consumer.py with one safeguard taken out: python mutants.py NAME [arguments of consumer.py]. The fault tests must
+catch each.
+"""
 
 import sys
 from pathlib import Path

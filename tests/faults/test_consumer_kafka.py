@@ -44,7 +44,9 @@ def test_broker_killed_and_restarted(stack: Stack, start: Start, s3: object, set
 
 
 def test_commits_without_an_answer(stack: Stack, start: Start, run: Run, s3: object, settings: Settings) -> None:
-    """A broker that freezes for longer than a commit waits leaves commits unanswered; nothing is missing and nothing twice."""
+    """A broker that freezes for longer than a commit waits leaves commits unanswered; nothing is missing and nothing
+    twice.
+    """
     produce(settings, 1_000)
     process = start("consumer.py", "--flush-seconds", "0.1", "--flush-records", "50", KAFKA_SESSION_TIMEOUT_MS="30000")
     wait_for(lambda: keys(s3, settings), 30, process)
@@ -66,13 +68,28 @@ def test_commits_without_an_answer(stack: Stack, start: Start, run: Run, s3: obj
 
 
 def test_poison_records(run: Run, s3: object, settings: Settings) -> None:
-    """Whatever bytes a topic holds, the good records land, the bad ones lie in the dead letters, and the stream goes on."""
+    """Whatever bytes a topic holds, the good records land, the bad ones lie in the dead letters, and the stream goes
+    on.
+    """
     good = records.encode(bars(0, 1)[0])
     poison = [
-        b"", b"\x00\xff", b"not json", b"{}", b"null", b"[1]", None, good.replace(b"1.5", b"NaN"), good.replace(b"1.5", b"1e999"),
-        good.replace(b'"source"', b'"extra":1,"source"'), good.replace(b"1.5", b'"1.5"'), good.replace(b"2.0", b"-2.0"),
-        good[:-1], b"x" * 900_000, good.replace(b'"test"', b'"' + b"y" * 900_000 + b'"')[:-2], "né".encode("latin-1"),
-    ]  # fmt: skip
+        b"",
+        b"\x00\xff",
+        b"not json",
+        b"{}",
+        b"null",
+        b"[1]",
+        None,
+        good.replace(b"1.5", b"NaN"),
+        good.replace(b"1.5", b"1e999"),
+        good.replace(b'"source"', b'"extra":1,"source"'),
+        good.replace(b"1.5", b'"1.5"'),
+        good.replace(b"2.0", b"-2.0"),
+        good[:-1],
+        b"x" * 900_000,
+        good.replace(b'"test"', b'"' + b"y" * 900_000 + b'"')[:-2],
+        "né".encode("latin-1"),
+    ]
     big = good.replace(b'"test"', b'"' + b"y" * 900_000 + b'"')
     topic.ensure_topics(settings, list(settings.topics))
     with KafkaProducer(**topic.connection(settings), max_request_size=2_000_000) as producer:
@@ -111,14 +128,18 @@ def test_too_many_bad_records(run: Run, settings: Settings) -> None:
 
 
 def test_records_deleted_by_retention(run: Run, s3: object, settings: Settings) -> None:
-    """When retention has deleted records that were not landed, the consumer stops loudly and lands nothing behind the hole."""
+    """When retention has deleted records that were not landed, the consumer stops loudly and lands nothing behind the
+    hole.
+    """
     produce(settings, 1_000)
     assert run("consumer.py", "--until-caught-up").returncode == 0
     before = keys(s3, settings)
     produce(settings, 1_000, first=1_000)
     with KafkaAdminClient(**topic.connection(settings)) as admin:
         found = standings(settings, [settings.kafka_topic_bars])
-        admin.delete_records({TopicPartition(*p): s.committed.offset + 10 for p, s in found.items() if s.end > s.oldest})
+        admin.delete_records(
+            {TopicPartition(*p): s.committed.offset + 10 for p, s in found.items() if s.end > s.oldest}
+        )
     stopped = run("consumer.py", "--until-caught-up")
     assert stopped.returncode == 1
     assert f"KAFKA_GROUP={settings.kafka_group}: its next records are no longer in the topic" in stopped.stderr
@@ -129,17 +150,31 @@ def test_records_deleted_by_retention(run: Run, s3: object, settings: Settings) 
 def test_settings_changed_between_crash_and_restart(
     start: Start, run: Run, s3: object, settings: Settings, environment: dict[str, str]
 ) -> None:
-    """A batch that was under way is completed as it was planned, whatever the settings are now; later ones follow the new."""
+    """A batch that was under way is completed as it was planned, whatever the settings are now; later ones follow the
+    new.
+    """
     produce(settings, 2_000)
     with aws_proxy(environment["AWS_ENDPOINT_URL"], lambda number, *_: HOLD_ANSWER if number == 0 else PASS) as proxy:
-        process = start("consumer.py", "--flush-seconds", "0.5", "--uploads", "1", AWS_ENDPOINT_URL=proxy.url, KAFKA_INSTANCE="a")
+        process = start(
+            "consumer.py", "--flush-seconds", "0.5", "--uploads", "1", AWS_ENDPOINT_URL=proxy.url, KAFKA_INSTANCE="a"
+        )
         assert proxy.holding.wait(30)
         process.kill()
         process.wait()
     produce(settings, 1_000, first=2_000)
     other = settings.s3_prefix + "/other"
-    again = run("consumer.py", "--until-caught-up", "--format", "parquet", "--partition-by", "month", "--partition-time", "event",
-                S3_PREFIX=other, KAFKA_INSTANCE="a")  # fmt: skip
+    again = run(
+        "consumer.py",
+        "--until-caught-up",
+        "--format",
+        "parquet",
+        "--partition-by",
+        "month",
+        "--partition-time",
+        "event",
+        S3_PREFIX=other,
+        KAFKA_INSTANCE="a",
+    )
     assert again.returncode == 0, again.stderr
     every = keys(s3, settings)
     planned = [key for key in every if key.endswith(".json.gz")]
@@ -160,7 +195,12 @@ def test_two_groups_on_one_prefix(run: Run, settings: Settings) -> None:
     produce(settings, 1_000)
     assert run("consumer.py", "--until-caught-up", "--flush-records", "100").returncode == 0
     assert run("consumer.py", "verify").returncode == 0
-    assert run("consumer.py", "--until-caught-up", "--group", settings.kafka_group + "_b", "--flush-records", "70").returncode == 0
+    assert (
+        run(
+            "consumer.py", "--until-caught-up", "--group", settings.kafka_group + "_b", "--flush-records", "70"
+        ).returncode
+        == 0
+    )
     verified = run("consumer.py", "verify")
     assert verified.returncode == 1
     assert "do two groups share this prefix?" in verified.stdout
@@ -183,22 +223,41 @@ def test_verify_finds_what_is_missing_or_changed(run: Run, s3: object, settings:
     s3.put_object(Bucket=settings.s3_bucket, Key=every[1], Body=changed, Metadata=metadata)
     assert run("consumer.py", "verify").returncode == 0, "names alone cannot tell"
     deep = run("consumer.py", "verify", "--deep")
-    assert (deep.returncode, "were put" in deep.stdout, "differs from the topic's records" in deep.stdout) == (1, True, True)
+    assert (deep.returncode, "were put" in deep.stdout, "differs from the topic's records" in deep.stdout) == (
+        1,
+        True,
+        True,
+    )
     s3.put_object(Bucket=settings.s3_bucket, Key=every[1], Body=body, Metadata=metadata)
     assert run("consumer.py", "verify", "--deep").returncode == 0
 
 
 @pytest.mark.parametrize(
     ("mutant", "how", "symptom"),
-    [("no_plan", HOLD_ANSWER, r"missing \[\], twice \[b"), ("end_before_upload", HOLD, r"missing \[b"), ("no_seek", None, r"missing \[b")],
+    [
+        ("no_plan", HOLD_ANSWER, r"missing \[\], twice \[b"),
+        ("end_before_upload", HOLD, r"missing \[b"),
+        ("no_seek", None, r"missing \[b"),
+    ],
 )
 def test_the_tests_have_teeth(  # noqa: PLR0917 - pytest passes them by name
-    mutant: str, how: str | None, symptom: str, start: Start, run: Run, s3: object, settings: Settings, environment: dict[str, str]
+    mutant: str,
+    how: str | None,
+    symptom: str,
+    start: Start,
+    run: Run,
+    s3: object,
+    settings: Settings,
+    environment: dict[str, str],
 ) -> None:
-    """A consumer without the plan commit, with the end committed first, or without the seek, is caught by the same counting."""
+    """A consumer without the plan commit, with the end committed first, or without the seek, is caught by the same
+    counting.
+    """
     produce(settings, 3_000)
     with aws_proxy(environment["AWS_ENDPOINT_URL"], lambda number, *_: how if number == 0 and how else PASS) as proxy:
-        process = start(MUTANTS, mutant, "--flush-seconds", "0.5" if how else "600", AWS_ENDPOINT_URL=proxy.url, KAFKA_INSTANCE="a")
+        process = start(
+            MUTANTS, mutant, "--flush-seconds", "0.5" if how else "600", AWS_ENDPOINT_URL=proxy.url, KAFKA_INSTANCE="a"
+        )
         if how:
             assert proxy.holding.wait(30), process.log_path.read_text()
         else:

@@ -44,19 +44,41 @@ def test_kill_before_the_plan(start: Start, run: Run, s3: object, settings: Sett
 
 @pytest.mark.parametrize(
     ("name", "held_write", "how"),
-    [("after the plan, before the upload", 0, HOLD), ("between two uploads of one batch", 2, HOLD),
-     ("after the upload, before its end is committed", 3, HOLD_ANSWER)],
+    [
+        ("after the plan, before the upload", 0, HOLD),
+        ("between two uploads of one batch", 2, HOLD),
+        ("after the upload, before its end is committed", 3, HOLD_ANSWER),
+    ],
     ids=lambda value: str(value).replace(" ", "-"),
-)  # fmt: skip
+)
 def test_kill_inside_a_batch(  # noqa: PLR0917 - pytest passes them by name
-    name: str, held_write: int, how: str, start: Start, run: Run, s3: object, settings: Settings, environment: dict[str, str]
+    name: str,
+    held_write: int,
+    how: str,
+    start: Start,
+    run: Run,
+    s3: object,
+    settings: Settings,
+    environment: dict[str, str],
 ) -> None:
-    """A consumer killed at any step of a batch leaves a plan, and its successor repeats it to the byte, whatever came since."""
+    """A consumer killed at any step of a batch leaves a plan, and its successor repeats it to the byte, whatever came
+    since.
+    """
     produce(settings, 5_000)
     with aws_proxy(environment["AWS_ENDPOINT_URL"], lambda number, *_: how if number == held_write else PASS) as proxy:
-        # Folders by the records' own days, so that a batch has several objects; one upload at a time, so that they are in order.
-        process = start("consumer.py", "--flush-seconds", "0.5", "--partition-time", "event", "--uploads", "1",
-                        AWS_ENDPOINT_URL=proxy.url, KAFKA_INSTANCE="a")  # fmt: skip
+        # Folders by the records' own days, so that a batch has several objects; one upload at a time, so that they are
+        # in order.
+        process = start(
+            "consumer.py",
+            "--flush-seconds",
+            "0.5",
+            "--partition-time",
+            "event",
+            "--uploads",
+            "1",
+            AWS_ENDPOINT_URL=proxy.url,
+            KAFKA_INSTANCE="a",
+        )
         assert proxy.holding.wait(30), process.log_path.read_text()
         process.kill()
         process.wait()
@@ -90,8 +112,17 @@ def test_random_kills(start: Start, run: Run, s3: object, settings: Settings, en
     try:
         with aws_proxy(environment["AWS_ENDPOINT_URL"], slowly) as proxy:
             for _ in range(KILLS):
-                process = start("consumer.py", "--flush-seconds", "0.2", "--flush-records", "400", "--partition-time", "event",
-                                AWS_ENDPOINT_URL=proxy.url, KAFKA_INSTANCE="a")  # fmt: skip
+                process = start(
+                    "consumer.py",
+                    "--flush-seconds",
+                    "0.2",
+                    "--flush-records",
+                    "400",
+                    "--partition-time",
+                    "event",
+                    AWS_ENDPOINT_URL=proxy.url,
+                    KAFKA_INSTANCE="a",
+                )
                 if chance.random() < 0.8:  # the others are killed while they start
                     wait_for(lambda p=process: "rebalance" in p.log_path.read_text(), 30, process)
                 time.sleep(chance.uniform(0.0, 1.5))
@@ -106,7 +137,9 @@ def test_random_kills(start: Start, run: Run, s3: object, settings: Settings, en
     assert_exactly_once(s3, settings, at_least=produced[0])
 
 
-def test_sigterm_finishes_the_batch_in_hand(start: Start, run: Run, s3: object, settings: Settings, environment: dict[str, str]) -> None:
+def test_sigterm_finishes_the_batch_in_hand(
+    start: Start, run: Run, s3: object, settings: Settings, environment: dict[str, str]
+) -> None:
     """SIGTERM in the middle of an upload ends the consumer with 0 within 10 s, with all it had read landed."""
     produce(settings, 5_000)
 
@@ -126,8 +159,12 @@ def test_sigterm_finishes_the_batch_in_hand(start: Start, run: Run, s3: object, 
     assert_exactly_once(s3, settings, at_least=5_000)
 
 
-def test_sigterm_while_s3_is_away(start: Start, run: Run, s3: object, settings: Settings, environment: dict[str, str]) -> None:
-    """With an upload that hangs, SIGTERM still ends the consumer with 0 within 10 s; the next start completes the batch."""
+def test_sigterm_while_s3_is_away(
+    start: Start, run: Run, s3: object, settings: Settings, environment: dict[str, str]
+) -> None:
+    """With an upload that hangs, SIGTERM still ends the consumer with 0 within 10 s; the next start completes the
+    batch.
+    """
     produce(settings, 2_000)
     with aws_proxy(environment["AWS_ENDPOINT_URL"], lambda *_: HOLD) as proxy:
         process = start("consumer.py", "--flush-seconds", "0.5", AWS_ENDPOINT_URL=proxy.url)
@@ -140,8 +177,12 @@ def test_sigterm_while_s3_is_away(start: Start, run: Run, s3: object, settings: 
     assert_exactly_once(s3, settings, at_least=2_000)
 
 
-def test_zombie_changes_nothing(start: Start, run: Run, s3: object, settings: Settings, environment: dict[str, str]) -> None:
-    """A consumer frozen in the middle of an upload beyond its session, and thawed after another took over, changes nothing."""
+def test_zombie_changes_nothing(
+    start: Start, run: Run, s3: object, settings: Settings, environment: dict[str, str]
+) -> None:
+    """A consumer frozen in the middle of an upload beyond its session, and thawed after another took over, changes
+    nothing.
+    """
     produce(settings, 3_000)
     with aws_proxy(environment["AWS_ENDPOINT_URL"], lambda number, *_: HOLD if number == 0 else PASS) as proxy:
         zombie = start("consumer.py", "--flush-seconds", "0.5", AWS_ENDPOINT_URL=proxy.url)
@@ -175,7 +216,9 @@ def test_joining_and_leaving(start: Start, run: Run, s3: object, settings: Setti
         produced += 1_000
         time.sleep(chance.uniform(0.8, 2.0))
         if number >= 2:
-            leaver = running.pop(chance.randrange(len(running) - 1))  # not the newest, which may not listen to signals yet
+            leaver = running.pop(
+                chance.randrange(len(running) - 1)
+            )  # not the newest, which may not listen to signals yet
             leaver.send_signal(chance.choice([signal.SIGTERM, signal.SIGTERM, signal.SIGINT]))
             assert leaver.wait(15) == 0, leaver.log_path.read_text()
         if number in (rounds // 2, rounds - 1):

@@ -16,7 +16,9 @@ Start = Callable[..., Popen]
 
 
 @pytest.mark.parametrize("fault", [400, 429, 500, 503, CUT, LOSE])
-def test_a_fault_at_every_call(fault: int | str, run: Run, s3: object, settings: Settings, environment: dict[str, str]) -> None:
+def test_a_fault_at_every_call(
+    fault: int | str, run: Run, s3: object, settings: Settings, environment: dict[str, str]
+) -> None:
     """With every call to S3 failing once before it succeeds, the run ends with 0 and nothing is missing or twice."""
     produce(settings, 3_000)
     failed: set[str] = set()
@@ -35,14 +37,26 @@ def test_a_fault_at_every_call(fault: int | str, run: Run, s3: object, settings:
     assert_exactly_once(s3, settings, at_least=3_000)
 
 
-def test_s3_away_for_longer_than_the_poll_interval(start: Start, s3: object, settings: Settings, environment: dict[str, str]) -> None:
-    """While S3 is away longer than max.poll.interval the consumer keeps its partitions, and lands everything afterwards."""
+def test_s3_away_for_longer_than_the_poll_interval(
+    start: Start, s3: object, settings: Settings, environment: dict[str, str]
+) -> None:
+    """While S3 is away longer than max.poll.interval the consumer keeps its partitions, and lands everything
+    afterwards.
+    """
     produce(settings, 2_000)
     back_at = time.monotonic() + 12
     produced = 2_000
     with aws_proxy(environment["AWS_ENDPOINT_URL"], lambda *_: PASS if time.monotonic() > back_at else CUT) as proxy:
-        process = start("consumer.py", "--flush-seconds", "0.3", "--flush-records", "200", AWS_ENDPOINT_URL=proxy.url,
-                        KAFKA_MAX_POLL_INTERVAL_MS="4000", KAFKA_SESSION_TIMEOUT_MS="4000")  # fmt: skip
+        process = start(
+            "consumer.py",
+            "--flush-seconds",
+            "0.3",
+            "--flush-records",
+            "200",
+            AWS_ENDPOINT_URL=proxy.url,
+            KAFKA_MAX_POLL_INTERVAL_MS="4000",
+            KAFKA_SESSION_TIMEOUT_MS="4000",
+        )
         wait_for(lambda: "upload failed" in process.log_path.read_text(), 10, process)
         at_first = process.log_path.read_text().count("rebalance")
         while time.monotonic() < back_at:
@@ -64,7 +78,9 @@ def _lines(s3: object, settings: Settings) -> list[tuple[str, int]]:
 
 
 def test_denied_access_stops_with_the_setting(run: Run, settings: Settings, environment: dict[str, str]) -> None:
-    """A refusal that no waiting mends ends the consumer with 1 and the name of the setting; the batch is completed later."""
+    """A refusal that no waiting mends ends the consumer with 1 and the name of the setting; the batch is completed
+    later.
+    """
     produce(settings, 500)
     with aws_proxy(environment["AWS_ENDPOINT_URL"], lambda *_: 403) as proxy:
         refused = run("consumer.py", "--until-caught-up", AWS_ENDPOINT_URL=proxy.url)
@@ -83,7 +99,15 @@ def test_random_faults(run: Run, s3: object, settings: Settings, environment: di
     with aws_proxy(environment["AWS_ENDPOINT_URL"], lambda *_: next(faults)) as proxy:
         for number in range(3):
             produce(settings, 700, first=700 * number)
-            done = run("consumer.py", "--until-caught-up", "--flush-records", "100", "--partition-time", "event", AWS_ENDPOINT_URL=proxy.url)
+            done = run(
+                "consumer.py",
+                "--until-caught-up",
+                "--flush-records",
+                "100",
+                "--partition-time",
+                "event",
+                AWS_ENDPOINT_URL=proxy.url,
+            )
             assert done.returncode == 0, done.stderr
         assert len(proxy.writes) > 60
     assert run("consumer.py", "verify", "--deep").returncode == 0

@@ -87,12 +87,19 @@ def test_random_kills(start: Start, run: Run, table: Any, settings: Settings, en
     assert_all_there(table, settings, at_least=produced[0])
 
 
-FAULTS = [*map(Refusal, ("ProvisionedThroughputExceededException", "ThrottlingException", "RequestLimitExceeded")),
-          Refusal("InternalServerError", 500), 503, CUT, LOSE]
+FAULTS = [
+    *map(Refusal, ("ProvisionedThroughputExceededException", "ThrottlingException", "RequestLimitExceeded")),
+    Refusal("InternalServerError", 500),
+    503,
+    CUT,
+    LOSE,
+]
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=str)
-def test_throttled_and_broken_calls(fault: Decision, run: Run, table: Any, settings: Settings, environment: dict[str, str]) -> None:
+def test_throttled_and_broken_calls(
+    fault: Decision, run: Run, table: Any, settings: Settings, environment: dict[str, str]
+) -> None:
     """With two of three calls refused, cut or unanswered everything is written in the end, and the run ends with 0."""
     produce(settings, 1_000)
     faults = itertools.cycle([fault, fault, PASS])
@@ -105,10 +112,13 @@ def test_throttled_and_broken_calls(fault: Decision, run: Run, table: Any, setti
 
 
 def test_throttled_for_too_long(run: Run, table: Any, settings: Settings, environment: dict[str, str]) -> None:
-    """Throttled beyond DYNAMODB_WAIT_SECONDS the consumer stops with 1 and the settings' names, has committed nothing, and the next
-    start writes everything."""
+    """Throttled beyond DYNAMODB_WAIT_SECONDS the consumer stops with 1 and the settings' names, has committed nothing,
+    and the next start writes everything.
+    """
     produce(settings, 500)
-    with aws_proxy(environment["AWS_ENDPOINT_URL"], after_the_check(Refusal("ProvisionedThroughputExceededException"))) as proxy:
+    with aws_proxy(
+        environment["AWS_ENDPOINT_URL"], after_the_check(Refusal("ProvisionedThroughputExceededException"))
+    ) as proxy:
         refused = run(*LAND, "--until-caught-up", AWS_ENDPOINT_URL=proxy.url, DYNAMODB_WAIT_SECONDS="3")
     assert (refused.returncode, "Traceback" in refused.stderr) == (1, False), refused.stderr
     assert "DYNAMODB_TABLE=" in refused.stderr
@@ -120,24 +130,36 @@ def test_throttled_for_too_long(run: Run, table: Any, settings: Settings, enviro
 
 @pytest.mark.parametrize("code", ["AccessDeniedException", "ResourceNotFoundException"])
 def test_final_refusals(code: str, run: Run, table: Any, settings: Settings, environment: dict[str, str]) -> None:
-    """Denied access, or a table that is deleted meanwhile, ends the consumer at once with the setting's name; nothing is lost."""
+    """Denied access, or a table that is deleted meanwhile, ends the consumer at once with the setting's name; nothing
+    is lost.
+    """
     produce(settings, 500)
     with aws_proxy(environment["AWS_ENDPOINT_URL"], after_the_check(Refusal(code))) as proxy:
         refused = run(*LAND, "--until-caught-up", AWS_ENDPOINT_URL=proxy.url)
-    assert (refused.returncode, f"DYNAMODB_TABLE={settings.dynamodb_table}" in refused.stderr, code in refused.stderr) == (1, True, True)
+    assert (
+        refused.returncode,
+        f"DYNAMODB_TABLE={settings.dynamodb_table}" in refused.stderr,
+        code in refused.stderr,
+    ) == (1, True, True)
     assert "Traceback" not in refused.stderr
     assert run(*LAND, "--until-caught-up").returncode == 0
     assert_all_there(table, settings, at_least=500)
 
 
-def test_zombie_changes_nothing(start: Start, run: Run, table: Any, settings: Settings, environment: dict[str, str]) -> None:
-    """A consumer frozen with a write on its way, and thawed after later revisions came in through another, changes none of them."""
+def test_zombie_changes_nothing(
+    start: Start, run: Run, table: Any, settings: Settings, environment: dict[str, str]
+) -> None:
+    """A consumer frozen with a write on its way, and thawed after later revisions came in through another, changes none
+    of them.
+    """
     produce(settings, 200)
     with aws_proxy(environment["AWS_ENDPOINT_URL"], after_the_check(HOLD)) as proxy:
         zombie = start(*LAND, AWS_ENDPOINT_URL=proxy.url)
         assert proxy.holding.wait(30), zombie.log_path.read_text()
         zombie.send_signal(signal.SIGSTOP)
-        later = [msgspec.structs.replace(bar, close=1.75, ingested_at="2026-02-01 00:00:00.000") for bar in bars(0, 200)]
+        later = [
+            msgspec.structs.replace(bar, close=1.75, ingested_at="2026-02-01 00:00:00.000") for bar in bars(0, 200)
+        ]
         with topic.Producer(settings, "later") as producer:
             producer.send({settings.kafka_topic_bars: later}, {"later": {}})
         done = run(*LAND, "--until-caught-up")
@@ -172,4 +194,3 @@ def test_sigterm_finishes_what_was_read(start: Start, run: Run, table: Any, sett
     assert volumes(table, settings).total() >= committed_records(settings) - settings.kafka_partitions > 0
     assert run(*LAND, "--until-caught-up").returncode == 0
     assert volumes(table, settings).total() == sum(in_topic(settings).values()) == 3_000
-

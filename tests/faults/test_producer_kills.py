@@ -39,7 +39,10 @@ def test_kill_loop_of_a_replay(start: Callable, run: Callable, settings: Setting
     path = tmp_path / "big.csv"
     with path.open("w") as file:
         file.write("Date,Open,High,Low,Close,Volume,Symbol\n")
-        file.writelines(f"{2000 + n // 12 % 20}-{1 + n % 12:02}-{1 + n // 240 % 28:02},1,2,1,2,{n},S{n // 6720}\n" for n in range(ROWS))
+        file.writelines(
+            f"{2000 + n // 12 % 20}-{1 + n % 12:02}-{1 + n // 240 % 28:02},1,2,1,2,{n},S{n // 6720}\n"
+            for n in range(ROWS)
+        )
     # At this rate the rows last for all the kills, and many of them come in the middle of a transaction.
     arguments = ["producer.py", "replay", str(path), "--interval", "1d", "--rate", str(ROWS / KILLS / 1.1)]
     killed, _ = _killed_until_done(start, arguments, KILLS, 4.0)

@@ -25,7 +25,12 @@ WHERE x * y + z = 7"""
 @pytest.fixture(scope="module")
 def lake(stack: Stack, bucket: str) -> Settings:
     settings = settings_of(stack, bucket)
-    land(settings, "bars", [bar("A", "2026-01-05", 10.0), bar("A", "2026-01-06", 12.5), bar("B", "2026-01-05", 7.0)], day=TODAY)
+    land(
+        settings,
+        "bars",
+        [bar("A", "2026-01-05", 10.0), bar("A", "2026-01-06", 12.5), bar("B", "2026-01-05", 7.0)],
+        day=TODAY,
+    )
     set_up(settings)
     return settings
 
@@ -63,9 +68,14 @@ def test_csv_and_json_files(query: Callable, tmp_path: Path) -> None:
     several = query("closing_trend", "volume_by_ticker", "--csv", tmp_path / "all", "--json", tmp_path / "all")
     assert several.returncode == 0, several.stderr
     assert sorted(path.name for path in (tmp_path / "all").iterdir()) == [
-        "closing_trend.csv", "closing_trend.json", "volume_by_ticker.csv", "volume_by_ticker.json"]  # fmt: skip
-    assert json.loads(query("--sql", "SELECT DATE '2026-01-05' AS day, 1e0 / 3 AS x, NULL AS nothing, 7 AS n", "--json", "-").stdout) == [
-        {"day": "2026-01-05T00:00:00", "x": 1 / 3, "nothing": None, "n": 7}]  # fmt: skip
+        "closing_trend.csv",
+        "closing_trend.json",
+        "volume_by_ticker.csv",
+        "volume_by_ticker.json",
+    ]
+    assert json.loads(
+        query("--sql", "SELECT DATE '2026-01-05' AS day, 1e0 / 3 AS x, NULL AS nothing, 7 AS n", "--json", "-").stdout
+    ) == [{"day": "2026-01-05T00:00:00", "x": 1 / 3, "nothing": None, "n": 7}]
 
 
 def test_unknown_query_names_the_known(query: Callable) -> None:
@@ -78,7 +88,10 @@ def test_unknown_query_names_the_known(query: Callable) -> None:
 def test_failed_query_tells_reason_and_line(query: Callable, tmp_path: Path) -> None:
     """A failed query says Athena's reason and the line in the file; the others still run, and the exit code is 1."""
     file = tmp_path / "mine.sql"
-    file.write_text("-- name: wrong\n-- Why?\nSELECT symbol,\n  no_such_column\nFROM bars;\n-- name: right\n-- Yes.\nSELECT 1 AS one;\n", encoding="utf-8")
+    file.write_text(
+        "-- name: wrong\n-- Why?\nSELECT symbol,\n  no_such_column\nFROM bars;\n-- name: right\n-- Yes.\nSELECT 1 AS one;\n",
+        encoding="utf-8",
+    )
     done = query("--file", file, "--all")
     assert done.returncode == 1
     assert "mine.sql:4:3 (wrong): " in done.stderr
@@ -100,7 +113,9 @@ def test_missing_workgroup_names_the_setting(stack: Stack, bucket: str) -> None:
 
 def test_large_result_is_whole(lake: Settings) -> None:
     """A result far longer than a page of the API comes whole and in its order."""
-    rows = Athena(lake).query("SELECT x * 1000 + y AS n FROM UNNEST(sequence(0, 24)) AS a (x) CROSS JOIN UNNEST(sequence(0, 999)) AS b (y) ORDER BY n")
+    rows = Athena(lake).query(
+        "SELECT x * 1000 + y AS n FROM UNNEST(sequence(0, 24)) AS a (x) CROSS JOIN UNNEST(sequence(0, 999)) AS b (y) ORDER BY n"
+    )
     assert rows["n"].tolist() == list(range(25_000))
 
 
@@ -120,7 +135,9 @@ def test_interrupted_query_is_cancelled(lake: Settings, start: Callable, number:
     def running() -> list[str]:
         ids = athena.list_query_executions(WorkGroup=lake.athena_workgroup)["QueryExecutionIds"]
         found = [athena.get_query_execution(QueryExecutionId=one)["QueryExecution"] for one in ids]
-        return [one["QueryExecutionId"] for one in found if one["Query"] == ENDLESS and one["Status"]["State"] == "RUNNING"]
+        return [
+            one["QueryExecutionId"] for one in found if one["Query"] == ENDLESS and one["Status"]["State"] == "RUNNING"
+        ]
 
     process = start("-m", "pipeline.athena", "--sql", ENDLESS, **own)
     deadline = time.monotonic() + 60

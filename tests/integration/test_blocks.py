@@ -33,9 +33,12 @@ def topic(servers: str) -> Iterator[str]:
 def consumer(servers: str, topic: str, *, stock: bool, **options: object) -> KafkaConsumer:
     """A consumer of both partitions, from their beginnings."""
     made = KafkaConsumer(
-        bootstrap_servers=servers, auto_offset_reset="earliest", enable_auto_commit=False, fetch_max_wait_ms=50,
+        bootstrap_servers=servers,
+        auto_offset_reset="earliest",
+        enable_auto_commit=False,
+        fetch_max_wait_ms=50,
         **{"isolation_level": "read_committed"} | options,
-    )  # fmt: skip
+    )
     assert blocks.install(made, stock=stock) is not stock
     made.assign([TopicPartition(topic, 0), TopicPartition(topic, 1)])
     made.seek_to_beginning()
@@ -54,20 +57,33 @@ def drain(reader: KafkaConsumer) -> tuple[dict[TopicPartition, list[blocks.Block
 
 
 def rows(found: list[blocks.Block]) -> list[tuple]:
-    return [row for block in found for row in zip(block.offsets.tolist(), block.timestamps.tolist(), block.values, strict=True)]
+    return [
+        row
+        for block in found
+        for row in zip(block.offsets.tolist(), block.timestamps.tolist(), block.values, strict=True)
+    ]
 
 
 def produce(servers: str, topic: str, compression: str | None) -> tuple[dict[int, list[bytes | None]], int]:
-    """Transactions of every size and a partition each, every third aborted. Returns the committed values and how many were aborted."""
+    """Transactions of every size and a partition each, every third aborted. Returns the committed values and how many
+    were aborted.
+    """
     committed, aborted, number = {0: [], 1: []}, 0, itertools.count()
     producer = KafkaProducer(
-        bootstrap_servers=servers, transactional_id=uuid.uuid4().hex, compression_type=compression, batch_size=64 * 1024, linger_ms=20
+        bootstrap_servers=servers,
+        transactional_id=uuid.uuid4().hex,
+        compression_type=compression,
+        batch_size=64 * 1024,
+        linger_ms=20,
     )
     producer.init_transactions()
     for round_, count in enumerate((1000, 700, 5, 300, 1, 900)):
         producer.begin_transaction()
         for partition in (0, 1):
-            values = [None if (n := next(number)) % 97 == 0 else b'{"n":%d,"text":"%s"}' % (n, b"x" * (n % 60)) for _ in range(count)]
+            values = [
+                None if (n := next(number)) % 97 == 0 else b'{"n":%d,"text":"%s"}' % (n, b"x" * (n % 60))
+                for _ in range(count)
+            ]
             for value in values:
                 headers = [("trace", b"1")] if round_ == 3 else None
                 key = b"AAPL" if partition or value is None else None
@@ -90,7 +106,9 @@ def test_transactions_with_aborts(servers: str, topic: str, compression: str | N
         expected, expected_positions = drain(reader)
     with consumer(servers, topic, stock=False) as reader:
         found, positions = drain(reader)
-        assert {type(connection.transport) for connection in reader._manager._conns.values()} == {transport._BulkTransport}
+        assert {type(connection.transport) for connection in reader._manager._conns.values()} == {
+            transport._BulkTransport
+        }
     assert aborted == 2 * (700 + 1)
     assert positions == expected_positions
     for partition, values in committed.items():
@@ -108,12 +126,16 @@ def test_read_uncommitted(servers: str, topic: str) -> None:
         expected, _ = drain(reader)
     with consumer(servers, topic, stock=False, isolation_level="read_uncommitted") as reader:
         found, _ = drain(reader)
-    assert {partition: rows(polled) for partition, polled in found.items()} == {p: rows(polled) for p, polled in expected.items()}
+    assert {partition: rows(polled) for partition, polled in found.items()} == {
+        p: rows(polled) for p, polled in expected.items()
+    }
     assert sum(len(rows(polled)) for polled in found.values()) == sum(map(len, committed.values())) + aborted
 
 
 def test_seek_into_a_batch(servers: str, topic: str) -> None:
-    """A seek to the middle of a batch, forwards and back, returns exactly the records from there on, and moves the position."""
+    """A seek to the middle of a batch, forwards and back, returns exactly the records from there on, and moves the
+    position.
+    """
     committed, _ = produce(servers, topic, "zstd")
     partition = TopicPartition(topic, 0)
     with consumer(servers, topic, stock=False) as reader:
@@ -127,18 +149,23 @@ def test_seek_into_a_batch(servers: str, topic: str) -> None:
                 if polled:
                     assert reader.position(partition) >= found[-1][0] + 1
             assert found[0][0] == start
-            assert [value for _, _, value in found] == committed[0][start:start + len(found)]
+            assert [value for _, _, value in found] == committed[0][start : start + len(found)]
 
 
 def test_compacted_topic(servers: str) -> None:
     """After compaction batches have gaps: the same records and end position as kafka-python's."""
     name = f"compacted_{uuid.uuid4().hex[:8]}"
     configs = {
-        "cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0.01", "segment.ms": "500", "min.compaction.lag.ms": "0",
+        "cleanup.policy": "compact",
+        "min.cleanable.dirty.ratio": "0.01",
+        "segment.ms": "500",
+        "min.compaction.lag.ms": "0",
         "max.compaction.lag.ms": "500",
-    }  # fmt: skip
+    }
     with KafkaAdminClient(bootstrap_servers=servers) as admin:
-        admin.create_topics({name: {"num_partitions": 2, "replication_factor": 1, "configs": configs}}, wait_for_metadata=True)
+        admin.create_topics(
+            {name: {"num_partitions": 2, "replication_factor": 1, "configs": configs}}, wait_for_metadata=True
+        )
         try:
             sent = send_until_compacted(servers, name)
             results = []

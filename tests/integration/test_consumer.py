@@ -149,7 +149,13 @@ def test_aborted_transactions_are_not_landed(run: Run, s3: object, settings: Set
 def test_object_options_from_settings(run: Run, s3: object, settings: Settings) -> None:
     """Encryption, storage class and tags of the settings are on every object."""
     produce(settings, 10)
-    done = run("consumer.py", "--until-caught-up", S3_ENCRYPTION="AES256", S3_STORAGE_CLASS="STANDARD_IA", S3_TAGS="team=prices,cost=42")
+    done = run(
+        "consumer.py",
+        "--until-caught-up",
+        S3_ENCRYPTION="AES256",
+        S3_STORAGE_CLASS="STANDARD_IA",
+        S3_TAGS="team=prices,cost=42",
+    )
     assert done.returncode == 0, done.stderr
     for key in keys(s3, settings):
         head = s3.head_object(Bucket=settings.s3_bucket, Key=key)
@@ -167,8 +173,12 @@ def test_metrics_and_log_lines(start: Start, s3: object, settings: Settings, unu
     metrics = urllib.request.urlopen(f"http://127.0.0.1:{unused_port}/metrics", timeout=5).read().decode()
     assert f'stock_landed_records_total{{topic="{settings.kafka_topic_bars}"}} 2000.0' in metrics
     assert "stock_lag_records{" in metrics
-    line = next(line for line in map(json.loads, process.log_path.read_text().splitlines()) if line["event"] == "landing")
-    assert {"records_per_second", "records", "objects", "bytes", "bad_records", "seconds_since_commit", "lag"} <= set(line)
+    line = next(
+        line for line in map(json.loads, process.log_path.read_text().splitlines()) if line["event"] == "landing"
+    )
+    assert {"records_per_second", "records", "objects", "bytes", "bad_records", "seconds_since_commit", "lag"} <= set(
+        line
+    )
     assert line["records"] == 2_000
     process.send_signal(signal.SIGTERM)
     assert process.wait(15) == 0

@@ -52,12 +52,19 @@ FORBIDDEN = [
 @pytest.fixture
 def decision(environment):
     """What the simulation says to one action on one resource, of the policy of a role."""
-    iam = boto3.client("iam", endpoint_url=environment["AWS_ENDPOINT_URL"], region_name="us-east-1", aws_access_key_id="test",
-                       aws_secret_access_key="test")
+    iam = boto3.client(
+        "iam",
+        endpoint_url=environment["AWS_ENDPOINT_URL"],
+        region_name="us-east-1",
+        aws_access_key_id="test",
+        aws_secret_access_key="test",
+    )
 
     def decide(role: str, action: str, resource: str) -> str:
         text = account.policy(Settings(s3_bucket="lake"), role, ACCOUNT)
-        answer = iam.simulate_custom_policy(PolicyInputList=[json.dumps(text)], ActionNames=[action], ResourceArns=[resource])
+        answer = iam.simulate_custom_policy(
+            PolicyInputList=[json.dumps(text)], ActionNames=[action], ResourceArns=[resource]
+        )
         return answer["EvaluationResults"][0]["EvalDecision"]
 
     return decide
@@ -78,8 +85,13 @@ def test_what_a_role_must_not_do_is_not_allowed(decision, role, action, resource
 @pytest.mark.parametrize("role", account.ROLES)
 def test_iam_takes_the_policy(environment, role):
     """IAM, which refuses what is malformed, makes a policy of each file."""
-    iam = boto3.client("iam", endpoint_url=environment["AWS_ENDPOINT_URL"], region_name="us-east-1", aws_access_key_id="test",
-                       aws_secret_access_key="test")
+    iam = boto3.client(
+        "iam",
+        endpoint_url=environment["AWS_ENDPOINT_URL"],
+        region_name="us-east-1",
+        aws_access_key_id="test",
+        aws_secret_access_key="test",
+    )
     document = account.policy(Settings(s3_bucket="lake"), role, ACCOUNT)
     name = f"{role}_{environment['S3_PREFIX']}"
     assert iam.create_policy(PolicyName=name, PolicyDocument=json.dumps(document))["Policy"]["PolicyName"] == name

@@ -15,8 +15,7 @@ from kafka import KafkaAdminClient
 from landed import assert_exactly_once, in_topic, produce
 from user_data import Instance, executable, filled_in, release, script, web
 
-from pipeline import settings as settings_module
-from pipeline.settings import ServiceError
+from pipeline.settings import ServiceError, Settings, load_settings
 from pipeline.streams.kafka import producer as topic
 
 PASSWORD = "correcthorsebatterystaple42"  # of a broker on loopback that lives for one test run
@@ -35,14 +34,29 @@ def instance(stack, tmp_path_factory) -> Iterator[Instance]:
     """A broker set up by the script: private listener SASL_PLAINTEXT, public listener SASL_SSL."""
     folder = tmp_path_factory.mktemp("instance")
     environment = stack.environment()
-    secrets = boto3.client("secretsmanager", region_name=environment["AWS_REGION"], endpoint_url=environment["AWS_ENDPOINT_URL"],
-                           aws_access_key_id="test", aws_secret_access_key="test")
+    secrets = boto3.client(
+        "secretsmanager",
+        region_name=environment["AWS_REGION"],
+        endpoint_url=environment["AWS_ENDPOINT_URL"],
+        aws_access_key_id="test",
+        aws_secret_access_key="test",
+    )
     secret = secrets.create_secret(Name=uuid.uuid4().hex, SecretString=PASSWORD)["ARN"]
     (folder / "releases").mkdir()
     release(folder / "releases", "4.3.1")
     with web(folder / "releases") as url:
-        made = Instance(folder, url, environment, free_ports(4), PASSWORD_SECRET=secret, USER_NAME="pipeline", PUBLIC_ADDRESS="127.0.0.1",
-                        PRIVATE_SECURITY="SASL_PLAINTEXT", TOPICS="stock_bars stock_live_feed stock_news", TOPIC_CHECKPOINTS="stock_checkpoints")
+        made = Instance(
+            folder,
+            url,
+            environment,
+            free_ports(4),
+            PASSWORD_SECRET=secret,
+            USER_NAME="pipeline",
+            PUBLIC_ADDRESS="127.0.0.1",
+            PRIVATE_SECURITY="SASL_PLAINTEXT",
+            TOPICS="stock_bars stock_live_feed stock_news",
+            TOPIC_CHECKPOINTS="stock_checkpoints",
+        )
         done = made.run("install_kafka; write_settings; format_storage; write_unit")
         assert done.returncode == 0, done.stderr
         broker = made.start()
@@ -58,24 +72,37 @@ def instance(stack, tmp_path_factory) -> Iterator[Instance]:
 @pytest.fixture
 def clients(instance, environment) -> dict[str, dict[str, str]]:
     """The environment of a client of each listener."""
-    login = {"KAFKA_SASL_MECHANISM": "SCRAM-SHA-512", "KAFKA_SASL_USERNAME": "pipeline", "KAFKA_SASL_PASSWORD": PASSWORD}
+    login = {
+        "KAFKA_SASL_MECHANISM": "SCRAM-SHA-512",
+        "KAFKA_SASL_USERNAME": "pipeline",
+        "KAFKA_SASL_PASSWORD": PASSWORD,
+    }
     private, public = instance.ports[:2]
     return {
-        "private": environment | login | {"KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{private}", "KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT"},
-        "public": environment | login | {"KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{public}", "KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
-                                         "KAFKA_SSL_CAFILE": str(instance.folder / "data/tls/ca.pem")},
-    }  # fmt: skip
+        "private": environment
+        | login
+        | {"KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{private}", "KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT"},
+        "public": environment
+        | login
+        | {
+            "KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{public}",
+            "KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
+            "KAFKA_SSL_CAFILE": str(instance.folder / "data/tls/ca.pem"),
+        },
+    }
 
 
-def load(environment: dict[str, str]) -> settings_module.Settings:
-    return settings_module.load(environ=environment, config_file="/dev/null")
+def load(environment: dict[str, str]) -> Settings:
+    return load_settings(environ=environment, config_file="/dev/null")
 
 
 def test_the_script_has_no_findings(tmp_path):
     """shellcheck has nothing to say about the script, and it fits EC2's limit of 16 KB."""
     checked = tmp_path / "user-data.sh"
     executable(checked, script())
-    done = subprocess.run([Path(sys.executable).parent / "shellcheck", checked], capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(
+        [Path(sys.executable).parent / "shellcheck", checked], capture_output=True, text=True, check=False, timeout=60
+    )
     assert done.returncode == 0, done.stdout
     assert len(script()) + len(filled_in()) + 1000 < 16_384
 
@@ -113,12 +140,17 @@ def test_a_wrong_password_is_refused(clients, listener):
 
 
 def test_topics_are_made_as_the_producer_would(instance):
-    """The checkpoints are compacted in one partition, the records have the partitions asked for; twice is the same as once."""
+    """The checkpoints are compacted in one partition, the records have the partitions asked for; twice is the same as
+    once.
+    """
     done = instance.run("make_topics")
     assert done.returncode == 0, done.stderr
     with KafkaAdminClient(bootstrap_servers=f"127.0.0.1:{instance.ports[2]}") as admin:
         described = {found["name"]: found for found in admin.describe_topics(["stock_bars", "stock_checkpoints"])}
-        assert {name: len(found["partitions"]) for name, found in described.items()} == {"stock_bars": 2, "stock_checkpoints": 1}
+        assert {name: len(found["partitions"]) for name, found in described.items()} == {
+            "stock_bars": 2,
+            "stock_checkpoints": 1,
+        }
 
 
 def test_a_restart_keeps_the_cluster_and_its_certificate(instance):
@@ -143,8 +175,13 @@ def test_another_public_address_gets_another_certificate(instance, tmp_path):
 def test_the_certificate_is_published(instance, stack):
     """Clients outside can fetch the certificate that they have to trust."""
     environment = stack.environment()
-    ssm = boto3.client("ssm", region_name=environment["AWS_REGION"], endpoint_url=environment["AWS_ENDPOINT_URL"],
-                       aws_access_key_id="test", aws_secret_access_key="test")
+    ssm = boto3.client(
+        "ssm",
+        region_name=environment["AWS_REGION"],
+        endpoint_url=environment["AWS_ENDPOINT_URL"],
+        aws_access_key_id="test",
+        aws_secret_access_key="test",
+    )
     instance.run("make_certificate")
     published = ssm.get_parameter(Name=f"/{instance.folder.name}/kafka-ca.pem")["Parameter"]["Value"]
     assert published.strip() == (instance.folder / "data/tls/ca.pem").read_text().strip()
@@ -174,5 +211,7 @@ def test_the_unit_is_one_that_systemd_accepts(instance, tmp_path):
     unit = tmp_path / "kafka.service"
     # The user and the folder exist on the instance only.
     unit.write_text((instance.folder / "units/kafka.service").read_text().replace("User=kafka", "User=root"))
-    done = subprocess.run(["systemd-analyze", "verify", "--man=no", unit], capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", unit], capture_output=True, text=True, check=False, timeout=60
+    )
     assert [line for line in done.stderr.splitlines() if "kafka.service" in line] == [], done.stderr

@@ -1,4 +1,6 @@
-"""deploy/lake.yaml as a stack on the local AWS: every resource type that it has; and the views that CloudFormation makes, queried."""
+"""deploy/lake.yaml as a stack on the local AWS: every resource type that it has; and the views that CloudFormation
+makes, queried.
+"""
 
 import time
 import uuid
@@ -8,8 +10,8 @@ import boto3
 import pytest
 import yaml
 
-from pipeline import settings as settings_module
 from pipeline.athena.client import Athena
+from pipeline.settings import load_settings
 
 TEMPLATE = Path(__file__).parent.parent.parent / "deploy/lake.yaml"
 # Refused by the local AWS, so left to cfn-lint.
@@ -24,17 +26,35 @@ def lake(environment, monkeypatch) -> dict[str, str]:
         monkeypatch.setenv(name, environment[name])
     template = yaml.safe_load(TEMPLATE.read_text())
     template["Resources"] = {name: part for name, part in template["Resources"].items() if part["Type"] not in NOT_HERE}
-    values = {"BucketName": f"lake-{own}", "DatabaseName": f"lake_{own}", "WorkgroupName": f"lake_{own}", "FirstDay": "2026-01-01"}
-    formation = boto3.client("cloudformation", endpoint_url=environment["AWS_ENDPOINT_URL"], region_name=environment["AWS_REGION"])
-    formation.create_stack(StackName=f"lake-{own}", TemplateBody=yaml.safe_dump(template), Capabilities=["CAPABILITY_IAM"],
-                           Parameters=[{"ParameterKey": name, "ParameterValue": value} for name, value in values.items()])
+    values = {
+        "BucketName": f"lake-{own}",
+        "DatabaseName": f"lake_{own}",
+        "WorkgroupName": f"lake_{own}",
+        "FirstDay": "2026-01-01",
+    }
+    formation = boto3.client(
+        "cloudformation", endpoint_url=environment["AWS_ENDPOINT_URL"], region_name=environment["AWS_REGION"]
+    )
+    formation.create_stack(
+        StackName=f"lake-{own}",
+        TemplateBody=yaml.safe_dump(template),
+        Capabilities=["CAPABILITY_IAM"],
+        Parameters=[{"ParameterKey": name, "ParameterValue": value} for name, value in values.items()],
+    )
     deadline = time.monotonic() + 60
-    while (status := formation.describe_stacks(StackName=f"lake-{own}")["Stacks"][0]["StackStatus"]).endswith("IN_PROGRESS"):
+    while (status := formation.describe_stacks(StackName=f"lake-{own}")["Stacks"][0]["StackStatus"]).endswith(
+        "IN_PROGRESS"
+    ):
         assert time.monotonic() < deadline
         time.sleep(0.2)
     assert status == "CREATE_COMPLETE"
-    return environment | {"S3_BUCKET": values["BucketName"], "S3_PREFIX": "", "GLUE_DATABASE": values["DatabaseName"],
-                          "ATHENA_WORKGROUP": values["WorkgroupName"], "FIRST_DAY": "2026-01-01"}
+    return environment | {
+        "S3_BUCKET": values["BucketName"],
+        "S3_PREFIX": "",
+        "GLUE_DATABASE": values["DatabaseName"],
+        "ATHENA_WORKGROUP": values["WorkgroupName"],
+        "FIRST_DAY": "2026-01-01",
+    }
 
 
 def client(lake, service):
@@ -47,8 +67,10 @@ def test_the_stack_is_a_lake_that_works(lake, run):
     assert sent.returncode == 0, sent.stderr
     landed = run("consumer.py", "--until-caught-up", **lake)
     assert landed.returncode == 0, landed.stderr
-    settings = settings_module.load(environ=lake, config_file="/dev/null")
-    rows = Athena(settings).query("SELECT count(*) AS rows, count(DISTINCT symbol) AS symbols, max(time) AS newest, max(close) AS highest FROM bars")
+    settings = load_settings(environ=lake, config_file="/dev/null")
+    rows = Athena(settings).query(
+        "SELECT count(*) AS rows, count(DISTINCT symbol) AS symbols, max(time) AS newest, max(close) AS highest FROM bars"
+    )
     assert rows["rows"][0] == 5396
     assert rows["symbols"][0] > 1
     for view in ("ticks", "news"):
@@ -64,13 +86,19 @@ def test_the_stack_has_what_glue_setup_makes(lake, run):
     found = {line[13:].split(" (")[0]: line for line in done.stdout.splitlines()}
     # The local AWS's CloudFormation leaves out a bucket's lifecycle rules without a word; cfn-lint has looked at them.
     found.pop("bucket's lifecycle rules")
-    differing = {name: line for name, line in found.items() if name.startswith(("table", "database", "workgroup", "bucket")) and "as defined" not in line}
+    differing = {
+        name: line
+        for name, line in found.items()
+        if name.startswith(("table", "database", "workgroup", "bucket")) and "as defined" not in line
+    }
     assert sum(name.startswith("table") for name in found) == 7
     assert differing == {}
 
 
 def test_the_schedule_starts_the_job(lake):
-    """The crawler and the job of the stack go by the definitions' names and use the stack's role; EventBridge has the schedule."""
+    """The crawler and the job of the stack go by the definitions' names and use the stack's role; EventBridge has the
+    schedule.
+    """
     glue = client(lake, "glue")
     job = glue.get_job(JobName=f"{lake['GLUE_DATABASE']}_curate")["Job"]
     crawler = glue.get_crawler(Name=f"{lake['GLUE_DATABASE']}_raw")["Crawler"]

@@ -18,9 +18,8 @@ from kafka.admin import ScramMechanism, UserScramCredentialUpsertion
 from landed import produce, wait_for
 
 from local.stack import Stack
-from pipeline import settings as settings_module
 from pipeline.doctor import account, cluster, lake, tables
-from pipeline.settings import Settings
+from pipeline.settings import Settings, load_settings
 from pipeline.streams.kafka import producer as topic
 
 PASSWORD = "correcthorsebatterystaple42"  # of a broker on loopback that lives for one test run
@@ -54,9 +53,13 @@ def broker(tmp_path_factory) -> Iterator[tuple[dict[str, int], str]]:
     own.up(["kafka"])
     try:
         with KafkaAdminClient(bootstrap_servers=own.environment()["KAFKA_BOOTSTRAP_SERVERS"]) as admin:
-            admin.alter_user_scram_credentials([UserScramCredentialUpsertion("pipeline", ScramMechanism.SCRAM_SHA_512, PASSWORD)])
+            admin.alter_user_scram_credentials(
+                [UserScramCredentialUpsertion("pipeline", ScramMechanism.SCRAM_SHA_512, PASSWORD)]
+            )
         listeners = ",".join(f"{name}://127.0.0.1:{ports[name]}" for name in NAMES)
-        (own.state.data("kafka") / "more.properties").write_text(BROKER.format(listeners=listeners, folder=folder, **ports, **own.ports()))
+        (own.state.data("kafka") / "more.properties").write_text(
+            BROKER.format(listeners=listeners, folder=folder, **ports, **own.ports())
+        )
         own.restart("kafka")
         yield ports, str(folder / "ca.pem")
     finally:
@@ -77,7 +80,7 @@ def problems(found: list) -> list[str]:
 
 def at_port(port: int, **changes: str) -> Settings:
     environment = {"KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{port}", **changes}
-    return settings_module.load(environ=environment, config_file="/dev/null")
+    return load_settings(environ=environment, config_file="/dev/null")
 
 
 # --- the cluster
@@ -91,7 +94,9 @@ def test_nobody_listens(unused_port):
 
 
 def test_advertised_listener_at_a_closed_port(broker):
-    """The cluster names an address that cannot be reached: it is shown, with the reason, though the bootstrap server answers."""
+    """The cluster names an address that cannot be reached: it is shown, with the reason, though the bootstrap server
+    answers.
+    """
     ports, _ = broker
     found = kafka(at_port(ports["AWAY"]))
     [text] = problems(found)
@@ -107,14 +112,34 @@ def test_advertised_listener_with_an_unknown_name(broker):
     assert "not known here" in text
 
 
-@pytest.mark.parametrize(("listener", "set_to", "expected"), [
-    ("TLS", {}, "speaks SSL"),
-    ("SCRAM", {}, "speaks SASL_PLAINTEXT"),
-    ("SCRAM", {"KAFKA_SECURITY_PROTOCOL": "SSL"}, "speaks SASL_PLAINTEXT"),
-    ("TLS", {"KAFKA_SECURITY_PROTOCOL": "SASL_SSL", "KAFKA_SASL_MECHANISM": "PLAIN", "KAFKA_SASL_USERNAME": "u", "KAFKA_SASL_PASSWORD": "p"}, "speaks SSL"),
-    ("SCRAM", {"KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT", "KAFKA_SASL_MECHANISM": "PLAIN", "KAFKA_SASL_USERNAME": "u", "KAFKA_SASL_PASSWORD": "p"},
-     "set KAFKA_SASL_MECHANISM=SCRAM-SHA-512"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("listener", "set_to", "expected"),
+    [
+        ("TLS", {}, "speaks SSL"),
+        ("SCRAM", {}, "speaks SASL_PLAINTEXT"),
+        ("SCRAM", {"KAFKA_SECURITY_PROTOCOL": "SSL"}, "speaks SASL_PLAINTEXT"),
+        (
+            "TLS",
+            {
+                "KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
+                "KAFKA_SASL_MECHANISM": "PLAIN",
+                "KAFKA_SASL_USERNAME": "u",
+                "KAFKA_SASL_PASSWORD": "p",
+            },
+            "speaks SSL",
+        ),
+        (
+            "SCRAM",
+            {
+                "KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT",
+                "KAFKA_SASL_MECHANISM": "PLAIN",
+                "KAFKA_SASL_USERNAME": "u",
+                "KAFKA_SASL_PASSWORD": "p",
+            },
+            "set KAFKA_SASL_MECHANISM=SCRAM-SHA-512",
+        ),
+    ],
+)
 def test_protocol_that_does_not_fit(broker, listener, set_to, expected):
     """What the listener speaks is asked of the listener, and told with the setting to change."""
     [found] = problems(kafka(at_port(broker[0][listener], **set_to)))
@@ -133,7 +158,11 @@ def test_certificate_that_is_not_trusted(broker):
 
 def test_login_that_is_refused(broker):
     """A wrong password, where all else fits, names the two settings and shows neither."""
-    login = {"KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT", "KAFKA_SASL_MECHANISM": "SCRAM-SHA-512", "KAFKA_SASL_USERNAME": "pipeline"}
+    login = {
+        "KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT",
+        "KAFKA_SASL_MECHANISM": "SCRAM-SHA-512",
+        "KAFKA_SASL_USERNAME": "pipeline",
+    }
     [found] = problems(kafka(at_port(broker[0]["SCRAM"], **login, KAFKA_SASL_PASSWORD="wrongpassword")))
     assert "KAFKA_SASL_PASSWORD" in found
     assert "wrongpassword" not in found
@@ -164,7 +193,9 @@ def test_more_workers_than_partitions(settings):
 
 
 def test_records_that_nobody_lands(settings):
-    """Records that have waited for longer than they should, and no member: a problem; a moment after they came it is none."""
+    """Records that have waited for longer than they should, and no member: a problem; a moment after they came it is
+    none.
+    """
     produce(settings, 40)
     assert not problems(kafka(settings))
     found = problems(kafka(settings, at=now() + timedelta(minutes=20)))
@@ -184,7 +215,12 @@ def test_transaction_that_does_not_end(settings):
         producer.abort_transaction()
     assert len(found) == 1
     assert f"{settings.kafka_topic_bars}-0: a transaction has been open for" in found[0]
-    wait_for(lambda: not [text for text in problems(kafka(settings, at=now() + timedelta(minutes=20))) if "transaction" in text], 10)
+    wait_for(
+        lambda: (
+            not [text for text in problems(kafka(settings, at=now() + timedelta(minutes=20))) if "transaction" in text]
+        ),
+        10,
+    )
 
 
 def test_member_that_is_dead(settings, start, s3):
@@ -220,14 +256,22 @@ def identity(environment, monkeypatch):
     return environment
 
 
-def aws(settings: Settings, *, roles: tuple[str, ...] = (), principal: str | None = None, at: datetime | None = None) -> list:
+def aws(
+    settings: Settings, *, roles: tuple[str, ...] = (), principal: str | None = None, at: datetime | None = None
+) -> list:
     return list(account.findings(settings, roles=list(roles), principal=principal, now=at or now()))
 
 
 def test_no_credentials(run, environment, tmp_path):
     """Without credentials that is the one problem of AWS, and how to get some."""
-    nothing = {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": "", "AWS_CONFIG_FILE": str(tmp_path / "none"), "HOME": str(tmp_path),
-               "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "none"), "AWS_EC2_METADATA_DISABLED": "true"}  # fmt: skip
+    nothing = {
+        "AWS_ACCESS_KEY_ID": "",
+        "AWS_SECRET_ACCESS_KEY": "",
+        "AWS_CONFIG_FILE": str(tmp_path / "none"),
+        "HOME": str(tmp_path),
+        "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "none"),
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         environment.pop(name)
         nothing.pop(name)
@@ -245,11 +289,11 @@ def test_clock_that_is_wrong(settings, identity):
 
 def test_bucket_that_is_missing_or_elsewhere(environment, identity, s3):
     """A bucket that does not exist, and one of another region, are problems of their own."""
-    absent = settings_module.load(environ=environment | {"S3_BUCKET": f"absent-{uuid.uuid4().hex}"}, config_file="/dev/null")
+    absent = load_settings(environ=environment | {"S3_BUCKET": f"absent-{uuid.uuid4().hex}"}, config_file="/dev/null")
     assert any("there is no bucket" in text for text in problems(aws(absent)))
     name = f"elsewhere-{uuid.uuid4().hex}"
     s3.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
-    elsewhere = settings_module.load(environ=environment | {"S3_BUCKET": name}, config_file="/dev/null")
+    elsewhere = load_settings(environ=environment | {"S3_BUCKET": name}, config_file="/dev/null")
     assert any("AWS_REGION=eu-west-1" in text for text in problems(aws(elsewhere)))
 
 
@@ -305,7 +349,9 @@ def test_objects_of_another_writer(landed, s3):
     assert any("stock_market_0.json" in text and "another writer" in text for text in problems(look(landed)))
 
 
-@pytest.mark.parametrize("body", [b'{"symbol":\n "AAPL"}\n', b'[{"symbol":"AAPL"}]\n', b'{"symbol":"AAPL"}{"symbol":"MSFT"}\n'])
+@pytest.mark.parametrize(
+    "body", [b'{"symbol":\n "AAPL"}\n', b'[{"symbol":"AAPL"}]\n', b'{"symbol":"AAPL"}{"symbol":"MSFT"}\n']
+)
 def test_json_that_is_not_one_object_a_line(landed, s3, body):
     """Indented JSON, an array, and objects without a line end between are found."""
     put(s3, landed, "zzz.json.gz", gzip.compress(body))
@@ -321,7 +367,7 @@ def test_one_object_an_event(settings, run, identity):
 
 def test_two_groups_on_a_prefix(landed, environment):
     """Objects of another group are a problem: two groups land every record twice."""
-    other = settings_module.load(environ=environment | {"KAFKA_GROUP": "another"}, config_file="/dev/null")
+    other = load_settings(environ=environment | {"KAFKA_GROUP": "another"}, config_file="/dev/null")
     assert any(landed.kafka_group in text and "another" in text for text in problems(look(other)))
 
 
@@ -335,9 +381,14 @@ def test_stale_data(landed):
 
 
 def test_tables_missing_then_as_defined_then_changed(settings, identity, run):
-    """Before glue_setup.py tables are missing; after it nothing is wrong; a table changed by hand is told, and the workgroup too."""
+    """Before glue_setup.py tables are missing; after it nothing is wrong; a table changed by hand is told, and the
+    workgroup too.
+    """
     today = now().date()
-    assert any("table raw_bars" in text and "missing" in text for text in problems(list(tables.findings(settings, today=today))))
+    assert any(
+        "table raw_bars" in text and "missing" in text
+        for text in problems(list(tables.findings(settings, today=today)))
+    )
     assert run("glue_setup.py", timeout_seconds=240).returncode == 0
     assert not problems(list(tables.findings(settings, today=today)))
     glue = boto3.client("glue", endpoint_url=settings.aws_endpoint_url, region_name=settings.aws_region)

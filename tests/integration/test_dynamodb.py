@@ -57,7 +57,8 @@ def test_a_whole_file_to_the_cent(run: Run, table: Any, settings: Settings, shar
     for row in rows:
         item = found[row["Name"], row["date"]]
         assert [item[name] for name in ("open", "high", "low", "close", "volume")] == [
-            Decimal(row[name]) for name in ("open", "high", "low", "close", "volume")]  # fmt: skip
+            Decimal(row[name]) for name in ("open", "high", "low", "close", "volume")
+        ]
     again = run(*LAND, "--from-beginning", S3_BUCKET="")
     assert again.returncode == 0, again.stderr
     assert "records=7270" in again.stderr
@@ -65,13 +66,18 @@ def test_a_whole_file_to_the_cent(run: Run, table: Any, settings: Settings, shar
 
 
 def test_the_table_that_is_made(run: Run, table: Any, settings: Settings) -> None:
-    """It is billed by request, encrypted, recoverable to a point in time, and has the tags; made twice it stays as it is."""
+    """It is billed by request, encrypted, recoverable to a point in time, and has the tags; made twice it stays as it
+    is.
+    """
     first = run("-m", "pipeline.dynamodb", "create", AWS_TAGS="team=quants")
     assert first.returncode == 0, first.stderr
     second = run("-m", "pipeline.dynamodb", "create")
     assert ("made" in first.stdout, "already" in second.stdout) == (True, True)
     found = table.describe_table(TableName=settings.dynamodb_table)["Table"]
-    assert found["KeySchema"] == [{"AttributeName": "Company Name", "KeyType": "HASH"}, {"AttributeName": "Date", "KeyType": "RANGE"}]
+    assert found["KeySchema"] == [
+        {"AttributeName": "Company Name", "KeyType": "HASH"},
+        {"AttributeName": "Date", "KeyType": "RANGE"},
+    ]
     assert found["BillingModeSummary"]["BillingMode"] == "PAY_PER_REQUEST"
     assert found["SSEDescription"]["Status"] == "ENABLED"
     backups = table.describe_continuous_backups(TableName=settings.dynamodb_table)["ContinuousBackupsDescription"]
@@ -80,10 +86,16 @@ def test_the_table_that_is_made(run: Run, table: Any, settings: Settings) -> Non
 
 
 def test_revisions_replace_and_late_ones_do_not(run: Run, table: Any, settings: Settings) -> None:
-    """A later revision takes the place of an earlier one, in the same run or another; an earlier one that comes late never does."""
+    """A later revision takes the place of an earlier one, in the same run or another; an earlier one that comes late
+    never does.
+    """
     send(settings, daily(close=1.1, trades=5, ingested_at="2026-01-01 00:00:00.000"))
     assert run(*LAND).returncode == 0
-    send(settings, daily(close=1.3, ingested_at="2026-01-03 00:00:00.000"), daily(close=1.2, ingested_at="2026-01-02 00:00:00.000"))
+    send(
+        settings,
+        daily(close=1.3, ingested_at="2026-01-03 00:00:00.000"),
+        daily(close=1.2, ingested_at="2026-01-02 00:00:00.000"),
+    )
     assert run(*LAND).returncode == 0
     revised = items(table, settings)["Apple", "2025-04-15"]
     assert (revised["close"], "trades" in revised) == (Decimal("1.3"), False)
@@ -94,9 +106,13 @@ def test_revisions_replace_and_late_ones_do_not(run: Run, table: Any, settings: 
 
 
 def test_bad_records_are_kept_by_their_offset(run: Run, s3: Any, table: Any, settings: Settings) -> None:
-    """What is no bar, and a bar whose place another has, is a dead letter of its own; a second landing writes the same objects."""
+    """What is no bar, and a bar whose place another has, is a dead letter of its own; a second landing writes the same
+    objects.
+    """
     send(settings, daily(), daily(symbol="AAPL", interval="1m"), daily(company="Alphabet", symbol="GOOG"))
-    send(settings, daily(company="Alphabet", symbol="GOOGL"), daily(volume=1e200, ingested_at="2026-02-01 00:00:00.000"))
+    send(
+        settings, daily(company="Alphabet", symbol="GOOGL"), daily(volume=1e200, ingested_at="2026-02-01 00:00:00.000")
+    )
     producer = topic.KafkaProducer(**topic.connection(settings))
     for value in (b"not json", b"\xff", None, b'{"symbol": "AAPL"}'):
         producer.send(settings.kafka_topic_bars, value, b"k").get(10)
@@ -104,7 +120,9 @@ def test_bad_records_are_kept_by_their_offset(run: Run, s3: Any, table: Any, set
     assert run(*LAND).returncode == 0
     listed = keys(s3, settings)
     assert len(listed) == 6
-    assert all(key.startswith(f"{settings.s3_root}dead_letter/{settings.kafka_topic_bars}.dynamodb/dt=") for key in listed)
+    assert all(
+        key.startswith(f"{settings.s3_root}dead_letter/{settings.kafka_topic_bars}.dynamodb/dt=") for key in listed
+    )
     assert len(items(table, settings)) == 3
     again = run(*LAND, "--from-beginning")
     assert "bad_records=6" in again.stderr
@@ -140,12 +158,19 @@ def test_key_queries(run: Run, settings: Settings) -> None:
     got = json.loads(run(*query, "get", "Apple", "2025-04-15", "--format", "json").stdout)
     assert [(item["Date"], item["close"]) for item in got] == [("2025-04-15", 1.15)]
     assert "2025-04-15 13:30:00.000" in run(*query, "get", "Apple", "2025-04-15 13:30:00.000").stdout
-    ranged = pd.read_csv(io.StringIO(run(*query, "range", "Apple", "2025-04-14", "2025-04-16", "--format", "csv").stdout))
+    ranged = pd.read_csv(
+        io.StringIO(run(*query, "range", "Apple", "2025-04-14", "2025-04-16", "--format", "csv").stdout)
+    )
     assert list(ranged["Date"]) == ["2025-04-14", "2025-04-15", "2025-04-15 13:30:00.000", "2025-04-16"]
-    one = json.loads(run(*query, "range", "Apple", "2025-04-14", "2025-04-16", "--interval", "1d", "--format", "json").stdout)
+    one = json.loads(
+        run(*query, "range", "Apple", "2025-04-14", "2025-04-16", "--interval", "1d", "--format", "json").stdout
+    )
     assert len(one) == 3
     latest = json.loads(run(*query, "latest", "--format", "json").stdout)
-    assert [(item["Company Name"], item["Date"]) for item in latest] == [("Apple", "2025-04-30"), ("NVDA", "2025-04-15")]
+    assert [(item["Company Name"], item["Date"]) for item in latest] == [
+        ("Apple", "2025-04-30"),
+        ("NVDA", "2025-04-15"),
+    ]
     assert "13:30" in run(*query, "latest", "Apple", "--interval", "1m").stdout
     missing = run(*query, "get", "apple", "2025-04-15")
     assert (missing.returncode, "no item" in missing.stderr) == (1, True)
@@ -156,9 +181,18 @@ def test_key_queries(run: Run, settings: Settings) -> None:
 def test_plots_from_the_table(run: Run, settings: Settings, tmp_path: Path) -> None:
     """The plots are made from the table alone, heatmap and volumes too."""
     days = pd.bdate_range("2025-01-01", periods=60)
-    send(settings, *(msgspec.structs.replace(daily(company=company, close=1 + number / 100, ingested_at="2026-01-01 00:00:00.000"),
-                                             symbol=symbol, time=f"{day:%Y-%m-%d} 00:00:00.000")
-                     for company, symbol in (("Apple", "AAPL"), ("Tesla", "TSLA")) for number, day in enumerate(days)))  # fmt: skip
+    send(
+        settings,
+        *(
+            msgspec.structs.replace(
+                daily(company=company, close=1 + number / 100, ingested_at="2026-01-01 00:00:00.000"),
+                symbol=symbol,
+                time=f"{day:%Y-%m-%d} 00:00:00.000",
+            )
+            for company, symbol in (("Apple", "AAPL"), ("Tesla", "TSLA"))
+            for number, day in enumerate(days)
+        ),
+    )
     assert run(*LAND).returncode == 0
     done = run("-m", "dashboards.plots", "--from-dynamodb", "--output", tmp_path, S3_BUCKET="")
     assert done.returncode == 0, done.stderr
@@ -168,16 +202,32 @@ def test_plots_from_the_table(run: Run, settings: Settings, tmp_path: Path) -> N
 
 
 def test_all_companies_of_a_large_table(table: Any, settings: Settings, environment: dict[str, str]) -> None:
-    """companies() finds each partition key once, without reading the items between; daily_bars gives them as data frame."""
+    """companies() finds each partition key once, without reading the items between; daily_bars gives them as data
+    frame.
+    """
     route = dynamodb.Table(settings)
     route.create()
     names = {f"Company {number}" for number in range(40)}
     for name in names:
-        table.batch_write_item(RequestItems={settings.dynamodb_table: [
-            {"PutRequest": {"Item": {"Company Name": {"S": name}, "Date": {"S": f"2025-01-{day:02}"}, "symbol": {"S": name[-2:]},
-                                     "interval": {"S": "1d"}, "time": {"S": f"2025-01-{day:02} 00:00:00.000"},
-                                     **{column: {"N": "1.5"} for column in ("open", "high", "low", "close", "volume")}}}}
-            for day in range(1, 11)]})  # fmt: skip
+        table.batch_write_item(
+            RequestItems={
+                settings.dynamodb_table: [
+                    {
+                        "PutRequest": {
+                            "Item": {
+                                "Company Name": {"S": name},
+                                "Date": {"S": f"2025-01-{day:02}"},
+                                "symbol": {"S": name[-2:]},
+                                "interval": {"S": "1d"},
+                                "time": {"S": f"2025-01-{day:02} 00:00:00.000"},
+                                **{column: {"N": "1.5"} for column in ("open", "high", "low", "close", "volume")},
+                            }
+                        }
+                    }
+                    for day in range(1, 11)
+                ]
+            }
+        )
     found = list(route.companies())
     assert (len(found), set(found)) == (40, names)
     frame = dynamodb.daily_bars(settings, first_day="2025-01-03", last_day="2025-01-04")
@@ -187,11 +237,13 @@ def test_all_companies_of_a_large_table(table: Any, settings: Settings, environm
 
 @pytest.mark.parametrize(
     ("changes", "arguments", "code", "told"),
-    [({}, (), 1, "has no such table; `python -m pipeline.dynamodb create`"),
-     ({}, ("--format", "parquet"), 2, "--format: DynamoDB has items"),
-     ({"DYNAMODB_SORT_KEY": "time"}, (), 2, "DYNAMODB_SORT_KEY: 'time' is another field"),
-     ({"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, (), 1, "AWS_REGION or AWS_ENDPOINT_URL")],
-)  # fmt: skip
+    [
+        ({}, (), 1, "has no such table; `python -m pipeline.dynamodb create`"),
+        ({}, ("--format", "parquet"), 2, "--format: DynamoDB has items"),
+        ({"DYNAMODB_SORT_KEY": "time"}, (), 2, "DYNAMODB_SORT_KEY: 'time' is another field"),
+        ({"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, (), 1, "AWS_REGION or AWS_ENDPOINT_URL"),
+    ],
+)
 def test_mistakes_are_told(run: Run, changes: dict, arguments: tuple, code: int, told: str) -> None:
     """Without the table, or with settings that cannot work, nothing is begun, and the message names the setting."""
     done = run("consumer.py", "--sink", "dynamodb", *arguments, **changes)
@@ -200,9 +252,12 @@ def test_mistakes_are_told(run: Run, changes: dict, arguments: tuple, code: int,
 
 def test_a_table_with_other_keys(run: Run, table: Any, settings: Settings) -> None:
     """A table whose keys are not those of the settings is refused with both; told its names, it serves."""
-    table.create_table(TableName=settings.dynamodb_table, BillingMode="PAY_PER_REQUEST",
-                       KeySchema=[{"AttributeName": "symbol", "KeyType": "HASH"}, {"AttributeName": "Date", "KeyType": "RANGE"}],
-                       AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name in ("symbol", "Date")])  # fmt: skip
+    table.create_table(
+        TableName=settings.dynamodb_table,
+        BillingMode="PAY_PER_REQUEST",
+        KeySchema=[{"AttributeName": "symbol", "KeyType": "HASH"}, {"AttributeName": "Date", "KeyType": "RANGE"}],
+        AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name in ("symbol", "Date")],
+    )
     produce(settings, 100)
     refused = run(*LAND)
     assert refused.returncode == 1
@@ -229,13 +284,27 @@ def test_least_privilege_policies(environment: dict[str, str]) -> None:
     allowed = {
         "dynamodb_consumer": {"dynamodb:DescribeTable", "dynamodb:PutItem"},
         "dynamodb_reader": {"dynamodb:DescribeTable", "dynamodb:GetItem", "dynamodb:Query", "dynamodb:Scan"},
-        "dynamodb_create_table": {"dynamodb:DescribeTable", "dynamodb:CreateTable", "dynamodb:TagResource", "dynamodb:UpdateContinuousBackups"},
+        "dynamodb_create_table": {
+            "dynamodb:DescribeTable",
+            "dynamodb:CreateTable",
+            "dynamodb:TagResource",
+            "dynamodb:UpdateContinuousBackups",
+        },
     }
-    asked = sorted(set().union(*allowed.values()) | {"dynamodb:DeleteTable", "dynamodb:DeleteItem", "dynamodb:UpdateItem", "s3:DeleteObject"})
+    asked = sorted(
+        set().union(*allowed.values())
+        | {"dynamodb:DeleteTable", "dynamodb:DeleteItem", "dynamodb:UpdateItem", "s3:DeleteObject"}
+    )
     for name, expected in allowed.items():
         policy = Template((folder / f"{name}.json").read_text()).substitute(
-            region="us-east-1", account="000000000000", table="StockMkt", bucket="lake", root="")
-        answers = iam.simulate_custom_policy(PolicyInputList=[policy], ActionNames=asked,
-                                             ResourceArns=["arn:aws:dynamodb:us-east-1:000000000000:table/StockMkt"])
-        granted = {result["EvalActionName"] for result in answers["EvaluationResults"] if result["EvalDecision"] == "allowed"}
+            region="us-east-1", account="000000000000", table="StockMkt", bucket="lake", root=""
+        )
+        answers = iam.simulate_custom_policy(
+            PolicyInputList=[policy],
+            ActionNames=asked,
+            ResourceArns=["arn:aws:dynamodb:us-east-1:000000000000:table/StockMkt"],
+        )
+        granted = {
+            result["EvalActionName"] for result in answers["EvaluationResults"] if result["EvalDecision"] == "allowed"
+        }
         assert granted == expected, name

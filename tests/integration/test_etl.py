@@ -34,7 +34,11 @@ def closes(settings: Settings, table: str = "bars") -> dict[str, float]:
 
 
 def objects(settings: Settings, folder: str) -> list[str]:
-    pages = aws.client(settings, "s3").get_paginator("list_objects_v2").paginate(Bucket=settings.s3_bucket, Prefix=f"{settings.s3_root}{folder}")
+    pages = (
+        aws.client(settings, "s3")
+        .get_paginator("list_objects_v2")
+        .paginate(Bucket=settings.s3_bucket, Prefix=f"{settings.s3_root}{folder}")
+    )
     return [found["Key"] for page in pages for found in page.get("Contents", [])]
 
 
@@ -49,7 +53,9 @@ class Engine(AthenaEngine):
         super().__init__(settings)
         self._before, self._after = before, after
 
-    def write(self, table: CuratedTable, days: list[str], partitions: list[Partition], place: str) -> dict[Partition, str]:
+    def write(
+        self, table: CuratedTable, days: list[str], partitions: list[Partition], place: str
+    ) -> dict[Partition, str]:
         self._before()
         locations = super().write(table, days, partitions, place)
         self._after()
@@ -57,15 +63,27 @@ class Engine(AthenaEngine):
 
 
 def test_view_is_the_same_before_and_after(lake: Settings) -> None:
-    """Before, between and after runs the view has the latest record of every key, and the ETL only changes where it comes from."""
-    land(lake, "bars", [bar("A", "2025-01-06", 1.0), bar("A", "2025-02-06", 2.0), bar("B", "2025-02-06", 3.0)], day=YESTERDAY - timedelta(days=2))
+    """Before, between and after runs the view has the latest record of every key, and the ETL only changes where it
+    comes from.
+    """
+    land(
+        lake,
+        "bars",
+        [bar("A", "2025-01-06", 1.0), bar("A", "2025-02-06", 2.0), bar("B", "2025-02-06", 3.0)],
+        day=YESTERDAY - timedelta(days=2),
+    )
     set_up(lake)
     first = {"A 2025-01-06": 1.0, "A 2025-02-06": 2.0, "B 2025-02-06": 3.0}
     assert closes(lake) == first
     done = curate(lake, now=NOW, run="one")
     assert done.partitions == 2
     assert closes(lake) == closes(lake, "curated_bars") == first
-    land(lake, "bars", [bar("A", "2025-02-06", 2.5, ingested_at="2026-02-01 00:00:00.000"), bar("C", "2025-02-07", 4.0)], start=10)
+    land(
+        lake,
+        "bars",
+        [bar("A", "2025-02-06", 2.5, ingested_at="2026-02-01 00:00:00.000"), bar("C", "2025-02-07", 4.0)],
+        start=10,
+    )
     second = first | {"A 2025-02-06": 2.5, "C 2025-02-07": 4.0}
     assert (closes(lake), closes(lake, "curated_bars")) == (second, first)
     again = curate(lake, now=NOW, run="two")
@@ -124,7 +142,14 @@ def test_late_objects_come_with_the_next_run(lake: Settings) -> None:
 
 def test_ticks_are_copied_once(lake: Settings) -> None:
     """Two equal ticks stay two, before and after the day goes from raw to curated."""
-    tick = Tick(symbol="A", time="2026-01-05 10:00:00.000", price=1.0, volume=2.0, source="s", ingested_at="2026-01-05 10:00:01.000")
+    tick = Tick(
+        symbol="A",
+        time="2026-01-05 10:00:00.000",
+        price=1.0,
+        volume=2.0,
+        source="s",
+        ingested_at="2026-01-05 10:00:01.000",
+    )
     for number, day in enumerate((3, 2, 0)):
         land(lake, "ticks", [tick, tick], day=TODAY - timedelta(days=day), start=2 * number)
     set_up(lake)
@@ -138,9 +163,18 @@ def test_ticks_are_copied_once(lake: Settings) -> None:
 
 def test_news_by_article_and_symbol(lake: Settings) -> None:
     """An article that was changed is one row per symbol, the one ingested last."""
+
     def item(symbol: str, title: str, day: int) -> NewsItem:
-        return NewsItem(id="1", symbol=symbol, time="2026-01-05 10:00:00.000", title=title, publisher="p", url="u", source="s",
-                        ingested_at=f"2026-01-0{day} 00:00:00.000")  # fmt: skip
+        return NewsItem(
+            id="1",
+            symbol=symbol,
+            time="2026-01-05 10:00:00.000",
+            title=title,
+            publisher="p",
+            url="u",
+            source="s",
+            ingested_at=f"2026-01-0{day} 00:00:00.000",
+        )
 
     land(lake, "news", [item("A", "old", 6), item("B", "other", 6), item("A", "new", 7)])
     set_up(lake)
@@ -149,7 +183,9 @@ def test_news_by_article_and_symbol(lake: Settings) -> None:
     assert rows.to_numpy().tolist() == [["A", "new"], ["B", "other"]]
 
 
-@pytest.mark.parametrize("point", ["before writing", "after writing", "claimed", "between two swaps", "swapped", "published"])
+@pytest.mark.parametrize(
+    "point", ["before writing", "after writing", "claimed", "between two swaps", "swapped", "published"]
+)
 def test_kill_at_any_point_loses_nothing(lake: Settings, monkeypatch: pytest.MonkeyPatch, point: str) -> None:
     """Killed at any point, the view shows the right rows at once, and the next run completes the work."""
     land(lake, "bars", [bar("A", "2025-01-06", 1.0), bar("A", "2025-02-06", 2.0)], day=YESTERDAY)
@@ -172,7 +208,11 @@ def test_kill_at_any_point_loses_nothing(lake: Settings, monkeypatch: pytest.Mon
             patched.setattr(publish, "point", die)
         elif point == "between two swaps":
             whole = publish.point
-            patched.setattr(publish, "point", lambda glue, table, places: (whole(glue, table, dict([next(iter(places.items()))])), die()))
+            patched.setattr(
+                publish,
+                "point",
+                lambda glue, table, places: (whole(glue, table, dict([next(iter(places.items()))])), die()),
+            )
         elif point == "swapped":
             whole = publish.point
             patched.setattr(publish, "point", lambda *arguments: (whole(*arguments), die()))
@@ -184,7 +224,9 @@ def test_kill_at_any_point_loses_nothing(lake: Settings, monkeypatch: pytest.Mon
     curate(lake, now=NOW, run="three")
     assert closes(lake) == closes(lake, "curated_bars") == right
     assert set_up(lake) == []
-    left = [table["Name"] for table in aws.client(lake, "glue").get_tables(DatabaseName=lake.glue_database)["TableList"]]
+    left = [
+        table["Name"] for table in aws.client(lake, "glue").get_tables(DatabaseName=lake.glue_database)["TableList"]
+    ]
     assert not [name for name in left if name.startswith("curated_bars_")]
 
 
@@ -202,9 +244,12 @@ def test_rival_that_published_first_wins(lake: Settings) -> None:
     assert closes(lake, "curated_bars") == closes(lake) == {"A 2025-01-06": 1.0, "A 2025-01-07": 2.0}
 
 
-def test_rival_in_the_middle_of_publishing_moves_the_watermark_back(lake: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run that is overtaken between its claim and its end cannot know whose partitions are there: the watermark goes back to
-    where it began, the view stays right, and the next run puts the table right."""
+def test_rival_in_the_middle_of_publishing_moves_the_watermark_back(
+    lake: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that is overtaken between its claim and its end cannot know whose partitions are there: the watermark goes
+    back to where it began, the view stays right, and the next run puts the table right.
+    """
     land(lake, "bars", [bar("A", "2025-01-06", 1.0)], day=TODAY - timedelta(days=4))
     set_up(lake)
     began_at = parameters_of(lake, "bars")[publish.WATERMARK]
@@ -244,6 +289,7 @@ def test_superseded_files_go_after_a_while(lake: Settings) -> None:
 
 def test_files_of_a_dead_run_go_after_a_day(lake: Settings) -> None:
     """What a run wrote and never published is removed when it is surely dead."""
+
     def die() -> None:
         raise Interrupted
 
@@ -259,7 +305,9 @@ def test_files_of_a_dead_run_go_after_a_day(lake: Settings) -> None:
 
 
 def test_readers_see_old_or_new_never_a_mixture(lake: Settings) -> None:
-    """A reader in a loop over twenty swaps sees every month whole, in its old or its new version, and never an empty one."""
+    """A reader in a loop over twenty swaps sees every month whole, in its old or its new version, and never an empty
+    one.
+    """
     swaps, symbols = 20, [f"S{number}" for number in range(5)]
 
     def version(number: int) -> list[records.Record]:
@@ -297,7 +345,13 @@ def test_readers_see_old_or_new_never_a_mixture(lake: Settings) -> None:
 def test_days_can_be_asked_for(lake: Settings) -> None:
     """--from and --to read exactly these raw days again, and leave the watermark."""
     for number in range(4):
-        land(lake, "bars", [bar("A", f"2025-01-0{number + 1}", float(number))], day=TODAY - timedelta(days=number), start=number)
+        land(
+            lake,
+            "bars",
+            [bar("A", f"2025-01-0{number + 1}", float(number))],
+            day=TODAY - timedelta(days=number),
+            start=number,
+        )
     set_up(lake)
     before = parameters_of(lake, "bars")[publish.WATERMARK]
     day = (TODAY - timedelta(days=2)).isoformat()

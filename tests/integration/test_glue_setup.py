@@ -19,7 +19,13 @@ from pipeline.tables import resources
 from pipeline.tables.catalog import CURATED
 from pipeline.tables.provision import Provision
 
-NEWS = {"symbol": "A", "time": "2026-01-05 10:00:00.000", "publisher": "p", "source": "s", "ingested_at": "2026-01-05 11:00:00.000"}
+NEWS = {
+    "symbol": "A",
+    "time": "2026-01-05 10:00:00.000",
+    "publisher": "p",
+    "source": "s",
+    "ingested_at": "2026-01-05 11:00:00.000",
+}
 
 
 @pytest.fixture
@@ -36,7 +42,16 @@ def test_second_run_changes_nothing(run: Callable, settings: Settings) -> None:
     own = {"GLUE_ROLE": f"role_{settings.glue_database}"}  # other tests of this run make the default one too
     first = run("glue_setup.py", "--with-roles", **own)
     assert first.returncode == 0, first.stderr
-    for part in ("database", "table raw_bars", "view bars", "crawler", "role", "workgroup", "job", "saved query monthly_performance"):
+    for part in (
+        "database",
+        "table raw_bars",
+        "view bars",
+        "crawler",
+        "role",
+        "workgroup",
+        "job",
+        "saved query monthly_performance",
+    ):
         assert f"created      {part}" in first.stdout
     second = run("glue_setup.py", "--with-roles", **own)
     assert second.returncode == 0, second.stderr
@@ -92,7 +107,11 @@ def test_changed_definition_is_updated_in_place(lake: Settings) -> None:
     """A changed setting updates what depends on it, says what differs, and leaves parameters of others alone."""
     set_up(lake)
     glue = aws.client(lake, "glue")
-    table = {name: value for name, value in table_of(lake, "raw_bars").items() if name in ("Name", "StorageDescriptor", "PartitionKeys", "TableType")}
+    table = {
+        name: value
+        for name, value in table_of(lake, "raw_bars").items()
+        if name in ("Name", "StorageDescriptor", "PartitionKeys", "TableType")
+    }
     parameters = table_of(lake, "raw_bars")["Parameters"] | {"owner": "analysts"}
     glue.update_table(DatabaseName=lake.glue_database, TableInput=table | {"Parameters": parameters})
     changed = replace(lake, first_day="2020-01-01", athena_scan_limit_gb=7)
@@ -151,15 +170,26 @@ def test_rules_of_the_buckets_owner_stay(lake: Settings) -> None:
 @pytest.mark.parametrize("form", ["json", "csv", "parquet"])
 def test_every_form_gives_the_same_view(lake: Settings, form: str) -> None:
     """Landed as JSON, CSV or Parquet, a view gives the same rows, nulls, quotes and backslashes included."""
-    bars = [bar("A", "2026-01-05", 10.5, company='Quote " and, comma'), bar("B", "2026-01-05", 11.5, vwap=11.25, trades=7, adjusted=True)]
-    news = [NewsItem(id="n", title='back\\slash, "quoted"', url="http://x/?a=1,2", sentiment="positive", **NEWS), NewsItem(id="m", title="", url="u", **NEWS)]
+    bars = [
+        bar("A", "2026-01-05", 10.5, company='Quote " and, comma'),
+        bar("B", "2026-01-05", 11.5, vwap=11.25, trades=7, adjusted=True),
+    ]
+    news = [
+        NewsItem(id="n", title='back\\slash, "quoted"', url="http://x/?a=1,2", sentiment="positive", **NEWS),
+        NewsItem(id="m", title="", url="u", **NEWS),
+    ]
     land(lake, "bars", bars, format=form)
     land(lake, "news", news, format=form)
     set_up(lake)
     rows = query(lake, 'SELECT symbol, company, time, vwap, trades, adjusted, "close", month FROM bars ORDER BY symbol')
     assert rows["company"].tolist() == ['Quote " and, comma', None]
     assert [str(time) for time in rows["time"]] == ["2026-01-05 00:00:00"] * 2
-    assert (rows["vwap"][1], rows["trades"][1], rows["adjusted"][1], rows["close"].tolist()) == (11.25, 7, True, [10.5, 11.5])
+    assert (rows["vwap"][1], rows["trades"][1], rows["adjusted"][1], rows["close"].tolist()) == (
+        11.25,
+        7,
+        True,
+        [10.5, 11.5],
+    )
     assert rows["vwap"].isna().tolist() == [True, False]
     assert rows["month"].tolist() == ["2026-01"] * 2
     items = query(lake, "SELECT id, title, sentiment FROM news ORDER BY id")
@@ -178,7 +208,11 @@ def test_two_forms_in_one_place_are_refused(lake: Settings) -> None:
 def test_latest_record_per_key(lake: Settings) -> None:
     """Of several records with one key the view shows the one ingested last, whatever the order in which they landed."""
     times = [f"2026-01-0{day} 00:00:00.000" for day in (2, 3, 1)]
-    land(lake, "bars", [bar("A", "2026-01-05", close, ingested_at=time) for close, time in zip((2.0, 3.0, 1.0), times, strict=True)])
+    land(
+        lake,
+        "bars",
+        [bar("A", "2026-01-05", close, ingested_at=time) for close, time in zip((2.0, 3.0, 1.0), times, strict=True)],
+    )
     set_up(lake)
     assert query(lake, 'SELECT "close" FROM bars')["close"].tolist() == [3.0]
 
@@ -203,11 +237,15 @@ def test_crawl_compares_with_the_declaration(run: Callable, settings: Settings) 
 
 
 def test_delete_takes_only_what_create_made(run: Callable, settings: Settings) -> None:
-    """`delete` asks, then takes away what was made; a table of somebody else's stays, and so does its database, and the data."""
+    """`delete` asks, then takes away what was made; a table of somebody else's stays, and so does its database, and the
+    data.
+    """
     land(settings, "bars", [bar("A", "2026-01-05", 1.0)])
     assert run("glue_setup.py", "--with-roles").returncode == 0
     glue = aws.client(settings, "glue")
-    glue.create_table(DatabaseName=settings.glue_database, TableInput={"Name": "theirs", "StorageDescriptor": {"Columns": []}})
+    glue.create_table(
+        DatabaseName=settings.glue_database, TableInput={"Name": "theirs", "StorageDescriptor": {"Columns": []}}
+    )
     assert run("glue_setup.py", "delete").returncode == 1
     deleted = run("glue_setup.py", "delete", "--yes")
     assert deleted.returncode == 0, deleted.stderr
@@ -218,7 +256,9 @@ def test_delete_takes_only_what_create_made(run: Callable, settings: Settings) -
     emptied = run("glue_setup.py", "delete", "--yes", "--data", "--with-roles")
     assert emptied.returncode == 0, emptied.stderr
     assert s3.list_objects_v2(Bucket=settings.s3_bucket, Prefix=settings.s3_root)["KeyCount"] == 0
-    assert run("glue_setup.py", "delete", "--yes", "--data", "--with-roles").stdout.splitlines()[-1] == "nothing changed"
+    assert (
+        run("glue_setup.py", "delete", "--yes", "--data", "--with-roles").stdout.splitlines()[-1] == "nothing changed"
+    )
 
 
 def test_role_may_do_its_work_and_no_more(lake: Settings) -> None:
@@ -242,19 +282,26 @@ def test_role_may_do_its_work_and_no_more(lake: Settings) -> None:
 
 
 def test_saved_queries_follow_the_file(lake: Settings) -> None:
-    """The workgroup's saved queries are the blocks of athena_queries.sql; one that was changed is replaced, never doubled."""
+    """The workgroup's saved queries are the blocks of athena_queries.sql; one that was changed is replaced, never
+    doubled.
+    """
     set_up(lake)
     athena = aws.client(lake, "athena")
 
     def saved() -> dict[str, str]:
         ids = athena.list_named_queries(WorkGroup=lake.athena_workgroup)["NamedQueryIds"]
-        return {query["Name"]: query["QueryString"] for query in athena.batch_get_named_query(NamedQueryIds=ids)["NamedQueries"]}
+        return {
+            query["Name"]: query["QueryString"]
+            for query in athena.batch_get_named_query(NamedQueryIds=ids)["NamedQueries"]
+        }
 
     assert saved() == {name: query.sql for name, query in queries().items()}
     query_id = athena.list_named_queries(WorkGroup=lake.athena_workgroup)["NamedQueryIds"][0]
     old = athena.get_named_query(NamedQueryId=query_id)["NamedQuery"]
     athena.delete_named_query(NamedQueryId=query_id)
-    athena.create_named_query(Name=old["Name"], Database=old["Database"], QueryString="SELECT 1", WorkGroup=lake.athena_workgroup)
+    athena.create_named_query(
+        Name=old["Name"], Database=old["Database"], QueryString="SELECT 1", WorkGroup=lake.athena_workgroup
+    )
     assert [change.what for change in set_up(lake)] == [f"saved query {old['Name']}"]
     assert saved() == {name: query.sql for name, query in queries().items()}
 
@@ -267,8 +314,11 @@ def test_state_of_the_etl_survives_a_changed_definition(lake: Settings) -> None:
     before = parameters_of(lake, "bars")
     glue = aws.client(lake, "glue")
     for record in CURATED:
-        table = {name: value for name, value in table_of(lake, f"curated_{record}").items() if name in ("Name", "StorageDescriptor", "PartitionKeys",
-                                                                                               "TableType", "Parameters")}  # fmt: skip
+        table = {
+            name: value
+            for name, value in table_of(lake, f"curated_{record}").items()
+            if name in ("Name", "StorageDescriptor", "PartitionKeys", "TableType", "Parameters")
+        }
         glue.update_table(DatabaseName=lake.glue_database, TableInput=table | {"Description": "changed by hand"})
     assert len(set_up(lake)) == 3
     assert parameters_of(lake, "bars") == before
@@ -279,7 +329,11 @@ def test_scripts_are_where_the_job_looks(lake: Settings) -> None:
     set_up(lake, with_roles=True)
     job = aws.client(lake, "glue").get_job(JobName=resources.job_name(lake))["Job"]
     s3 = aws.client(lake, "s3")
-    for address in (job["Command"]["ScriptLocation"], job["DefaultArguments"]["--extra-py-files"], job["DefaultArguments"]["--configuration"]):
+    for address in (
+        job["Command"]["ScriptLocation"],
+        job["DefaultArguments"]["--extra-py-files"],
+        job["DefaultArguments"]["--configuration"],
+    ):
         bucket, _, key = address.removeprefix("s3://").partition("/")
         assert s3.head_object(Bucket=bucket, Key=key)["ContentLength"] > 100, address
 
@@ -289,7 +343,9 @@ def test_tags_are_set_and_kept(lake: Settings) -> None:
     own = replace(lake, s3_bucket=f"{lake.s3_bucket}-tags-{lake.glue_database.replace('_', '-')}", aws_tags="team=data")
     set_up(own, with_roles=True)
     s3 = aws.client(own, "s3")
-    s3.put_bucket_tagging(Bucket=own.s3_bucket, Tagging={"TagSet": [{"Key": "theirs", "Value": "1"}, {"Key": "team", "Value": "data"}]})
+    s3.put_bucket_tagging(
+        Bucket=own.s3_bucket, Tagging={"TagSet": [{"Key": "theirs", "Value": "1"}, {"Key": "team", "Value": "data"}]}
+    )
     assert set_up(own, with_roles=True) == []
     set_up(replace(own, aws_tags="team=prices"), with_roles=True)
     tags = {tag["Key"]: tag["Value"] for tag in s3.get_bucket_tagging(Bucket=own.s3_bucket)["TagSet"]}

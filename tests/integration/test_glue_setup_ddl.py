@@ -1,5 +1,6 @@
-"""CREATE EXTERNAL TABLE as `glue_setup.py show --ddl` prints it, read by Hive's own parser: Athena's DDL is Hive's, which Trino does
-not speak. PySpark's jars hold the parser of Hive 2.3.9."""
+"""CREATE EXTERNAL TABLE as `glue_setup.py show --ddl` prints it, read by Hive's own parser: Athena's DDL is Hive's,
+which Trino does not speak. PySpark's jars hold the parser of Hive 2.3.9.
+"""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,11 +17,14 @@ from pipeline.tables.catalog import CURATED, Landing, TableInput
 
 SETTINGS = Settings(s3_bucket="lake", s3_prefix="stocks", glue_database="db")
 TABLES = [
-    *(catalog.raw_table(SETTINGS, record, Landing(first_day="2026-01-01", format=form, has_hours=record == "ticks"))
-      for record in CURATED for form in ("json", "csv", "parquet")),
+    *(
+        catalog.raw_table(SETTINGS, record, Landing(first_day="2026-01-01", format=form, has_hours=record == "ticks"))
+        for record in CURATED
+        for form in ("json", "csv", "parquet")
+    ),
     catalog.dead_letters(SETTINGS, ["a", "b"], "2026-01-01"),
     *(catalog.curated_table(SETTINGS, record) for record in CURATED),
-]  # fmt: skip
+]
 
 
 @pytest.fixture(scope="module")

@@ -96,7 +96,9 @@ def test_a_member_without_an_assignment_is_asked_about_lag(member: Member, setti
 
 
 def test_the_others_are_asked_about_their_partitions(member: Member, settings: Settings) -> None:
-    """The group has come to the ends when every partition that is not this member's is committed there, or has nothing in it."""
+    """The group has come to the ends when every partition that is not this member's is committed there, or has nothing
+    in it.
+    """
     ends = member.end_offsets([settings.kafka_topic_bars])
     assert member.others_have_committed(ends)
     partitions = sorted(member._positions)

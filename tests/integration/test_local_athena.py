@@ -25,7 +25,10 @@ class Athena:
         self.output = f"s3://{self.bucket}/enforced/"
         self.api.create_work_group(
             Name=self.workgroup,
-            Configuration={"ResultConfiguration": {"OutputLocation": self.output}, "EnforceWorkGroupConfiguration": True},
+            Configuration={
+                "ResultConfiguration": {"OutputLocation": self.output},
+                "EnforceWorkGroupConfiguration": True,
+            },
         )
 
     def start(self, sql: str, **options) -> str:
@@ -62,7 +65,6 @@ def athena(stack):
     return Athena(stack)
 
 
-
 def test_select_returns_values_and_types_as_athena_does(athena):
     """Values come as Athena's texts, a NULL without any, and columns with Athena's type names."""
     query_id = athena.run(
@@ -72,29 +74,52 @@ def test_select_returns_values_and_types_as_athena_does(athena):
     result = athena.api.get_query_results(QueryExecutionId=query_id)["ResultSet"]
     types = {column["Name"]: column["Type"] for column in result["ResultSetMetadata"]["ColumnInfo"]}
     assert types == {
-        "i": "integer", "b": "bigint", "d": "double", "t": "boolean", "n": "varchar", "day": "date", "at": "timestamp",
-        "m": "decimal", "s": "varchar", "a": "array",
-    }  # fmt: skip
+        "i": "integer",
+        "b": "bigint",
+        "d": "double",
+        "t": "boolean",
+        "n": "varchar",
+        "day": "date",
+        "at": "timestamp",
+        "m": "decimal",
+        "s": "varchar",
+        "a": "array",
+    }
     header, row = result["Rows"]
     assert [value["VarCharValue"] for value in header["Data"]] == list(types)
     assert [value.get("VarCharValue") for value in row["Data"]] == [
-        "1", "2", "1.5E10", "true", None, "2024-01-02", "2024-01-02 00:00:00.000", "1.50", "x", "[1, 2]",
-    ]  # fmt: skip
+        "1",
+        "2",
+        "1.5E10",
+        "true",
+        None,
+        "2024-01-02",
+        "2024-01-02 00:00:00.000",
+        "1.50",
+        "x",
+        "[1, 2]",
+    ]
 
 
 def test_the_result_object_lies_under_the_enforced_output_location(athena):
     """The workgroup's location wins over the caller's, and the object is `<location>/<id>.csv`."""
-    execution = athena.run("SELECT 1 AS a, 'x' AS b", ResultConfiguration={"OutputLocation": f"s3://{athena.bucket}/mine/"})
+    execution = athena.run(
+        "SELECT 1 AS a, 'x' AS b", ResultConfiguration={"OutputLocation": f"s3://{athena.bucket}/mine/"}
+    )
     place = f"{athena.output}{execution['QueryExecutionId']}.csv"
     assert execution["ResultConfiguration"]["OutputLocation"] == place
-    body = athena.s3.get_object(Bucket=athena.bucket, Key=f"enforced/{execution['QueryExecutionId']}.csv")["Body"].read()
+    body = athena.s3.get_object(Bucket=athena.bucket, Key=f"enforced/{execution['QueryExecutionId']}.csv")[
+        "Body"
+    ].read()
     assert body == b'"a","b"\n"1","x"\n'
 
 
 def test_pages_hold_as_many_rows_as_asked_for(athena):
     """MaxResults counts the header among the first page's rows, and the pages together are the whole result."""
     query_id = athena.run("SELECT x FROM UNNEST(sequence(1, 25)) AS t(x) ORDER BY x")["QueryExecutionId"]
-    pages = athena.api.get_paginator("get_query_results").paginate(QueryExecutionId=query_id, PaginationConfig={"PageSize": 10})
+    pages = athena.api.get_paginator("get_query_results").paginate(
+        QueryExecutionId=query_id, PaginationConfig={"PageSize": 10}
+    )
     sizes, values = [], []
     for page in pages:
         sizes.append(len(page["ResultSet"]["Rows"]))
@@ -127,7 +152,9 @@ def test_hive_ddl_makes_a_table_that_queries_read(athena):
     )
     body = gzip.compress(b'{"symbol":"AAPL","price":185.5}\n')
     athena.s3.put_object(Bucket=athena.bucket, Key="prices/dt=2024-01-03/a.json.gz", Body=body)
-    assert athena.rows("SELECT symbol, price, dt FROM prices WHERE dt = '2024-01-03'") == [["AAPL", "185.5", "2024-01-03"]]
+    assert athena.rows("SELECT symbol, price, dt FROM prices WHERE dt = '2024-01-03'") == [
+        ["AAPL", "185.5", "2024-01-03"]
+    ]
     athena.run("DROP TABLE prices")
     assert "TABLE_NOT_FOUND" in athena.failure("SELECT * FROM prices")
 
@@ -161,7 +188,10 @@ def test_a_query_over_the_workgroups_limit_is_cancelled(athena):
     )
     athena.api.create_work_group(
         Name=f"{athena.workgroup}-small",
-        Configuration={"ResultConfiguration": {"OutputLocation": athena.output}, "BytesScannedCutoffPerQuery": 10_000_000},
+        Configuration={
+            "ResultConfiguration": {"OutputLocation": athena.output},
+            "BytesScannedCutoffPerQuery": 10_000_000,
+        },
     )
     execution = athena.wait(athena.start("SELECT max(a + b + c + d) FROM wide", WorkGroup=f"{athena.workgroup}-small"))
     assert execution["Status"]["State"] == "CANCELLED"
@@ -199,13 +229,17 @@ def trino_state(stack: Stack, marker: str, wanted: set[str]) -> bool:
 def test_the_emulated_crawl_makes_a_table_that_queries_read(athena):
     """A crawler run finds folders, columns and partitions, and the table is queried at once."""
     for day in ("2024-01-02", "2024-01-03"):
-        body = gzip.compress(f'{{"symbol":"AAPL","close":185,"day":"{day}"}}\n{{"symbol":"IBM","close":160.5}}\n'.encode())
+        body = gzip.compress(
+            f'{{"symbol":"AAPL","close":185,"day":"{day}"}}\n{{"symbol":"IBM","close":160.5}}\n'.encode()
+        )
         athena.s3.put_object(Bucket=athena.bucket, Key=f"raw/bars/dt={day}/part.json.gz", Body=body)
     crawled = f"{athena.database}_crawled"
     athena.glue.create_crawler(
-        Name=athena.database, Role="arn:aws:iam::000000000000:role/crawler", DatabaseName=crawled,
+        Name=athena.database,
+        Role="arn:aws:iam::000000000000:role/crawler",
+        DatabaseName=crawled,
         Targets={"S3Targets": [{"Path": f"s3://{athena.bucket}/raw/"}]},
-    )  # fmt: skip
+    )
     for _ in range(2):  # the second run changes nothing
         athena.glue.start_crawler(Name=athena.database)
         deadline = time.monotonic() + 30
@@ -216,20 +250,25 @@ def test_the_emulated_crawl_makes_a_table_that_queries_read(athena):
     assert last["Status"] == "SUCCEEDED", last
     table = athena.glue.get_table(DatabaseName=crawled, Name="bars")["Table"]
     assert [(column["Name"], column["Type"]) for column in table["StorageDescriptor"]["Columns"]] == [
-        ("symbol", "string"), ("close", "double"), ("day", "string"),
-    ]  # fmt: skip
+        ("symbol", "string"),
+        ("close", "double"),
+        ("day", "string"),
+    ]
     assert "emulated" in table["Parameters"]["comment"]
     partitions = athena.glue.get_partitions(DatabaseName=crawled, TableName="bars")["Partitions"]
     assert sorted(partition["Values"] for partition in partitions) == [["2024-01-02"], ["2024-01-03"]]
     assert athena.rows(f"SELECT symbol, sum(close) AS c FROM {crawled}.bars GROUP BY symbol ORDER BY symbol") == [
-        ["AAPL", "370.0"], ["IBM", "321.0"],
-    ]  # fmt: skip
+        ["AAPL", "370.0"],
+        ["IBM", "321.0"],
+    ]
 
 
 def test_tables_and_views_survive_down_and_up(stack, athena):
     """After a restart of the local AWS in good order, views and named queries are there and are read on the same port."""
     athena.run("CREATE OR REPLACE VIEW kept AS SELECT 42 AS answer")
-    athena.api.create_named_query(Name="kept", Database=athena.database, QueryString="SELECT 1", WorkGroup=athena.workgroup)
+    athena.api.create_named_query(
+        Name="kept", Database=athena.database, QueryString="SELECT 1", WorkGroup=athena.workgroup
+    )
     stack.restart("aws")
     assert athena.rows("SELECT answer FROM kept") == [["42"]]
     assert athena.api.list_named_queries(WorkGroup=athena.workgroup)["NamedQueryIds"]

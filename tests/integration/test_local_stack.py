@@ -57,8 +57,11 @@ def test_every_listener_is_on_loopback(stack):
             found[port] = name
     ports = stack.ports()
     assert found == {
-        ports["kafka"]: "kafka", ports["kafka_controller"]: "kafka", ports["aws"]: "aws", ports["trino"]: "trino",
-    }  # fmt: skip
+        ports["kafka"]: "kafka",
+        ports["kafka_controller"]: "kafka",
+        ports["aws"]: "aws",
+        ports["trino"]: "trino",
+    }
 
 
 def listeners(pid: int) -> list[tuple[str, int]]:
@@ -144,9 +147,11 @@ def test_a_killed_service_starts_again_on_its_port_with_its_data(second):
     s3.put_object(Bucket="kept", Key="a/b.txt", Body=b"content")
     glue.create_database(DatabaseInput={"Name": "kept"})
     dynamodb.create_table(
-        TableName="kept", BillingMode="PAY_PER_REQUEST", KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
+        TableName="kept",
+        BillingMode="PAY_PER_REQUEST",
+        KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
         AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
-    )  # fmt: skip
+    )
     dynamodb.put_item(TableName="kept", Item={"id": {"S": "1"}})
     time.sleep(2)  # longer than the moment after which a change is saved
     second.kill("aws")
@@ -216,10 +221,14 @@ def test_run_passes_signals_on(stack):
 @pytest.mark.parametrize(
     ("arguments", "exit_code"),
     [
-        ([], 2), (["up", "--only", "nothing"], 2), (["run"], 2), (["run", "--only", "aws", "no-such-command"], 127),
-        (["--help"], 0), (["up", "--help"], 0),
+        ([], 2),
+        (["up", "--only", "nothing"], 2),
+        (["run"], 2),
+        (["run", "--only", "aws", "no-such-command"], 127),
+        (["--help"], 0),
+        (["up", "--help"], 0),
     ],
-)  # fmt: skip
+)
 def test_exit_codes(stack, arguments, exit_code):
     """Wrong use exits 2, a command that does not exist 127 as in a shell, help 0."""
     assert local(stack.state.folder, *arguments).returncode == exit_code
@@ -228,7 +237,9 @@ def test_exit_codes(stack, arguments, exit_code):
 def test_env_prints_lines_for_a_shell(stack):
     """`env` prints what a shell can evaluate."""
     done = local(stack.state.folder, "env")
-    shell = subprocess.run(["sh", "-c", f"{done.stdout}\necho $AWS_ENDPOINT_URL"], capture_output=True, text=True, check=True)
+    shell = subprocess.run(
+        ["sh", "-c", f"{done.stdout}\necho $AWS_ENDPOINT_URL"], capture_output=True, text=True, check=True
+    )
     assert shell.stdout.strip() == stack.environment()["AWS_ENDPOINT_URL"]
 
 
@@ -249,9 +260,14 @@ def test_without_a_network_the_first_start_says_so(second, tmp_path):
     """With nothing in the cache and no network, `up` exits 1 and says that the first start needs the internet."""
     unreachable = "http://127.0.0.1:9"
     done = local(
-        second.state.folder, "up", "--only", "kafka", XDG_CACHE_HOME=str(tmp_path / "cache"),
-        HTTPS_PROXY=unreachable, https_proxy=unreachable,
-    )  # fmt: skip
+        second.state.folder,
+        "up",
+        "--only",
+        "kafka",
+        XDG_CACHE_HOME=str(tmp_path / "cache"),
+        HTTPS_PROXY=unreachable,
+        https_proxy=unreachable,
+    )
     assert done.returncode == 1
     assert "Could not download Apache Kafka 4.3.1" in done.stderr
     assert "The first start needs the internet" in done.stderr

@@ -17,8 +17,21 @@ from pipeline.streams.kafka.producer import Producer, connection, ensure_topics
 
 def bars(start: int, count: int, symbols: int = 5) -> list[Bar]:
     """Bars whose volume is their number."""
-    return [Bar(symbol=f"S{n % symbols}", time="2024-01-02 00:00:00.000", interval="1d", open=1.0, high=2.0, low=1.0, close=2.0,
-                volume=float(n), source="test", ingested_at="2024-01-03 00:00:00.000") for n in range(start, start + count)]
+    return [
+        Bar(
+            symbol=f"S{n % symbols}",
+            time="2024-01-02 00:00:00.000",
+            interval="1d",
+            open=1.0,
+            high=2.0,
+            low=1.0,
+            close=2.0,
+            volume=float(n),
+            source="test",
+            ingested_at="2024-01-03 00:00:00.000",
+        )
+        for n in range(start, start + count)
+    ]
 
 
 def volumes(settings: Settings) -> Counter:
@@ -32,20 +45,26 @@ def topic(settings: Settings) -> str:
 
 
 def test_records_and_checkpoint_are_committed_together(settings: Settings, topic: str) -> None:
-    """What was sent is read back whole and in order by symbol, in the partition that Kafka's own partitioner would choose."""
+    """What was sent is read back whole and in order by symbol, in the partition that Kafka's own partitioner would
+    choose.
+    """
     with Producer(settings, "once") as producer:
         assert producer.checkpoint("file") is None
         assert producer.send({topic: bars(0, 12_000)}, {"file": {"row": 12_000}}) == 12_000
     with Producer(settings, "once") as producer:
         assert producer.checkpoint("file")["row"] == 12_000
-    with KafkaConsumer(**connection(settings), isolation_level="read_committed", auto_offset_reset="earliest", enable_auto_commit=False) as reader:
+    with KafkaConsumer(
+        **connection(settings), isolation_level="read_committed", auto_offset_reset="earliest", enable_auto_commit=False
+    ) as reader:
         partitions = [TopicPartition(topic, p) for p in reader.partitions_for_topic(topic)]
         reader.assign(partitions)
         ends, found = reader.end_offsets(partitions), {}
         while any(reader.position(p) < ends[p] for p in partitions):
             for partition, records in reader.poll(timeout_ms=500).items():
                 for record in records:
-                    found.setdefault(record.key, []).append((partition.partition, int(decode(Bar, record.value).volume)))
+                    found.setdefault(record.key, []).append(
+                        (partition.partition, int(decode(Bar, record.value).volume))
+                    )
     for key, places in found.items():
         assert len({partition for partition, _ in places}) == 1
         assert [number for _, number in places] == list(range(int(key[1:]), 12_000, 5))
@@ -105,7 +124,9 @@ def test_forget_begins_again(settings: Settings, topic: str) -> None:
 
 
 def test_a_checkpoint_behind_an_open_transaction_is_waited_for(settings: Settings, topic: str) -> None:
-    """Another producer's open transaction hides what is committed behind it; the checkpoint is read when it has ended, not an older one."""
+    """Another producer's open transaction hides what is committed behind it; the checkpoint is read when it has ended,
+    not an older one.
+    """
     with Producer(settings, "mine") as mine, Producer(settings, "slow") as slow:
         mine.send({topic: bars(0, 1)}, {"k": {"row": 1}})
         slow._producer.begin_transaction()
@@ -131,8 +152,13 @@ def test_second_producer_fences_the_first(settings: Settings, topic: str) -> Non
     assert volumes(settings) == Counter(range(20))
 
 
-def test_broker_that_is_away_is_waited_for(settings: Settings, topic: str, stack: Stack, caplog: pytest.LogCaptureFixture) -> None:
-    """Killed in the middle of a transaction and started again, the broker ends with every record once, and the wait was told."""
+def test_broker_that_is_away_is_waited_for(
+    settings: Settings, topic: str, stack: Stack, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Killed in the middle of a transaction and started again, the broker ends with every record once, and the wait was
+    told.
+    """
+
     def restart() -> None:
         time.sleep(3)
         stack.up(["kafka"])

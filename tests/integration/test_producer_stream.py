@@ -49,8 +49,22 @@ def feed_server(play: Callable[[ServerConnection, int], None]) -> Iterator[str]:
 
 
 def minute(number: int, symbol: str = "AAPL", **changes: object) -> dict:
-    return {"ev": "AM", "sym": symbol, "v": 100 + number, "av": 9, "op": 1, "vw": 1.5, "o": 1, "c": 2, "h": 3, "l": 1, "a": 1, "z": 50,
-            "s": MINUTE + 60_000 * number, "e": MINUTE + 60_000 * (number + 1)} | changes  # fmt: skip
+    return {
+        "ev": "AM",
+        "sym": symbol,
+        "v": 100 + number,
+        "av": 9,
+        "op": 1,
+        "vw": 1.5,
+        "o": 1,
+        "c": 2,
+        "h": 3,
+        "l": 1,
+        "a": 1,
+        "z": 50,
+        "s": MINUTE + 60_000 * number,
+        "e": MINUTE + 60_000 * (number + 1),
+    } | changes
 
 
 def second(number: int, symbol: str = "AAPL") -> dict:
@@ -58,7 +72,18 @@ def second(number: int, symbol: str = "AAPL") -> dict:
 
 
 def trade(number: int) -> dict:
-    return {"ev": "T", "sym": "AAPL", "x": 4, "i": str(number), "z": 3, "p": 190.5, "s": 7, "c": [0], "t": MINUTE + number, "q": number}
+    return {
+        "ev": "T",
+        "sym": "AAPL",
+        "x": 4,
+        "i": str(number),
+        "z": 3,
+        "p": 190.5,
+        "s": 7,
+        "c": [0],
+        "t": MINUTE + number,
+        "q": number,
+    }
 
 
 def take_until(stream: polygon_stream.Stream, count: int, seconds: float = 10) -> list[dict]:
@@ -69,7 +94,12 @@ def take_until(stream: polygon_stream.Stream, count: int, seconds: float = 10) -
 
 
 def opened(url: str, **settings: object) -> polygon_stream.Stream:
-    settings = {"key": KEY, "symbols": ["AAPL", "MSFT"], "channels": ["trades", "minutes"], "longest_pause_seconds": 0.2} | settings
+    settings = {
+        "key": KEY,
+        "symbols": ["AAPL", "MSFT"],
+        "channels": ["trades", "minutes"],
+        "longest_pause_seconds": 0.2,
+    } | settings
     return polygon_stream.Stream(url, **settings)
 
 
@@ -91,6 +121,7 @@ def test_subscribes_and_gives_events() -> None:
 
 def test_broken_messages_are_counted_and_reading_goes_on() -> None:
     """What is no JSON array of objects is counted; what follows is read."""
+
     def play(connection: ServerConnection, _number: int) -> None:
         for message in ("{broken", "[1, 2]", b"\xff\xfe", "null", json.dumps([trade(1)])):
             connection.send(message)
@@ -103,6 +134,7 @@ def test_broken_messages_are_counted_and_reading_goes_on() -> None:
 
 def test_cuts_and_stalls_are_reconnected_and_said() -> None:
     """A cut connection is opened again, with what was missed as a gap."""
+
     def play(connection: ServerConnection, number: int) -> None:
         connection.send(json.dumps([trade(number)]))
         if number < 2:
@@ -121,7 +153,11 @@ def test_cuts_and_stalls_are_reconnected_and_said() -> None:
 
 def test_a_refused_key_ends_it() -> None:
     """A refused key is told with the setting to look at, and not tried for ever."""
-    with feed_server(lambda *_: None) as url, opened(url, key="wrong") as stream, pytest.raises(SourceError, match="POLYGON_API_KEY"):
+    with (
+        feed_server(lambda *_: None) as url,
+        opened(url, key="wrong") as stream,
+        pytest.raises(SourceError, match="POLYGON_API_KEY"),
+    ):
         take_until(stream, 1)
 
 
@@ -159,7 +195,10 @@ def test_records_of_events() -> None:
 
 
 def test_stream_to_kafka_with_missed_minutes(start: Callable, settings: Settings) -> None:
-    """Ticks and minute bars arrive in their topics, minutes missed in a cut are filled from REST once, and the end tells the counts."""
+    """Ticks and minute bars arrive in their topics, minutes missed in a cut are filled from REST once, and the end
+    tells the counts.
+    """
+
     def play(connection: ServerConnection, number: int) -> None:
         if number == 0:
             connection.send(json.dumps([second(0), trade(1), minute(0), minute(0, "MSFT")]))
@@ -173,11 +212,28 @@ def test_stream_to_kafka_with_missed_minutes(start: Callable, settings: Settings
     def rest(path: str, _number: int) -> Answer:
         if "/MSFT/" in path:
             return Answer({"status": "OK"})
-        return Answer({"status": "OK", "results": [{"t": MINUTE + 60_000 * n, "o": 1, "h": 3, "l": 1, "c": 2, "v": 500 + n, "n": 1} for n in range(3)]})
+        return Answer(
+            {
+                "status": "OK",
+                "results": [
+                    {"t": MINUTE + 60_000 * n, "o": 1, "h": 3, "l": 1, "c": 2, "v": 500 + n, "n": 1} for n in range(3)
+                ],
+            }
+        )
 
     with feed_server(play) as url, api_server(rest) as server:
-        process = start("producer.py", "stream", "--symbols", "AAPL,MSFT", "--channels", "seconds,trades,minutes", POLYGON_API_KEY=KEY,
-                        POLYGON_STREAM_URL=url, POLYGON_BASE_URL=server.url, POLYGON_REQUESTS_PER_MINUTE="0")  # fmt: skip
+        process = start(
+            "producer.py",
+            "stream",
+            "--symbols",
+            "AAPL,MSFT",
+            "--channels",
+            "seconds,trades,minutes",
+            POLYGON_API_KEY=KEY,
+            POLYGON_STREAM_URL=url,
+            POLYGON_BASE_URL=server.url,
+            POLYGON_REQUESTS_PER_MINUTE="0",
+        )
         until = time.monotonic() + 30
         while "filling minute bars" not in process.log_path.read_text() and time.monotonic() < until:
             time.sleep(0.2)
@@ -188,7 +244,12 @@ def test_stream_to_kafka_with_missed_minutes(start: Callable, settings: Settings
     bars = [decode(Bar, value) for value in committed_values(settings, settings.kafka_topic_bars)]
     ticks = [decode(Tick, value) for value in committed_values(settings, settings.kafka_topic_ticks)]
     assert sorted((bar.symbol, bar.time[11:16], bar.volume) for bar in bars) == [
-        ("AAPL", "14:30", 100), ("AAPL", "14:31", 501), ("AAPL", "14:32", 502), ("AAPL", "14:33", 103), ("MSFT", "14:30", 100)]  # fmt: skip
+        ("AAPL", "14:30", 100),
+        ("AAPL", "14:31", 501),
+        ("AAPL", "14:32", 502),
+        ("AAPL", "14:33", 103),
+        ("MSFT", "14:30", 100),
+    ]
     assert len(ticks) == 2
     assert "2 filled from REST" in said
     assert "not understood 1" in said

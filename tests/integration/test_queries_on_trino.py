@@ -36,18 +36,28 @@ def news(daily: pd.DataFrame) -> pd.DataFrame:
     rows = daily.sample(200, random_state=1)
     # Some on days without trade, some after the last day.
     days = rows["day"] + pd.to_timedelta(random.integers(0, 4, 200), unit="D")
-    return pd.DataFrame({
-        "id": [f"article-{number}" for number in range(200)], "symbol": rows["symbol"].to_numpy(),
-        "time": (days + pd.Timedelta("15:30:00")).to_numpy(), "sentiment": pd.Series([SENTIMENTS[number % 4] for number in range(200)], dtype=object),
-    })  # fmt: skip
+    return pd.DataFrame(
+        {
+            "id": [f"article-{number}" for number in range(200)],
+            "symbol": rows["symbol"].to_numpy(),
+            "time": (days + pd.Timedelta("15:30:00")).to_numpy(),
+            "sentiment": pd.Series([SENTIMENTS[number % 4] for number in range(200)], dtype=object),
+        }
+    )
 
 
 @pytest.fixture(scope="module")
 def ticks() -> pd.DataFrame:
     random = np.random.default_rng(2)
     time = pd.Timestamp("2026-01-05 14:30:00") + pd.to_timedelta(np.arange(600) * 997, unit="ms")
-    return pd.DataFrame({"symbol": np.where(np.arange(600) % 2, "AAPL", "MSFT"), "time": time,
-                         "price": random.uniform(99, 101, 600), "volume": random.uniform(1, 50, 600)})  # fmt: skip
+    return pd.DataFrame(
+        {
+            "symbol": np.where(np.arange(600) % 2, "AAPL", "MSFT"),
+            "time": time,
+            "price": random.uniform(99, 101, 600),
+            "volume": random.uniform(1, 50, 600),
+        }
+    )
 
 
 @pytest.fixture(scope="module")
@@ -58,13 +68,45 @@ def athena(stack: Stack, bucket: str, daily: pd.DataFrame, news: pd.DataFrame, t
     bars = [_bar(row, late) for row in daily.itertuples()]
     revised = [_bar(row, early, factor=1.01) for row in daily.head(30).itertuples()]
     land(settings, "bars", [*revised, *bars, *bars[:10]], day=TODAY - timedelta(days=1))
-    land(settings, "bars", [b'{"symbol":"A","close":"x"}', b'{"symbol":"B","close":"yy"}', b"not json", *bars[10:15]], start=10_000)
-    land(settings, "news", [
-        NewsItem(id=row.id, symbol=row.symbol, time=records.time_text(row.time), title='A "quoted", title', publisher="p", url="u",
-                 sentiment=row.sentiment, source="test", ingested_at=late) for row in news.itertuples()])  # fmt: skip
-    land(settings, "ticks", [
-        Tick(symbol=row.symbol, time=records.time_text(row.time), price=row.price, volume=row.volume, source="test", ingested_at=late)
-        for row in ticks.itertuples()])  # fmt: skip
+    land(
+        settings,
+        "bars",
+        [b'{"symbol":"A","close":"x"}', b'{"symbol":"B","close":"yy"}', b"not json", *bars[10:15]],
+        start=10_000,
+    )
+    land(
+        settings,
+        "news",
+        [
+            NewsItem(
+                id=row.id,
+                symbol=row.symbol,
+                time=records.time_text(row.time),
+                title='A "quoted", title',
+                publisher="p",
+                url="u",
+                sentiment=row.sentiment,
+                source="test",
+                ingested_at=late,
+            )
+            for row in news.itertuples()
+        ],
+    )
+    land(
+        settings,
+        "ticks",
+        [
+            Tick(
+                symbol=row.symbol,
+                time=records.time_text(row.time),
+                price=row.price,
+                volume=row.volume,
+                source="test",
+                ingested_at=late,
+            )
+            for row in ticks.itertuples()
+        ],
+    )
     set_up(settings)
     return Athena(settings)
 
@@ -73,8 +115,16 @@ def _bar(row: object, ingested_at: str, factor: float = 1.0) -> Bar:
     prices = {name: getattr(row, name) * factor for name in ("open", "high", "low", "close")}
     # A few bars of the CSV have an open outside of high and low; the records allow that.
     vwap = row.close + 0.25 if row.symbol == "AAPL" else None
-    return Bar(symbol=row.symbol, time=records.time_text(row.day), interval="1d", volume=float(row.volume), vwap=vwap, **prices,
-               source="test", ingested_at=ingested_at)  # fmt: skip
+    return Bar(
+        symbol=row.symbol,
+        time=records.time_text(row.day),
+        interval="1d",
+        volume=float(row.volume),
+        vwap=vwap,
+        **prices,
+        source="test",
+        ingested_at=ingested_at,
+    )
 
 
 def by_symbol(daily: pd.DataFrame, of: Callable[[pd.Series], pd.Series], column: str = "close") -> pd.Series:
@@ -97,45 +147,74 @@ def expected(daily: pd.DataFrame, news: pd.DataFrame, ticks: pd.DataFrame) -> di
     change = groups["close"].pct_change()
     logs = pd.Series(np.log1p(change))
     difference = groups["close"].diff()
-    rolling = {days: by_symbol(daily, lambda own, n=days: windows(own, n, lambda w: w.mean(axis=1))) for days in (10, 20, 30, 50)}
+    rolling = {
+        days: by_symbol(daily, lambda own, n=days: windows(own, n, lambda w: w.mean(axis=1)))
+        for days in (10, 20, 30, 50)
+    }
     deviation = by_symbol(daily, lambda own: windows(own, 20, lambda w: w.std(axis=1)))
-    volatility = logs.groupby(daily["symbol"]).transform(lambda own: windows(own, 20, lambda w: w.std(axis=1, ddof=1))) * np.sqrt(252)
+    volatility = logs.groupby(daily["symbol"]).transform(
+        lambda own: windows(own, 20, lambda w: w.std(axis=1, ddof=1))
+    ) * np.sqrt(252)
     gains, losses = (
         side.groupby(daily["symbol"]).transform(lambda own: windows(own, 14, lambda w: w.sum(axis=1)))
         for side in (difference.clip(lower=0), (-difference).clip(lower=0))
     )
     price = pd.Series(np.where(daily["symbol"] == "AAPL", close + 0.25, (daily["high"] + daily["low"] + close) / 3))
-    traded = pd.DataFrame({"symbol": daily["symbol"], "month": month, "amount": price * daily["volume"], "volume": daily["volume"]})
+    traded = pd.DataFrame(
+        {"symbol": daily["symbol"], "month": month, "amount": price * daily["volume"], "volume": daily["volume"]}
+    )
     traded = traded.groupby(["symbol", "month"]).sum()
     volume = monthly["volume"].sum().rename("total_volume").reset_index()
     highest = groups["close"].cummax()
     return {
-        "monthly_performance": monthly["close"].agg(average_close="mean", first_close="first", last_close="last", days="count").reset_index(),
+        "monthly_performance": monthly["close"]
+        .agg(average_close="mean", first_close="first", last_close="last", days="count")
+        .reset_index(),
         "closing_trend": daily[["symbol", "day", "close"]],
         "daily_bars": daily[["symbol", "day", "open", "high", "low", "close", "volume"]],
-        "volume_by_ticker": groups["volume"].agg(total_volume="sum", average_volume="mean", highest_volume="max", days="count").reset_index(),
-        "volume_by_month": volume.assign(share_of_month=volume["total_volume"] / volume.groupby("month")["total_volume"].transform("sum")),
-        "daily_average_price": day.assign(average_price=(daily["open"] + daily["high"] + daily["low"] + close) / 4, bars=1),
+        "volume_by_ticker": groups["volume"]
+        .agg(total_volume="sum", average_volume="mean", highest_volume="max", days="count")
+        .reset_index(),
+        "volume_by_month": volume.assign(
+            share_of_month=volume["total_volume"] / volume.groupby("month")["total_volume"].transform("sum")
+        ),
+        "daily_average_price": day.assign(
+            average_price=(daily["open"] + daily["high"] + daily["low"] + close) / 4, bars=1
+        ),
         "moving_averages": day.assign(**{f"average_{days}_days": rolling[days] for days in (10, 30, 50)}),
         "volatility": day.assign(volatility=volatility),
         "returns": day.assign(
-            daily_return=change, weekly_return=groups["close"].pct_change(5), monthly_return=groups["close"].pct_change(21)
+            daily_return=change,
+            weekly_return=groups["close"].pct_change(5),
+            monthly_return=groups["close"].pct_change(21),
         )[change.notna()],
         "best_and_worst_days": best_and_worst(day.assign(daily_return=change)),
         "correlation_of_returns": correlations(day.assign(change=change)),
         "correlation": correlations_of_columns(daily),
         "drawdown": day.assign(highest_close=highest, drawdown=close / highest - 1),
         "rsi": day.assign(rsi=100 * gains / (gains + losses)),
-        "bollinger_bands": day.assign(middle_band=rolling[20], upper_band=rolling[20] + 2 * deviation, lower_band=rolling[20] - 2 * deviation),
+        "bollinger_bands": day.assign(
+            middle_band=rolling[20], upper_band=rolling[20] + 2 * deviation, lower_band=rolling[20] - 2 * deviation
+        ),
         "vwap": (traded["amount"] / traded["volume"]).rename("vwap").reset_index(),
-        "spread_of_prices": groups["close"].agg(
-            minimum="min", quartile_1=lambda own: own.quantile(0.25), median="median", quartile_3=lambda own: own.quantile(0.75), maximum="max"
-        ).reset_index(),
+        "spread_of_prices": groups["close"]
+        .agg(
+            minimum="min",
+            quartile_1=lambda own: own.quantile(0.25),
+            median="median",
+            quartile_3=lambda own: own.quantile(0.75),
+            maximum="max",
+        )
+        .reset_index(),
         "tick_fluctuation": by_minute(ticks),
         "news_sentiment": sentiment_by_month(news),
         "news_and_next_day_return": after_news(daily, news),
-        "missing_trading_days": pd.DataFrame({"symbol": ["IBM"], "day": [pd.Timestamp("2012-03-06")], "others_traded": [3], "others": [3]}),
-        "stale_symbols": pd.DataFrame({"symbol": ["IBM"], "last_time": [pd.Timestamp("2013-01-31")], "days_behind": [28]}),
+        "missing_trading_days": pd.DataFrame(
+            {"symbol": ["IBM"], "day": [pd.Timestamp("2012-03-06")], "others_traded": [3], "others": [3]}
+        ),
+        "stale_symbols": pd.DataFrame(
+            {"symbol": ["IBM"], "last_time": [pd.Timestamp("2013-01-31")], "days_behind": [28]}
+        ),
     }
 
 
@@ -152,13 +231,20 @@ def correlations(changes: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for one, other in combinations(wide.columns, 2):
         both = wide[[one, other]].dropna()
-        rows.append({"first_symbol": one, "second_symbol": other, "correlation": np.corrcoef(both.T)[0, 1], "days": len(both)})
+        rows.append(
+            {"first_symbol": one, "second_symbol": other, "correlation": np.corrcoef(both.T)[0, 1], "days": len(both)}
+        )
     return pd.DataFrame(rows)
 
 
 def correlations_of_columns(daily: pd.DataFrame) -> pd.DataFrame:
     rows = [
-        {"symbol": symbol, "first_column": one, "second_column": other, "correlation": np.corrcoef(own[one], own[other])[0, 1]}
+        {
+            "symbol": symbol,
+            "first_column": one,
+            "second_column": other,
+            "correlation": np.corrcoef(own[one], own[other])[0, 1],
+        }
         for symbol, own in daily.groupby("symbol")
         for one, other in combinations(["open", "high", "low", "close", "volume"], 2)
     ]
@@ -167,7 +253,9 @@ def correlations_of_columns(daily: pd.DataFrame) -> pd.DataFrame:
 
 def by_minute(ticks: pd.DataFrame) -> pd.DataFrame:
     grouped = ticks.groupby(["symbol", ticks["time"].dt.floor("min").rename("minute")])
-    rows = grouped["price"].agg(first_price="first", last_price="last", lowest_price="min", highest_price="max", ticks="count")
+    rows = grouped["price"].agg(
+        first_price="first", last_price="last", lowest_price="min", highest_price="max", ticks="count"
+    )
     rows["fluctuation"] = (rows["highest_price"] - rows["lowest_price"]) / rows["first_price"]
     return rows.assign(volume=grouped["volume"].sum()).reset_index()
 
@@ -175,7 +263,9 @@ def by_minute(ticks: pd.DataFrame) -> pd.DataFrame:
 def sentiment_by_month(news: pd.DataFrame) -> pd.DataFrame:
     month = news["time"].dt.to_period("M").dt.to_timestamp().rename("month")
     counted = pd.crosstab([news["symbol"], month], news["sentiment"].fillna("unknown"))
-    return counted.reset_index().rename_axis(columns=None)[["symbol", "month", "positive", "neutral", "negative", "unknown"]]
+    return counted.reset_index().rename_axis(columns=None)[
+        ["symbol", "month", "positive", "neutral", "negative", "unknown"]
+    ]
 
 
 def after_news(daily: pd.DataFrame, news: pd.DataFrame) -> pd.DataFrame:
@@ -187,7 +277,9 @@ def after_news(daily: pd.DataFrame, news: pd.DataFrame) -> pd.DataFrame:
             rows.append((item.symbol, item.sentiment or "unknown", own["close"][place + 1] / own["close"][place] - 1))
     frame = pd.DataFrame(rows, columns=["symbol", "sentiment", "change"])
     grouped = frame.groupby(["symbol", "sentiment"])["change"]
-    return grouped.agg(articles="count", average_next_day_return="mean", share_of_rises=lambda own: (own > 0).mean()).reset_index()
+    return grouped.agg(
+        articles="count", average_next_day_return="mean", share_of_rises=lambda own: (own > 0).mean()
+    ).reset_index()
 
 
 @pytest.fixture(scope="module")
@@ -204,16 +296,38 @@ def test_block_gives_what_pandas_gives(name: str, athena: Athena, wanted: dict[s
     rows, right = athena.query(queries()[name]), wanted[name]
     assert len(right) > 0
     keys = [column for column in right.columns if not pd.api.types.is_float_dtype(right[column])]
-    sort = [c for c in ("symbol", "first_symbol", "second_symbol", "first_column", "second_column", "month", "day", "minute", "kind", "place",
-                        "sentiment") if c in keys]  # fmt: skip
+    sort = [
+        c
+        for c in (
+            "symbol",
+            "first_symbol",
+            "second_symbol",
+            "first_column",
+            "second_column",
+            "month",
+            "day",
+            "minute",
+            "kind",
+            "place",
+            "sentiment",
+        )
+        if c in keys
+    ]
     rows, right = (frame[list(right.columns)].sort_values(sort, ignore_index=True) for frame in (rows, right))
     pd.testing.assert_frame_equal(rows, right, check_dtype=False, rtol=1e-9, atol=1e-12)
 
 
-def test_data_quality_counts_everything(athena: Athena, daily: pd.DataFrame, news: pd.DataFrame, ticks: pd.DataFrame) -> None:
+def test_data_quality_counts_everything(
+    athena: Athena, daily: pd.DataFrame, news: pd.DataFrame, ticks: pd.DataFrame
+) -> None:
     """Every table has its row of counts, revised bars counted once, dead letters included."""
     rows = athena.query(queries()["data_quality"]).set_index("table_name")
-    assert rows["row_count"].to_dict() == {"bars": len(daily), "news": len(news), "ticks": len(ticks), "dead_letters": 3}
+    assert rows["row_count"].to_dict() == {
+        "bars": len(daily),
+        "news": len(news),
+        "ticks": len(ticks),
+        "dead_letters": 3,
+    }
     assert rows["symbols"]["bars"] == daily["symbol"].nunique()
     assert rows["last_time"]["bars"] == daily["day"].max()
 

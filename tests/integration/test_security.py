@@ -1,4 +1,6 @@
-"""Producer and consumer against a broker with every kind of listener that the settings know: TLS, client certificates, SASL."""
+"""Producer and consumer against a broker with every kind of listener that the settings know: TLS, client certificates,
+SASL.
+"""
 
 import socket
 import uuid
@@ -13,8 +15,7 @@ from kafka.admin import ScramMechanism, UserScramCredentialUpsertion
 from landed import assert_exactly_once, in_topic
 
 from local.stack import Stack
-from pipeline import settings as settings_module
-from pipeline.settings import ServiceError
+from pipeline.settings import ServiceError, Settings, load_settings
 from pipeline.streams.kafka import producer as topic
 
 ROOT = Path(__file__).parent.parent.parent
@@ -59,7 +60,9 @@ def secured(tmp_path_factory) -> Iterator[tuple[dict[str, int], Path]]:
         with KafkaAdminClient(bootstrap_servers=own.environment()["KAFKA_BOOTSTRAP_SERVERS"]) as admin:
             # One at a time: Kafka refuses two mechanisms of one user in one request.
             for mechanism in (ScramMechanism.SCRAM_SHA_256, ScramMechanism.SCRAM_SHA_512):
-                answer = admin.alter_user_scram_credentials([UserScramCredentialUpsertion("pipeline", mechanism, PASSWORD)])
+                answer = admin.alter_user_scram_credentials(
+                    [UserScramCredentialUpsertion("pipeline", mechanism, PASSWORD)]
+                )
                 assert answer == {"pipeline": None}, answer
         listeners = ",".join(f"{name}://127.0.0.1:{port}" for name, port in ports.items())
         text = BROKER.format(listeners=listeners, folder=folder, password=PASSWORD, **own.ports())
@@ -78,7 +81,12 @@ def client(secured, environment):
     own = {"KAFKA_SSL_CERTFILE": str(folder / "client.pem"), "KAFKA_SSL_KEYFILE": str(folder / "client.key")}
 
     def login(mechanism: str, protocol: str = "SASL_PLAINTEXT") -> dict[str, str]:
-        return {"KAFKA_SECURITY_PROTOCOL": protocol, "KAFKA_SASL_MECHANISM": mechanism, "KAFKA_SASL_USERNAME": "pipeline", "KAFKA_SASL_PASSWORD": PASSWORD}
+        return {
+            "KAFKA_SECURITY_PROTOCOL": protocol,
+            "KAFKA_SASL_MECHANISM": mechanism,
+            "KAFKA_SASL_USERNAME": "pipeline",
+            "KAFKA_SASL_PASSWORD": PASSWORD,
+        }
 
     of_listener = {
         "SSL": authority | {"KAFKA_SECURITY_PROTOCOL": "SSL"},
@@ -88,16 +96,20 @@ def client(secured, environment):
         "PLAIN": login("PLAIN"),
         "TLSSCRAM": authority | login("SCRAM-SHA-512", "SASL_SSL"),
     }
-    return lambda name, **changes: environment | of_listener[name] | {"KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{ports[name]}"} | changes
+    return lambda name, **changes: (
+        environment | of_listener[name] | {"KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{ports[name]}"} | changes
+    )
 
 
-def load(environment: dict[str, str]) -> settings_module.Settings:
-    return settings_module.load(environ=environment, config_file="/dev/null")
+def load(environment: dict[str, str]) -> Settings:
+    return load_settings(environ=environment, config_file="/dev/null")
 
 
 @pytest.mark.parametrize("listener", LISTENERS)
 def test_producer_and_consumer_work_over(listener, client, run, s3, tmp_path):
-    """producer.py and consumer.py, started as a user starts them with the settings of a listener, lose and double nothing."""
+    """producer.py and consumer.py, started as a user starts them with the settings of a listener, lose and double
+    nothing.
+    """
     environment = client(listener)
     prices = tmp_path / "prices.csv"
     prices.write_text("".join((ROOT / "samples/daily_prices.csv").read_text().splitlines(keepends=True)[:501]))
@@ -109,16 +121,21 @@ def test_producer_and_consumer_work_over(listener, client, run, s3, tmp_path):
     assert PASSWORD not in sent.stdout + sent.stderr + landed.stdout + landed.stderr
 
 
-@pytest.mark.parametrize(("listener", "changes"), [
-    ("SCRAM256", {"KAFKA_SASL_PASSWORD": "wrongpassword"}),
-    ("SCRAM512", {"KAFKA_SASL_MECHANISM": "PLAIN"}),
-    ("PLAIN", {"KAFKA_SASL_USERNAME": "somebody"}),
-    ("SCRAM512", {"KAFKA_SECURITY_PROTOCOL": "PLAINTEXT", "KAFKA_SASL_MECHANISM": ""}),
-    ("SSL", {"KAFKA_SSL_CAFILE": ""}),
-    ("MUTUAL", {"KAFKA_SSL_CERTFILE": "", "KAFKA_SSL_KEYFILE": ""}),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("listener", "changes"),
+    [
+        ("SCRAM256", {"KAFKA_SASL_PASSWORD": "wrongpassword"}),
+        ("SCRAM512", {"KAFKA_SASL_MECHANISM": "PLAIN"}),
+        ("PLAIN", {"KAFKA_SASL_USERNAME": "somebody"}),
+        ("SCRAM512", {"KAFKA_SECURITY_PROTOCOL": "PLAINTEXT", "KAFKA_SASL_MECHANISM": ""}),
+        ("SSL", {"KAFKA_SSL_CAFILE": ""}),
+        ("MUTUAL", {"KAFKA_SSL_CERTFILE": "", "KAFKA_SSL_KEYFILE": ""}),
+    ],
+)
 def test_what_does_not_fit_is_refused(listener, changes, client):
-    """A wrong password, user, mechanism, protocol, authority or a missing certificate is an error that names settings, and no secret."""
+    """A wrong password, user, mechanism, protocol, authority or a missing certificate is an error that names settings,
+    and no secret.
+    """
     settings = load(client(listener, **changes))
     with pytest.raises(ServiceError, match="KAFKA_") as refused:
         topic.ensure_topics(settings, [f"refused_{uuid.uuid4().hex}"])

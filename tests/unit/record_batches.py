@@ -25,28 +25,57 @@ ENOUGH = 100  # records for the fast decoder
 
 
 def build_records(records: list[tuple], steps: list[int]) -> tuple[bytes, list[int]]:
-    """The records as they lie in a batch, uncompressed, and their offset deltas; a step over 1 is what compaction leaves."""
+    """The records as they lie in a batch, uncompressed, and their offset deltas; a step over 1 is what compaction
+    leaves.
+    """
     builder = DefaultRecordBatchBuilder(2, 0, False, -1, -1, -1, 1 << 30)
     deltas, delta = [], steps[0] - 1
     for index, (time, key, value, headers) in enumerate(records):
         builder.append(delta, FIRST_TIMESTAMP + time if index else FIRST_TIMESTAMP, key, value, headers)
         deltas.append(delta)
         delta += steps[(index + 1) % len(steps)]
-    return bytes(builder.build()[HEADER.size:]), deltas
+    return bytes(builder.build()[HEADER.size :]), deltas
 
 
 def build_batch(
-    body: bytes, count: int, base_offset: int, last_delta: int, *,
-    compression: int = 0, flags: int = 0, producer_id: int = -1, first_timestamp: int = FIRST_TIMESTAMP,
-) -> bytes:  # fmt: skip
+    body: bytes,
+    count: int,
+    base_offset: int,
+    last_delta: int,
+    *,
+    compression: int = 0,
+    flags: int = 0,
+    producer_id: int = -1,
+    first_timestamp: int = FIRST_TIMESTAMP,
+) -> bytes:
     """A batch with the right checksum, as a broker sends it."""
     payload = CODECS[compression](body)
     attributes = compression | flags
     size = HEADER.size + len(payload) - DefaultRecordBatch.AFTER_LEN_OFFSET
     batch = bytearray(HEADER.size) + payload
-    HEADER.pack_into(batch, 0, base_offset, size, 7, 2, 0, attributes, last_delta,
-                     first_timestamp, FIRST_TIMESTAMP + 99_999, producer_id, 0, 0, count)
-    struct.pack_into(">I", batch, DefaultRecordBatch.CRC_OFFSET, calc_crc32c(memoryview(batch)[DefaultRecordBatch.ATTRIBUTES_OFFSET:]))
+    HEADER.pack_into(
+        batch,
+        0,
+        base_offset,
+        size,
+        7,
+        2,
+        0,
+        attributes,
+        last_delta,
+        first_timestamp,
+        FIRST_TIMESTAMP + 99_999,
+        producer_id,
+        0,
+        0,
+        count,
+    )
+    struct.pack_into(
+        ">I",
+        batch,
+        DefaultRecordBatch.CRC_OFFSET,
+        calc_crc32c(memoryview(batch)[DefaultRecordBatch.ATTRIBUTES_OFFSET :]),
+    )
     return bytes(batch)
 
 
@@ -66,7 +95,9 @@ def marker(base_offset: int, producer_id: int, *, commit: bool) -> bytes:
 class Reader:
     """A kafka-python consumer's fetcher without the network: it is handed what the broker would have answered."""
 
-    def __init__(self, *, stock: bool, fetch_offset: int = 0, isolation: str = "read_committed", check_crcs: bool = True) -> None:
+    def __init__(
+        self, *, stock: bool, fetch_offset: int = 0, isolation: str = "read_committed", check_crcs: bool = True
+    ) -> None:
         self._subscriptions = SubscriptionState("earliest")
         self._subscriptions.assign_from_user([PARTITION])
         client = SimpleNamespace(_manager=SimpleNamespace(_net=None))
@@ -78,8 +109,14 @@ class Reader:
     def answer(self, data: bytes, aborted: list[tuple[int, int]] = ()) -> None:
         """Hand in the answer to a fetch from the position."""
         aborted = [SimpleNamespace(producer_id=producer, first_offset=first) for producer, first in aborted]
-        answer = SimpleNamespace(error_code=0, high_watermark=1 << 40, records=data, aborted_transactions=aborted,
-                                 diverging_epoch=None, preferred_read_replica=-1)
+        answer = SimpleNamespace(
+            error_code=0,
+            high_watermark=1 << 40,
+            records=data,
+            aborted_transactions=aborted,
+            diverging_epoch=None,
+            preferred_read_replica=-1,
+        )
         self._fetcher._completed_fetches.append(CompletedFetch(PARTITION, self.position, 12, answer, None))
 
     def poll(self, timeout_ms: int = 0, max_records: int | None = None) -> dict:
@@ -95,7 +132,9 @@ class Reader:
     def poll_blocks(self, max_records: int | None = None) -> list[blocks.Block]:
         return blocks.poll(self, 0, max_records).get(PARTITION, [])
 
-    def read(self, data: bytes, aborted: list[tuple[int, int]] = (), max_records: int | None = None) -> tuple[list, str, int]:
+    def read(
+        self, data: bytes, aborted: list[tuple[int, int]] = (), max_records: int | None = None
+    ) -> tuple[list, str, int]:
         """All the records of an answer, the error that ended them, and the position afterwards."""
         self.answer(data, aborted)
         found, error = [], ""

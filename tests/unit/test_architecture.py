@@ -10,13 +10,32 @@ import pytest
 
 ROOT = Path(__file__).parent.parent.parent
 SCRIPTS = ("producer.py", "consumer.py", "glue_setup.py")
-PRODUCT = [*(ROOT / name for name in SCRIPTS), *sorted((ROOT / "pipeline").rglob("*.py")), *sorted((ROOT / "dashboards").rglob("*.py"))]
+PRODUCT = [
+    *(ROOT / name for name in SCRIPTS),
+    *sorted((ROOT / "pipeline").rglob("*.py")),
+    *sorted((ROOT / "dashboards").rglob("*.py")),
+]
 # The only files that speak to Kafka through the client library.
-KAFKA_CLIENTS = {*(f"pipeline/streams/kafka/{name}.py" for name in ("producer", "member", "reader", "decoder", "transport", "encoder")),
-                 "pipeline/doctor/cluster.py"}  # fmt: skip
+KAFKA_CLIENTS = {
+    *(
+        f"pipeline/streams/kafka/{name}.py"
+        for name in ("producer", "member", "reader", "decoder", "transport", "encoder")
+    ),
+    "pipeline/doctor/cluster.py",
+}
 # Modules that compute and decide, and leave input and output to others.
-PURE = {"records", "intervals", "sources/csv/dialects", "sources/csv/cells", "sources/csv/bars", "landing/plan", "landing/lane",
-        "tables/catalog", "tables/resources", "sinks/dynamodb/items"}
+PURE = {
+    "records",
+    "intervals",
+    "sources/csv/dialects",
+    "sources/csv/cells",
+    "sources/csv/bars",
+    "landing/plan",
+    "landing/lane",
+    "tables/catalog",
+    "tables/resources",
+    "sinks/dynamodb/items",
+}
 
 
 def imports(path: Path) -> set[str]:
@@ -58,7 +77,19 @@ def test_sources_yield_and_know_nothing_of_sinks(path: Path) -> None:
 def test_pure_modules_do_no_input_or_output(module: str) -> None:
     """Pure modules import no client of a service and no file, socket or clock."""
     outside = {name.split(".")[0] for name in imports(ROOT / f"pipeline/{module}.py")}
-    assert not outside & {"boto3", "botocore", "kafka", "requests", "s3fs", "socket", "subprocess", "time", "os", "random", "websockets"}
+    assert not outside & {
+        "boto3",
+        "botocore",
+        "kafka",
+        "requests",
+        "s3fs",
+        "socket",
+        "subprocess",
+        "time",
+        "os",
+        "random",
+        "websockets",
+    }
 
 
 def test_records_and_settings_stand_at_the_bottom() -> None:
@@ -70,10 +101,16 @@ def test_records_and_settings_stand_at_the_bottom() -> None:
 @pytest.mark.parametrize("path", sorted((ROOT / "local").rglob("*.py")), ids=name_of)
 def test_the_embedded_stack_does_not_know_the_product(path: Path) -> None:
     """local/ imports nothing of the product."""
-    assert not [name for name in imports(path) if name.split(".")[0] in ("pipeline", "dashboards", "producer", "consumer", "glue_setup")]
+    assert not [
+        name
+        for name in imports(path)
+        if name.split(".")[0] in ("pipeline", "dashboards", "producer", "consumer", "glue_setup")
+    ]
 
 
-@pytest.mark.parametrize("path", [path for path in ROOT.glob("**/*.py") if not {".venv", ".local"} & set(path.parts)], ids=name_of)
+@pytest.mark.parametrize(
+    "path", [path for path in ROOT.glob("**/*.py") if not {".venv", ".local"} & set(path.parts)], ids=name_of
+)
 def test_files_fit_their_bounds(path: Path) -> None:
     """No file is longer than 400 lines and no function than 70."""
     text = path.read_text()
@@ -99,11 +136,24 @@ def test_every_command_of_the_readme_exists(command: str) -> None:
     """Each script or module that the README names has help, and each option in the line is one of its options."""
     words = command.split()[1:]
     module = words[:2] if words[0] == "-m" else words[:1]
-    rest = words[len(module):]
-    subcommand = rest[:1] if rest and re.fullmatch(r"[a-z]+", rest[0]) and module[-1] in (*SCRIPTS, "pipeline.dynamodb", "local") else []
-    done = subprocess.run([sys.executable, *module, *subcommand, "--help"], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+    rest = words[len(module) :]
+    subcommand = (
+        rest[:1]
+        if rest and re.fullmatch(r"[a-z]+", rest[0]) and module[-1] in (*SCRIPTS, "pipeline.dynamodb", "local")
+        else []
+    )
+    done = subprocess.run(
+        [sys.executable, *module, *subcommand, "--help"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
     if done.returncode == 2 and subcommand:
-        done = subprocess.run([sys.executable, *module, "--help"], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+        done = subprocess.run(
+            [sys.executable, *module, "--help"], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60
+        )
     assert done.returncode == 0, done.stderr
     for option in re.findall(r"(?<=\s)--[a-z-]+", command):
         assert option in done.stdout, f"{option} is not an option of {' '.join(module + subcommand)}"

@@ -19,13 +19,18 @@ def _columns(**kinds: str) -> list[tuple[str, str, dict]]:
 def test_blocks_of_a_file(tmp_path: Path) -> None:
     """A block has its name, its description, its statement without the semicolon, and its line."""
     file = tmp_path / "q.sql"
-    file.write_text("-- About.\n\n-- name: one\n-- What is it?\n-- More.\nSELECT 1;\n\n-- name: two\nSELECT\n  2 -- inside\n;\n", encoding="utf-8")
+    file.write_text(
+        "-- About.\n\n-- name: one\n-- What is it?\n-- More.\nSELECT 1;\n\n-- name: two\nSELECT\n  2 -- inside\n;\n",
+        encoding="utf-8",
+    )
     one, two = queries(file).values()
     assert (one.name, one.description, one.sql, one.line) == ("one", "What is it? More.", "SELECT 1", 6)
     assert (two.sql, two.line) == ("SELECT\n  2 -- inside", 9)
 
 
-@pytest.mark.parametrize("text", ["-- name: a b\nSELECT 1", "-- name: a\n", "-- name: a\nSELECT 1;\n-- name: a\nSELECT 2;"])
+@pytest.mark.parametrize(
+    "text", ["-- name: a b\nSELECT 1", "-- name: a\n", "-- name: a\nSELECT 1;\n-- name: a\nSELECT 2;"]
+)
 def test_bad_block_is_told_with_its_line(tmp_path: Path, text: str) -> None:
     """A block without a statement or without a name of its own is refused with file and line."""
     file = tmp_path / "q.sql"
@@ -43,7 +48,16 @@ def test_missing_file_is_a_mistake_of_the_user() -> None:
 def test_types_of_a_result() -> None:
     """Dates and times are datetime64, numbers are numbers, text is text."""
     body = b'"d","t","z","n","x","s","b","p"\n"2026-01-02","2026-01-02 03:04:05.678","2026-01-02 03:04:05.000 UTC","7","1.5E7","a","true","1.25"\n'
-    columns = _columns(d="date", t="timestamp", z="timestamp with time zone", n="bigint", x="double", s="varchar", b="boolean", p="decimal")
+    columns = _columns(
+        d="date",
+        t="timestamp",
+        z="timestamp with time zone",
+        n="bigint",
+        x="double",
+        s="varchar",
+        b="boolean",
+        p="decimal",
+    )
     frame = client._frame(body, columns)
     assert frame["d"][0] == pd.Timestamp("2026-01-02")
     assert frame["t"][0] == pd.Timestamp("2026-01-02 03:04:05.678")
@@ -54,7 +68,9 @@ def test_types_of_a_result() -> None:
 
 def test_null_is_not_the_empty_text() -> None:
     """Athena writes null as nothing and the empty text as two quotes; a bigint with nulls stays whole."""
-    frame = client._frame(b'"s","n","x"\n"",,\n,"7","1.0"\n"two\nlines, ""quoted""","8",\n', _columns(s="varchar", n="bigint", x="double"))
+    frame = client._frame(
+        b'"s","n","x"\n"",,\n,"7","1.0"\n"two\nlines, ""quoted""","8",\n', _columns(s="varchar", n="bigint", x="double")
+    )
     assert list(frame["s"]) == ["", None, 'two\nlines, "quoted"']
     assert frame["n"].dtype == "Int64"
     assert frame["n"].isna().tolist() == [True, False, False]
@@ -90,7 +106,9 @@ def test_cost_of_a_query() -> None:
     assert Result("i", pd.DataFrame(), 0, 1.0).cost_usd == 0
 
 
-@pytest.mark.parametrize(("count", "text"), [(0, "0 bytes"), (1536, "1.5 KB"), (5 * 2**20, "5.0 MB"), (3 * 2**30, "3.0 GB")])
+@pytest.mark.parametrize(
+    ("count", "text"), [(0, "0 bytes"), (1536, "1.5 KB"), (5 * 2**20, "5.0 MB"), (3 * 2**30, "3.0 GB")]
+)
 def test_sizes_as_people_read_them(count: int, text: str) -> None:
     """Sizes are told in the unit that leaves a small number."""
     assert command._size(count) == text

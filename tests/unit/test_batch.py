@@ -32,7 +32,13 @@ def test_object_names() -> None:
 )
 def test_names_are_read_back(topic: str, partition: int, start: int, length: int, format: tuple[str, str]) -> None:
     """The range in any name that a plan makes is read back from it, whatever hyphens and digits the topic has."""
-    plan = Plan(topic, partition, start, start + length, Layout(bucket="b", root="", table="x", format=format[0], compression=format[1]))
+    plan = Plan(
+        topic,
+        partition,
+        start,
+        start + length,
+        Layout(bucket="b", root="", table="x", format=format[0], compression=format[1]),
+    )
     key = plan.object_key("dt=2024-01-02")
     name = batch.read_object_key(key)
     assert (name.topic, name.partition, name.start, name.end) == (topic, partition, start, start + length)
@@ -61,8 +67,17 @@ def test_plan_round_trip() -> None:
     assert batch.read_plan("t", 0, 5, "") is None
 
 
-@pytest.mark.parametrize("metadata", ["x", "{}", '{"v":2,"end":9}', PLAN.metadata().replace('"v":1', '"v":2'),
-                                      PLAN.metadata().replace("250", "100"), "[]"])  # fmt: skip
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        "x",
+        "{}",
+        '{"v":2,"end":9}',
+        PLAN.metadata().replace('"v":1', '"v":2'),
+        PLAN.metadata().replace("250", "100"),
+        "[]",
+    ],
+)
 def test_unreadable_plans_are_refused(metadata: str) -> None:
     """Metadata of another program or version stops the consumer with the partition's name instead of being skipped."""
     with pytest.raises(UnreadablePlan, match="stock_bars-3 at 100"):
@@ -85,7 +100,9 @@ def test_arrival_folders(by: batch.PartitionBy, timestamp_ms: int, folder: str) 
     assert batch.arrival_folder(by, timestamp_ms) == folder
 
 
-@pytest.mark.parametrize(("by", "folder"), [("day", "dt=2013-02-28"), ("hour", "dt=2013-02-28/hour=15"), ("month", "dt=2013-02-01")])
+@pytest.mark.parametrize(
+    ("by", "folder"), [("day", "dt=2013-02-28"), ("hour", "dt=2013-02-28/hour=15"), ("month", "dt=2013-02-01")]
+)
 def test_event_folders(by: batch.PartitionBy, folder: str) -> None:
     """Folders by event are cut from the record's own time."""
     assert batch.event_folder(by, "2013-02-28 15:59:00.000") == folder
@@ -121,7 +138,9 @@ def test_cutting_loses_nothing(sizes: list[int], flush_records: int, step: int) 
 
 
 def test_due_by_count_bytes_and_clock() -> None:
-    """A batch is due at the number of records, at the bytes, or when its first record is old enough; an empty one never is."""
+    """A batch is due at the number of records, at the bytes, or when its first record is old enough; an empty one never
+    is.
+    """
     limits = Limits(flush_seconds=10, flush_records=3, flush_bytes=100)
     buffer = Buffer(0)
     assert not buffer.is_due(limits, now=1e9)

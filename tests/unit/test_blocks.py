@@ -37,7 +37,11 @@ def is_sound(records: list[tuple]) -> bool:
 
 
 texts = st.one_of(
-    st.none(), st.binary(max_size=12), st.integers(0, 300).map(bytes), st.integers(0, 9000).map(lambda size: b"v" * size), st.just(b'{"symbol":"AAPL","close":1.5}' * 6)
+    st.none(),
+    st.binary(max_size=12),
+    st.integers(0, 300).map(bytes),
+    st.integers(0, 9000).map(lambda size: b"v" * size),
+    st.just(b'{"symbol":"AAPL","close":1.5}' * 6),
 )
 headers = st.lists(st.tuples(st.text(max_size=5), st.one_of(st.none(), st.binary(max_size=5))), min_size=1, max_size=2)
 times = st.one_of(st.integers(-5, 200), st.integers(-(1 << 40), 1 << 40))
@@ -50,19 +54,27 @@ gaps = st.one_of(st.just([1]), st.lists(st.sampled_from([1, 1, 1, 2, 70, 9000]),
 
 @st.composite
 def partitions(draw: st.DrawFn) -> tuple[bytes, list[tuple[int, int]], int]:
-    """Consecutive batches of a partition as the broker answers them, the aborted transactions, and the offset behind all."""
+    """Consecutive batches of a partition as the broker answers them, the aborted transactions, and the offset behind
+    all.
+    """
     data, aborted, open_markers, offset = b"", [], [], draw(st.sampled_from([0, 5, 1 << 33]))
     for producer_id in range(draw(st.integers(1, 4))):
         records, steps = draw(record_lists), draw(gaps)
         body, deltas = build_records(records, steps)
-        last_delta = deltas[-1] + draw(st.sampled_from([0, 0, 3]))  # compaction keeps the last offset of the batch it cleans
+        last_delta = deltas[-1] + draw(
+            st.sampled_from([0, 0, 3])
+        )  # compaction keeps the last offset of the batch it cleans
         kind = draw(st.sampled_from(["plain", "log append time", "committed", "aborted", "emptied"]))
-        flags = {"plain": 0, "emptied": 0, "log append time": DefaultRecordBatch.TIMESTAMP_TYPE_MASK}.get(kind, DefaultRecordBatch.TRANSACTIONAL_MASK)
+        flags = {"plain": 0, "emptied": 0, "log append time": DefaultRecordBatch.TIMESTAMP_TYPE_MASK}.get(
+            kind, DefaultRecordBatch.TRANSACTIONAL_MASK
+        )
         compression = draw(st.sampled_from(sorted(CODECS)))
         count = len(records)
         if kind == "emptied":  # compaction removed every record and keeps the header, to remember the producer
             body, count, compression = b"", 0, 0
-        data += build_batch(body, count, offset, last_delta, compression=compression, flags=flags, producer_id=producer_id)
+        data += build_batch(
+            body, count, offset, last_delta, compression=compression, flags=flags, producer_id=producer_id
+        )
         if kind in ("committed", "aborted"):
             open_markers.append((producer_id, kind == "committed"))
             aborted += [(producer_id, offset)] if kind == "aborted" else []
@@ -74,13 +86,17 @@ def partitions(draw: st.DrawFn) -> tuple[bytes, list[tuple[int, int]], int]:
     return data, aborted, offset
 
 
-thorough = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+thorough = settings(
+    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
 
 
 @thorough
 @given(partitions(), st.data())
 def test_same_records_as_kafka_python(partition: tuple, data: st.DataObject) -> None:
-    """Every codec, keys, nulls, headers, gaps, times, transactions and fetch offsets: records and position equal kafka-python's."""
+    """Every codec, keys, nulls, headers, gaps, times, transactions and fetch offsets: records and position equal
+    kafka-python's.
+    """
     answer, aborted, end = partition
     options = {
         "fetch_offset": data.draw(st.integers(max(0, end - 300), end - 1) | st.just(0)),
@@ -110,7 +126,16 @@ def build_damaged(count: int, place: int, field: str, wrong: bytes, key: bytes |
     """Records that are right but for one field of one of them."""
     body = b""
     for n in range(count):
-        parts = [b"\0", varint(n), varint(n), varint(-1 if key is None else len(key)), key or b"", varint(len(VALUE)), VALUE, b"\0"]
+        parts = [
+            b"\0",
+            varint(n),
+            varint(n),
+            varint(-1 if key is None else len(key)),
+            key or b"",
+            varint(len(VALUE)),
+            VALUE,
+            b"\0",
+        ]
         if n == place and field != "length":
             parts[FIELDS.index(field) - 1] = wrong
         length = varint(sum(map(len, parts)))
@@ -144,20 +169,42 @@ numbers = st.sampled_from([-2, -1, 0, 1, 4, 63, 64, 65, 200, 10_000, 1 << 33, 1 
     fetch_offset=st.sampled_from([10, 30]),
     compression=st.sampled_from(sorted(CODECS)),
 )
-def test_damaged_records_are_never_misread(*, count: int, fetch_offset: int, compression: int, **damage: object) -> None:
-    """Records that are wrong under a right checksum give kafka-python's records and error, whichever field of them it is."""
+def test_damaged_records_are_never_misread(
+    *, count: int, fetch_offset: int, compression: int, **damage: object
+) -> None:
+    """Records that are wrong under a right checksum give kafka-python's records and error, whichever field of them it
+    is.
+    """
     compare(build_damaged(count, **damage), count, fetch_offset, compression)
 
 
-@pytest.mark.parametrize(("place", "field", "wrong"), [
-    (3, "length", varint(-len(b"".join([b"\0", varint(3), varint(3), varint(4), b"AAPL", varint(len(VALUE)), VALUE, b"\0"])) - 1)),
-    (3, "attributes", b"\x80"),
-    (3, "time", b"\x80" * 9),
-    (3, "headers", varint(-1)),
-    (ENOUGH - 1, "headers", varint(-1)),
-    (3, "value", VALUE + b"\0"),
-    (3, "value", VALUE[1:]),
-], ids=["negative length", "long attributes", "time of ten bytes", "headers", "headers of the last record", "long value", "short value"])
+@pytest.mark.parametrize(
+    ("place", "field", "wrong"),
+    [
+        (
+            3,
+            "length",
+            varint(
+                -len(b"".join([b"\0", varint(3), varint(3), varint(4), b"AAPL", varint(len(VALUE)), VALUE, b"\0"])) - 1
+            ),
+        ),
+        (3, "attributes", b"\x80"),
+        (3, "time", b"\x80" * 9),
+        (3, "headers", varint(-1)),
+        (ENOUGH - 1, "headers", varint(-1)),
+        (3, "value", VALUE + b"\0"),
+        (3, "value", VALUE[1:]),
+    ],
+    ids=[
+        "negative length",
+        "long attributes",
+        "time of ten bytes",
+        "headers",
+        "headers of the last record",
+        "long value",
+        "short value",
+    ],
+)
 def test_damage_that_looks_right(place: int, field: str, wrong: bytes) -> None:
     """Where only one byte of a record tells that it is wrong, that byte is looked at."""
     assert "CorruptRecordError" in compare(build_damaged(ENOUGH, place, field, wrong), ENOUGH)
@@ -177,9 +224,11 @@ def test_wrong_number_of_records(more: int) -> None:
 def test_damaged_and_cut_off_batches(partition: tuple, data: st.DataObject) -> None:
     """Bytes flipped anywhere and an answer cut off anywhere, as brokers do at the fetch size, end as with kafka-python."""
     answer, aborted, _ = partition
-    damaged = bytearray(answer[:data.draw(st.integers(0, len(answer)) | st.just(len(answer)))])
+    damaged = bytearray(answer[: data.draw(st.integers(0, len(answer)) | st.just(len(answer)))])
     for _ in range(data.draw(st.integers(0, 2)) if damaged else 0):
-        damaged[data.draw(st.integers(0, len(damaged) - 1) | st.integers(0, min(HEADER.size, len(damaged)) - 1))] ^= data.draw(st.integers(1, 255))
+        damaged[data.draw(st.integers(0, len(damaged) - 1) | st.integers(0, min(HEADER.size, len(damaged)) - 1))] ^= (
+            data.draw(st.integers(1, 255))
+        )
     expected = Reader(stock=True).read(bytes(damaged), aborted)
     records, error, position = Reader(stock=False).read(bytes(damaged), aborted)
     if all(offset in INT64 for offset, _, _ in expected[0]):
@@ -187,19 +236,24 @@ def test_damaged_and_cut_off_batches(partition: tuple, data: st.DataObject) -> N
     else:  # The checksum does not cover a batch's first offset: it can be anything here.
         assert "exceeds 64 bits" in error
     if error:
-        # kafka-python may already count control and aborted batches behind the last record; those are then fetched again.
+        # kafka-python may already count control and aborted batches behind the last record; those are then fetched
+        # again.
         assert position == (records[-1][0] + 1 if records else 0)
     else:
         assert position == expected[2]
 
 
 @pytest.mark.parametrize("compression", sorted(CODECS))
-@pytest.mark.parametrize(("record", "steps"), [
-    ((1, b"AAPL", b"{}", []), [1]),
-    ((1, None, b"{}", []), [1]),
-    ((1, b"", None, []), [1]),
-    ((1 << 40, b"k" * 70, b"v" * 9000, []), [1, 9000]),
-], ids=["usual", "no key", "no value", "long"])
+@pytest.mark.parametrize(
+    ("record", "steps"),
+    [
+        ((1, b"AAPL", b"{}", []), [1]),
+        ((1, None, b"{}", []), [1]),
+        ((1, b"", None, []), [1]),
+        ((1 << 40, b"k" * 70, b"v" * 9000, []), [1, 9000]),
+    ],
+    ids=["usual", "no key", "no value", "long"],
+)
 def test_large_batches_take_the_fast_decoder(compression: int, record: tuple, steps: list) -> None:
     """A batch of every codec is one block, decoded by numpy; otherwise the comparisons above would compare nothing."""
     body, deltas = build_records([record] * ENOUGH, steps)
@@ -224,19 +278,23 @@ def test_numbers_beyond_64_bits(place: str) -> None:
     body, deltas = build_records([(n, None, b"{}", []) for n in range(ENOUGH)], [1])
     near_the_limit = (1 << 63) - 5
     batch = (
-        build_batch(body, ENOUGH, near_the_limit, deltas[-1]) if place == "base offset"
+        build_batch(body, ENOUGH, near_the_limit, deltas[-1])
+        if place == "base offset"
         else build_batch(body, ENOUGH, 0, deltas[-1], first_timestamp=near_the_limit)
-    )  # fmt: skip
+    )
     reader = Reader(stock=False)
     reader.answer(batch)
     with pytest.raises(CorruptRecordError, match="exceeds 64 bits"):
         reader.poll_blocks()
 
 
-@pytest.mark.parametrize(("records", "name"), [
-    ([(0, None, b"{}", [])] * 3, "small"),
-    ([(0, None, b"{}", [("trace", b"1")])] * ENOUGH, "headers"),
-])
+@pytest.mark.parametrize(
+    ("records", "name"),
+    [
+        ([(0, None, b"{}", [])] * 3, "small"),
+        ([(0, None, b"{}", [("trace", b"1")])] * ENOUGH, "headers"),
+    ],
+)
 def test_other_batches_take_the_stock_decoder(records: list, name: str) -> None:
     """Small batches and headers are one block too, which says that kafka-python decoded it."""
     body, deltas = build_records(records, [1])
@@ -258,7 +316,9 @@ def test_batches_older_than_version_2() -> None:
 
 
 def test_max_records_ends_at_the_end_of_a_batch() -> None:
-    """A poll returns max_records and the rest of the batch they end in; the position is behind exactly what was returned."""
+    """A poll returns max_records and the rest of the batch they end in; the position is behind exactly what was
+    returned.
+    """
     reader = Reader(stock=False)
     reader.answer(b"".join(plain_batch(n * ENOUGH, ENOUGH) for n in range(5)))
     assert (len(reader.poll_records(ENOUGH)), reader.position) == (ENOUGH, ENOUGH)
@@ -283,7 +343,9 @@ def test_pause_and_seek() -> None:
 
 
 def test_going_on_after_a_corrupt_batch() -> None:
-    """What precedes a corrupt batch is returned, then the error, each time it is fetched, and then the batch when it is whole."""
+    """What precedes a corrupt batch is returned, then the error, each time it is fetched, and then the batch when it is
+    whole.
+    """
     good, bad = plain_batch(0, ENOUGH), bytearray(plain_batch(ENOUGH, ENOUGH))
     bad[-5] ^= 1
     reader = Reader(stock=False)

@@ -21,10 +21,15 @@ HOURS = Landing(first_day="2026-01-01", has_hours=True)
 def test_raw_columns_are_the_records_fields(record: str) -> None:
     """A raw table has the fields of its record, in their order, and no other."""
     table = catalog.raw_table(SETTINGS, record, DAYS)
-    assert [c["Name"] for c in table["StorageDescriptor"]["Columns"]] == [c.name for c in records.columns(records.TABLES[record])]
+    assert [c["Name"] for c in table["StorageDescriptor"]["Columns"]] == [
+        c.name for c in records.columns(records.TABLES[record])
+    ]
 
 
-@pytest.mark.parametrize(("form", "time", "close"), [("json", "string", "double"), ("csv", "string", "string"), ("parquet", "timestamp", "double")])
+@pytest.mark.parametrize(
+    ("form", "time", "close"),
+    [("json", "string", "double"), ("csv", "string", "string"), ("parquet", "timestamp", "double")],
+)
 def test_types_of_each_form(form: str, time: str, close: str) -> None:
     """JSON keeps times as text, CSV keeps everything as text, Parquet has its types."""
     table = catalog.raw_table(SETTINGS, "bars", Landing(first_day="2026-01-01", format=form))
@@ -49,7 +54,9 @@ def test_dead_letters_by_topic() -> None:
 
 @pytest.mark.parametrize("record", list(CURATED))
 def test_view_reads_raw_days_from_the_watermark(record: str) -> None:
-    """A view reads the raw table with a condition on dt, and ticks, which have no key, on either side of the watermark once."""
+    """A view reads the raw table with a condition on dt, and ticks, which have no key, on either side of the watermark
+    once.
+    """
     sql = catalog.view_sql(SETTINGS, record, DAYS, "2026-03-04")
     assert "dt >= '2026-03-04'" in sql
     assert ("dt < '2026-03-04'" in sql) == (record == "ticks")
@@ -88,7 +95,10 @@ def test_touched_partitions_are_named_by_column() -> None:
     """Partitions are named so that an engine can prune by each column, and quotes in values are doubled."""
     table = etl_tables(SETTINGS, {"bars": DAYS})["bars"]
     condition = table.touched([("1d", "2026-01"), ("1d", "2026-02"), ("1m'", "2026-02")])
-    assert condition == """("interval" = '1d' AND "month" IN ('2026-01', '2026-02')) OR ("interval" = '1m''' AND "month" IN ('2026-02'))"""
+    assert (
+        condition
+        == """("interval" = '1d' AND "month" IN ('2026-01', '2026-02')) OR ("interval" = '1m''' AND "month" IN ('2026-02'))"""
+    )
 
 
 def test_create_table_as_is_sorted_and_compressed() -> None:
@@ -122,7 +132,9 @@ def test_crawler_counts_levels_below_the_prefix() -> None:
 def test_results_elsewhere_get_no_rule() -> None:
     """Query results in another bucket are not this bucket's to expire."""
     own = [rule["ID"] for rule in resources.lifecycle_rules(SETTINGS)]
-    other = [rule["ID"] for rule in resources.lifecycle_rules(Settings(s3_bucket="lake", athena_output="s3://elsewhere/x"))]
+    other = [
+        rule["ID"] for rule in resources.lifecycle_rules(Settings(s3_bucket="lake", athena_output="s3://elsewhere/x"))
+    ]
     assert len(own) == 2
     assert len(other) == 1
 

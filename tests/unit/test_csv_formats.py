@@ -18,13 +18,17 @@ from pipeline.sources.csv.dialects import DIALECTS, UnusableFile, recognise, sym
 def read(tmp_path: Path) -> Callable[..., tuple[list[Bar], csv_bars.Cleaner, csv_bars.Plan]]:
     """Write bytes to a file of a name and read its bars as the producer does."""
 
-    def read_bytes(content: bytes, name: str = "AAPL.csv", **options: object) -> tuple[list[Bar], csv_bars.Cleaner, csv_bars.Plan]:
+    def read_bytes(
+        content: bytes, name: str = "AAPL.csv", **options: object
+    ) -> tuple[list[Bar], csv_bars.Cleaner, csv_bars.Plan]:
         path = tmp_path / name
         path.write_bytes(content)
         wanted = Options(**options)
         with csv_file.at_hand(str(path), Settings()) as file:
             plan = csv_file.plan(file, wanted)
-            cleaner = csv_bars.Cleaner(plan, source=file.source, ingested_at=lambda: "2024-01-01 00:00:00.000", missing=wanted.missing)
+            cleaner = csv_bars.Cleaner(
+                plan, source=file.source, ingested_at=lambda: "2024-01-01 00:00:00.000", missing=wanted.missing
+            )
             return [bar for chunk in csv_file.chunks(file, plan, cleaner) for bar in chunk.bars], cleaner, plan
 
     return read_bytes
@@ -35,24 +39,55 @@ ONE_BAR = (10.5, 12.0, 10.0, 11.25, 1500.0)
 DIALECT_FILES = {
     "Yahoo": (b"Date,Open,High,Low,Close,Adj Close,Volume\n2024-01-02,10.5,12,10,11.25,11.0,1500\n", "AAPL"),
     "Yahoo without Adj Close": (b"Date,Open,High,Low,Close,Volume\n2024-01-02,10.5,12,10,11.25,1500\n", "AAPL"),
-    "yfinance history": ((b"Date,Open,High,Low,Close,Volume,Dividends,Stock Splits,Capital Gains\n"
-                         b"2024-01-02 00:00:00-05:00,10.5,12,10,11.25,1500,0,0,0\n"), "AAPL"),
+    "yfinance history": (
+        (
+            b"Date,Open,High,Low,Close,Volume,Dividends,Stock Splits,Capital Gains\n"
+            b"2024-01-02 00:00:00-05:00,10.5,12,10,11.25,1500,0,0,0\n"
+        ),
+        "AAPL",
+    ),
     "yfinance, index without a name": (b",Open,High,Low,Close,Volume\n2024-01-02,10.5,12,10,11.25,1500\n", "AAPL"),
-    "yfinance three headers": ((b"Price,Close,High,Low,Open,Volume\nTicker,MSFT,MSFT,MSFT,MSFT,MSFT\nDate,,,,,\n"
-                               b"2024-01-02,11.25,12,10,10.5,1500\n"), "MSFT"),
+    "yfinance three headers": (
+        (
+            b"Price,Close,High,Low,Open,Volume\nTicker,MSFT,MSFT,MSFT,MSFT,MSFT\nDate,,,,,\n"
+            b"2024-01-02,11.25,12,10,10.5,1500\n"
+        ),
+        "MSFT",
+    ),
     "Kaggle": (b"date,open,high,low,close,volume,Name\n2024-01-02,10.5,12,10,11.25,1500,NVDA\n", "NVDA"),
     "Ticker column": (b"Date,Ticker,Open,High,Low,Close,Volume\n2024-01-02,IBM,10.5,12,10,11.25,1500\n", "IBM"),
-    "Symbol and company": (b"Date,Open,High,Low,Close,Volume,Company Name,Symbol\n2024-01-02,10.5,12,10,11.25,1500,Apple,AAPL\n", "AAPL"),
-    "index set": (b"Index,Date,Open,High,Low,Close,Adj Close,Volume,CloseUSD\nHSI,2024-01-02,10.5,12,10,11.25,11.25,1500,1.4\n", "HSI"),
-    "Polygon flat file": ((b"ticker,volume,open,close,high,low,window_start,transactions\n"
-                          b"NVDA,1500,10.5,11.25,12,10,1704171600000000000,42\n"), "NVDA"),
+    "Symbol and company": (
+        b"Date,Open,High,Low,Close,Volume,Company Name,Symbol\n2024-01-02,10.5,12,10,11.25,1500,Apple,AAPL\n",
+        "AAPL",
+    ),
+    "index set": (
+        b"Index,Date,Open,High,Low,Close,Adj Close,Volume,CloseUSD\nHSI,2024-01-02,10.5,12,10,11.25,11.25,1500,1.4\n",
+        "HSI",
+    ),
+    "Polygon flat file": (
+        (
+            b"ticker,volume,open,close,high,low,window_start,transactions\n"
+            b"NVDA,1500,10.5,11.25,12,10,1704171600000000000,42\n"
+        ),
+        "NVDA",
+    ),
     "Alpha Vantage": (b"timestamp,open,high,low,close,volume\r\n2024-01-02,10.5,12,10,11.25,1500\r\n", "AAPL"),
     "Stooq": (b"Date,Open,High,Low,Close,Volume\r\n2024-01-02,10.5,12,10,11.25,1500\r\n", "AAPL"),
-    "Stooq ASCII": ((b"<TICKER>,<PER>,<DATE>,<TIME>,<OPEN>,<HIGH>,<LOW>,<CLOSE>,<VOL>,<OPENINT>\n"
-                    b"AAPL.US,D,20240102,000000,10.5,12,10,11.25,1500,0\n"), "AAPL.US"),
+    "Stooq ASCII": (
+        (
+            b"<TICKER>,<PER>,<DATE>,<TIME>,<OPEN>,<HIGH>,<LOW>,<CLOSE>,<VOL>,<OPENINT>\n"
+            b"AAPL.US,D,20240102,000000,10.5,12,10,11.25,1500,0\n"
+        ),
+        "AAPL.US",
+    ),
     "Nasdaq.com": (b"Date,Close/Last,Volume,Open,High,Low\n01/02/2024,$11.25,1500,$10.50,$12.00,$10.00\n", "AAPL"),
-    "Investing.com": ((b'"Date","Price","Open","High","Low","Vol.","Change %"\n"01/02/2024","11.25","10.50","12.00","10.00","1.5K","1.1%"\n'
-                      b'"01/16/2024","1","1","1","1","1.5K","1.1%"\n"01/17/2024","1","1","1","1","1.5K","1.1%"\n'), "AAPL"),
+    "Investing.com": (
+        (
+            b'"Date","Price","Open","High","Low","Vol.","Change %"\n"01/02/2024","11.25","10.50","12.00","10.00","1.5K","1.1%"\n'
+            b'"01/16/2024","1","1","1","1","1.5K","1.1%"\n"01/17/2024","1","1","1","1","1.5K","1.1%"\n'
+        ),
+        "AAPL",
+    ),
     "semicolons": (b"Date;Open;High;Low;Close;Volume\n2024-01-02;10.5;12;10;11.25;1500\n", "AAPL"),
 }
 
@@ -83,24 +118,34 @@ def test_extras_of_flat_file_and_company(read: Callable) -> None:
 
 def test_yfinance_many_tickers_and_wide(read: Callable) -> None:
     """Columns of several tickers become bars of each; a day that a ticker did not trade is dropped and counted."""
-    bars, cleaner, _ = read(b"Price,Close,Close,High,High,Low,Low,Open,Open,Volume,Volume\nTicker,A,B,A,B,A,B,A,B,A,B\nDate,,,,,,,,,,\n"
-                            b"2024-01-02,1,2,1,2,1,2,1,2,10,20\n2024-01-03,1.5,,1.5,,1.5,,1.5,,10,\n")
+    bars, cleaner, _ = read(
+        b"Price,Close,Close,High,High,Low,Low,Open,Open,Volume,Volume\nTicker,A,B,A,B,A,B,A,B,A,B\nDate,,,,,,,,,,\n"
+        b"2024-01-02,1,2,1,2,1,2,1,2,10,20\n2024-01-03,1.5,,1.5,,1.5,,1.5,,10,\n"
+    )
     assert [(b.symbol, b.close, b.volume) for b in bars] == [("A", 1, 10), ("B", 2, 20), ("A", 1.5, 10)]
     assert cleaner.dropped == {"no prices": 1}
     bars, _, plan = read(b"Date,AAPL,BRK-B\n2024-01-02,1,2\n2024-01-03,3,4\n")
-    assert [(b.symbol, b.open, b.close, b.volume) for b in bars] == [("AAPL", 1, 1, 0), ("BRK-B", 2, 2, 0), ("AAPL", 3, 3, 0), ("BRK-B", 4, 4, 0)]
+    assert [(b.symbol, b.open, b.close, b.volume) for b in bars] == [
+        ("AAPL", 1, 1, 0),
+        ("BRK-B", 2, 2, 0),
+        ("AAPL", 3, 3, 0),
+        ("BRK-B", 4, 4, 0),
+    ]
     assert any("wide" in note for note in plan.notes)
 
 
-@pytest.mark.parametrize(("change", "name"), [
-    (lambda b: b"\xef\xbb\xbf" + b, "AAPL.csv"),
-    (lambda b: b.replace(b"\n", b"\r\n"), "AAPL.csv"),
-    (lambda b: b.rstrip(b"\n"), "AAPL.csv"),
-    (lambda b: b"\n".join(b'"' + line.replace(b",", b'","') + b'"' for line in b.strip().split(b"\n")), "AAPL.csv"),
-    (gzip.compress, "AAPL.csv.gz"),
-    (lambda b: b.decode().encode("utf-16"), "AAPL.csv"),
-    (lambda b: b + b"\n\n", "AAPL.csv"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        (lambda b: b"\xef\xbb\xbf" + b, "AAPL.csv"),
+        (lambda b: b.replace(b"\n", b"\r\n"), "AAPL.csv"),
+        (lambda b: b.rstrip(b"\n"), "AAPL.csv"),
+        (lambda b: b"\n".join(b'"' + line.replace(b",", b'","') + b'"' for line in b.strip().split(b"\n")), "AAPL.csv"),
+        (gzip.compress, "AAPL.csv.gz"),
+        (lambda b: b.decode().encode("utf-16"), "AAPL.csv"),
+        (lambda b: b + b"\n\n", "AAPL.csv"),
+    ],
+)
 def test_bytes_as_they_come(read: Callable, change: Callable, name: str) -> None:
     """A BOM, CRLF, no last line end, quotes, gzip, UTF-16 and blank lines change nothing."""
     plain = b"Date,Open,High,Low,Close,Volume\n2024-01-02,10.5,12,10,11.25,1500\n2024-01-03,1,2,1,2,0\n"
@@ -133,20 +178,34 @@ def test_local_time_and_stamps_of_the_end(read: Callable) -> None:
     """--timezone says what a naive time means, across summer time; --stamped-end moves a bar to its start."""
     content = b"datetime,open,high,low,close,volume\n2024-01-02 09:31:00,1,2,1,2,5\n2024-01-02 09:32:00,1,2,1,2,5\n2024-07-02 09:31:00,1,2,1,2,5\n"
     assert [b.time for b in read(content, timezone="America/New_York", ends=True)[0]] == [
-        "2024-01-02 14:30:00.000", "2024-01-02 14:31:00.000", "2024-07-02 13:30:00.000"]  # fmt: skip
+        "2024-01-02 14:30:00.000",
+        "2024-01-02 14:31:00.000",
+        "2024-07-02 13:30:00.000",
+    ]
     assert any("UTC" in note for note in read(content)[2].notes)
 
 
 def test_daily_bar_keeps_its_trading_date(read: Callable) -> None:
     """The date of a daily bar is its exchange's, whether it comes with an offset, as UTC or as an epoch."""
-    for text in ("2024-07-01 00:00:00+02:00", "2024-07-01 00:00:00-04:00", "2024-07-01 04:00:00+00:00", "1719806400000", "2024-07-01"):
-        assert read(f"Date,Open,High,Low,Close,Volume\n{text},1,2,1,2,5\n".encode())[0][0].time == "2024-07-01 00:00:00.000", text
+    for text in (
+        "2024-07-01 00:00:00+02:00",
+        "2024-07-01 00:00:00-04:00",
+        "2024-07-01 04:00:00+00:00",
+        "1719806400000",
+        "2024-07-01",
+    ):
+        assert (
+            read(f"Date,Open,High,Low,Close,Volume\n{text},1,2,1,2,5\n".encode())[0][0].time
+            == "2024-07-01 00:00:00.000"
+        ), text
 
 
 def test_ambiguous_dates_are_refused_and_proven_ones_read(read: Callable) -> None:
     """01/02/2024 alone is refused with both readings; a later 13 proves the order, as does the user."""
     header = b"Date,Open,High,Low,Close,Volume\n"
-    with pytest.raises(UnusableFile, match=r"'01/02/2024' is 2024-01-02 with the month first or 2024-02-01 with the day first"):
+    with pytest.raises(
+        UnusableFile, match=r"'01/02/2024' is 2024-01-02 with the month first or 2024-02-01 with the day first"
+    ):
         read(header + b"01/02/2024,1,2,1,2,5\n")
     assert read(header + b"01/02/2024,1,2,1,2,5\n", day_first=True)[0][0].time.startswith("2024-02-01")
     assert read(header + b"01/02/2024,1,2,1,2,5\n", day_first=False)[0][0].time.startswith("2024-01-02")
@@ -155,7 +214,9 @@ def test_ambiguous_dates_are_refused_and_proven_ones_read(read: Callable) -> Non
 
 
 def test_interval_is_seen_in_the_distances(read: Callable) -> None:
-    """Minutes, quarters of an hour, days over a weekend, weeks and months are told apart; a distance of ten days is not guessed."""
+    """Minutes, quarters of an hour, days over a weekend, weeks and months are told apart; a distance of ten days is not
+    guessed.
+    """
     header = "Date,Open,High,Low,Close,Volume,Symbol\n"
 
     def of(*times: str) -> str:
@@ -172,14 +233,20 @@ def test_interval_is_seen_in_the_distances(read: Callable) -> None:
 
 def test_missing_values(read: Callable) -> None:
     """drop leaves out and counts, fill takes the last known close with volume 0, refuse names the line."""
-    content = (b"Date,Open,High,Low,Close,Volume\n2024-01-02,,,,,\n2024-01-03,1,3,1,2,5\n2024-01-04,null,null,null,null,null\n"
-               b"2024-01-05,3,4,2,3,\n2024-01-08,NaN,9,8,8.5,7\n")
+    content = (
+        b"Date,Open,High,Low,Close,Volume\n2024-01-02,,,,,\n2024-01-03,1,3,1,2,5\n2024-01-04,null,null,null,null,null\n"
+        b"2024-01-05,3,4,2,3,\n2024-01-08,NaN,9,8,8.5,7\n"
+    )
     bars, cleaner, _ = read(content)
     assert [b.time[:10] for b in bars] == ["2024-01-03"]
     assert cleaner.dropped == {"no prices": 2, "no volume": 1, "no open": 1}
     bars, cleaner, _ = read(content, missing="fill")
     assert [(b.open, b.high, b.low, b.close, b.volume) for b in bars] == [
-        (1, 3, 1, 2, 5), (2, 2, 2, 2, 0), (3, 4, 2, 3, 0), (3, 9, 8, 8.5, 7)]  # fmt: skip
+        (1, 3, 1, 2, 5),
+        (2, 2, 2, 2, 0),
+        (3, 4, 2, 3, 0),
+        (3, 9, 8, 8.5, 7),
+    ]
     assert cleaner.dropped == {"no price before it to fill from": 1}
     assert cleaner.filled == 3
     with pytest.raises(UnusableFile, match="line 2 has no prices"):
@@ -187,8 +254,13 @@ def test_missing_values(read: Callable) -> None:
 
 
 def test_filling_never_looks_ahead(read: Callable) -> None:
-    """A file that stands newest first is read oldest first, so a gap is filled from the day before, with its line still right."""
-    bars, cleaner, plan = read(b"timestamp,open,high,low,close,volume\n2024-01-04,9,9,9,9,1\n2024-01-03,,,,,\n2024-01-02,5,5,5,5,1", missing="fill")
+    """A file that stands newest first is read oldest first, so a gap is filled from the day before, with its line still
+    right.
+    """
+    bars, cleaner, plan = read(
+        b"timestamp,open,high,low,close,volume\n2024-01-04,9,9,9,9,1\n2024-01-03,,,,,\n2024-01-02,5,5,5,5,1",
+        missing="fill",
+    )
     assert plan.newest_first
     assert [(b.time[:10], b.close) for b in bars] == [("2024-01-02", 5), ("2024-01-03", 5), ("2024-01-04", 9)]
     chunk = csv_bars.Cleaner(plan, source="s", ingested_at=lambda: "", missing="drop").clean(["2024-01-03,,,,,"], 3, -1)
@@ -197,17 +269,40 @@ def test_filling_never_looks_ahead(read: Callable) -> None:
 
 
 def test_bad_rows_are_counted_and_kept(read: Callable, tmp_path: Path) -> None:
-    """Duplicates, high below low, text for a number, negative volume, short rows and odd times are dropped, each with its reason."""
-    bars, cleaner, _ = read(b"Date,Open,High,Low,Close,Volume\n2024-01-02,1,2,1,2,5\n2024-01-02,1,2,1,2,5\n2024-01-03,1,1,2,2,5\n"
-                            b"2024-01-04,x,2,1,2,5\n2024-01-05,1,2,1,2,-5\n2024-01-08,1,2\nsometime,1,2,1,2,5\n2024-01-09,inf,2,1,2,5\n"
-                            b"2024-01-01,1,2,1,2,5\n2024-01-01,1,2,1,2,5\n")
+    """Duplicates, high below low, text for a number, negative volume, short rows and odd times are dropped, each with
+    its reason.
+    """
+    bars, cleaner, _ = read(
+        b"Date,Open,High,Low,Close,Volume\n2024-01-02,1,2,1,2,5\n2024-01-02,1,2,1,2,5\n2024-01-03,1,1,2,2,5\n"
+        b"2024-01-04,x,2,1,2,5\n2024-01-05,1,2,1,2,-5\n2024-01-08,1,2\nsometime,1,2,1,2,5\n2024-01-09,inf,2,1,2,5\n"
+        b"2024-01-01,1,2,1,2,5\n2024-01-01,1,2,1,2,5\n"
+    )
     assert [b.time[:10] for b in bars] == ["2024-01-02", "2024-01-01"]
-    assert cleaner.dropped == {"duplicate": 2, "high less than low": 1, "open is not a number": 2, "volume less than 0": 1,
-                               "not as many columns as the header": 1, "time not understood": 1}
+    assert cleaner.dropped == {
+        "duplicate": 2,
+        "high less than low": 1,
+        "open is not a number": 2,
+        "volume less than 0": 1,
+        "not as many columns as the header": 1,
+        "time not understood": 1,
+    }
 
 
-@pytest.mark.parametrize(("text", "value"), [("$1,234.50", 1234.5), ("121.25M", 121_250_000), ("1.5K", 1500), ("2B", 2e9), ("1e3", 1000),
-                                            (" 12 ", 12), (".5", 0.5), ("-", None), ("N/A", None), ("", None)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("$1,234.50", 1234.5),
+        ("121.25M", 121_250_000),
+        ("1.5K", 1500),
+        ("2B", 2e9),
+        ("1e3", 1000),
+        (" 12 ", 12),
+        (".5", 0.5),
+        ("-", None),
+        ("N/A", None),
+        ("", None),
+    ],
+)
 def test_numbers(text: str, value: float | None) -> None:
     """Currency signs, thousands separators and K, M, B are read; what stands for nothing is None."""
     assert csv_bars.csv_values.number(text) == value
@@ -220,10 +315,19 @@ def test_numbers_that_are_none(text: str) -> None:
         csv_bars.csv_values.number(text)
 
 
-@pytest.mark.parametrize(("name", "symbol"), [
-    ("AAPL.csv", "AAPL"), ("aapl.us.txt", "AAPL.US"), ("AAPL_1min.csv", "AAPL"), ("BRK-B.csv.gz", "BRK-B"), ("^GSPC.csv", "^GSPC"),
-    ("CALM-1d-no-bad-divs.csv", "CALM"), ("AAPL Historical Data.csv", "AAPL"), ("some/folder/IBM.csv", "IBM"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "symbol"),
+    [
+        ("AAPL.csv", "AAPL"),
+        ("aapl.us.txt", "AAPL.US"),
+        ("AAPL_1min.csv", "AAPL"),
+        ("BRK-B.csv.gz", "BRK-B"),
+        ("^GSPC.csv", "^GSPC"),
+        ("CALM-1d-no-bad-divs.csv", "CALM"),
+        ("AAPL Historical Data.csv", "AAPL"),
+        ("some/folder/IBM.csv", "IBM"),
+    ],
+)
 def test_symbol_in_file_name(name: str, symbol: str) -> None:
     """A ticker is found in the usual names of files."""
     assert symbol_in_file_name(name) == symbol
@@ -249,7 +353,9 @@ def test_unknown_header_shows_itself_and_the_dialects(read: Callable) -> None:
 def test_positions_go_on_where_a_run_ended(read: Callable) -> None:
     """A position counts rows times series whatever is dropped, so what follows it is the same in every run."""
     plan = read(b"Date,A,B\n2024-01-02,1,2\n2024-01-03,,4\n")[2]
-    chunk = csv_bars.Cleaner(plan, source="s", ingested_at=lambda: "").clean(["2024-01-02,1,2", "2024-01-03,,4", "2024-01-04,5,6"], 2)
+    chunk = csv_bars.Cleaner(plan, source="s", ingested_at=lambda: "").clean(
+        ["2024-01-02,1,2", "2024-01-03,,4", "2024-01-04,5,6"], 2
+    )
     assert chunk.positions == [0, 1, 3, 4, 5]
     assert [b.close for b in chunk.since(3).bars] == [4, 5, 6]
     assert (chunk.since(6).start, chunk.end) == (6, 6)

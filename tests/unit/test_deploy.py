@@ -1,4 +1,6 @@
-"""What lies in deploy/: templates by cfn-lint, the lake's beside its definitions, containers by schema, units by systemd, policies."""
+"""What lies in deploy/: templates by cfn-lint, the lake's beside its definitions, containers by schema, units by
+systemd, policies.
+"""
 
 import json
 import re
@@ -19,13 +21,28 @@ from pipeline.tables.catalog import CURATED
 ROOT = Path(__file__).parent.parent.parent
 DEPLOY = ROOT / "deploy"
 POLICIES = sorted(path for path in (DEPLOY / "iam").glob("*.json") if not path.stem.startswith("dynamodb"))
-VALUES = {"bucket": "lake", "root": "", "region": "us-east-1", "account": "123456789012", "database": "stock_market", "workgroup": "stock_market",
-          "output_bucket": "lake", "output_prefix": "athena-results/", "table": "StockMkt"}
+VALUES = {
+    "bucket": "lake",
+    "root": "",
+    "region": "us-east-1",
+    "account": "123456789012",
+    "database": "stock_market",
+    "workgroup": "stock_market",
+    "output_bucket": "lake",
+    "output_prefix": "athena-results/",
+    "table": "StockMkt",
+}
 
 
 def tool(name: str, *arguments: object) -> subprocess.CompletedProcess:
     """A tool of this virtual environment."""
-    return subprocess.run([Path(sys.executable).parent / name, *map(str, arguments)], capture_output=True, text=True, check=False, timeout=120)
+    return subprocess.run(
+        [Path(sys.executable).parent / name, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
 
 
 @pytest.mark.parametrize("name", ["kafka-ec2.yaml", "lake.yaml"])
@@ -67,7 +84,13 @@ def test_tables_of_the_template_are_those_of_glue_setup(record):
 def test_the_role_of_the_template_is_that_of_glue_setup():
     """One definition of what crawler and job may do."""
     template = yaml.safe_load((DEPLOY / "lake.yaml").read_text())
-    names = {"BucketName": "lake", "DatabaseName": "market", "WorkgroupName": "w", "AWS::Region": "us-east-1", "AWS::AccountId": "1"}
+    names = {
+        "BucketName": "lake",
+        "DatabaseName": "market",
+        "WorkgroupName": "w",
+        "AWS::Region": "us-east-1",
+        "AWS::AccountId": "1",
+    }
     found = resolved(template["Resources"]["Role"]["Properties"]["Policies"][0]["PolicyDocument"], names)
     assert found == resources.role_policy(Settings(s3_bucket="lake", glue_database="market", athena_workgroup="w"), "1")
 
@@ -91,7 +114,9 @@ def test_the_jobs_policy_is_generated():
 @pytest.mark.parametrize("path", POLICIES, ids=lambda path: path.stem)
 def test_policies_fit_the_schema(path, tmp_path):
     """cfn-lint accepts each policy as part of a template."""
-    template = {"Resources": {"Policy": {"Type": "AWS::IAM::ManagedPolicy", "Properties": {"PolicyDocument": filled(path)}}}}
+    template = {
+        "Resources": {"Policy": {"Type": "AWS::IAM::ManagedPolicy", "Properties": {"PolicyDocument": filled(path)}}}
+    }
     (tmp_path / "policy.json").write_text(json.dumps(template))
     done = tool("cfn-lint", tmp_path / "policy.json")
     assert done.returncode == 0, done.stdout
@@ -106,7 +131,12 @@ def test_every_action_has_its_reason():
 
 def test_no_policy_allows_everything():
     """No wildcard action; every resource is named, but for actions that have no resource level."""
-    without_resource = {"athena:ListWorkGroups", "athena:ListDataCatalogs", "athena:ListEngineVersions", "cloudwatch:PutMetricData"}
+    without_resource = {
+        "athena:ListWorkGroups",
+        "athena:ListDataCatalogs",
+        "athena:ListEngineVersions",
+        "cloudwatch:PutMetricData",
+    }
     for path in POLICIES:
         for statement in filled(path)["Statement"]:
             assert not [action for action in statement["Action"] if "*" in action]
@@ -132,21 +162,33 @@ def test_compose_fits_its_schema():
 
 
 def test_compose_speaks_the_scripts_language():
-    """Each command in the Compose file exists, with its options; the client's address is one that the broker advertises."""
+    """Each command in the Compose file exists, with its options; the client's address is one that the broker
+    advertises.
+    """
     services = yaml.safe_load((DEPLOY / "docker-compose.yml").read_text())["services"]
     for name in ("consumer", "producer"):
         script, *options = services[name]["command"]
         subcommand = [word for word in options[:1] if not word.startswith("-")]
-        help_text = subprocess.run([sys.executable, script, *(subcommand or ["land"]), "--help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        help_text = subprocess.run(
+            [sys.executable, script, *(subcommand or ["land"]), "--help"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
         assert all(option in help_text for option in options if option.startswith("--"))
         servers = services[name]["environment"]["KAFKA_BOOTSTRAP_SERVERS"]
         assert f"://{servers}" in services["kafka"]["environment"]["KAFKA_ADVERTISED_LISTENERS"]
 
 
 def test_what_the_image_copies_is_there_and_not_ignored():
-    """Every COPY of the Dockerfile names what exists and what .dockerignore lets through; the image does not run as root."""
+    """Every COPY of the Dockerfile names what exists and what .dockerignore lets through; the image does not run as
+    root.
+    """
     text = (DEPLOY / "Dockerfile").read_text()
-    allowed = {line[1:] for line in (DEPLOY / "Dockerfile.dockerignore").read_text().splitlines() if line.startswith("!")}
+    allowed = {
+        line[1:] for line in (DEPLOY / "Dockerfile.dockerignore").read_text().splitlines() if line.startswith("!")
+    }
     copied = [word for line in re.findall(r"^COPY (?!--from)(.+)$", text, re.MULTILINE) for word in line.split()[:-1]]
     assert len(copied) >= 6
     assert [name for name in copied if not (ROOT / name).exists()] == []
@@ -159,17 +201,35 @@ def test_units_are_ones_that_systemd_accepts(tmp_path):
     """systemd knows every line of the units, and the timers have a next time."""
     for path in (DEPLOY / "systemd").iterdir():
         # Program, folder and user exist on the host only.
-        text = path.read_text().replace("/opt/stock-market/.venv/bin/python", "/bin/true").replace("User=stock-market", "User=root")
+        text = (
+            path.read_text()
+            .replace("/opt/stock-market/.venv/bin/python", "/bin/true")
+            .replace("User=stock-market", "User=root")
+        )
         (tmp_path / path.name).write_text(text.replace("WorkingDirectory=/opt/stock-market", "WorkingDirectory=/"))
         for moment in re.findall(r"^OnCalendar=(.+)$", text, re.MULTILINE):
-            assert "Next elapse" in subprocess.run(["systemd-analyze", "calendar", moment], capture_output=True, text=True, check=True).stdout
-    done = subprocess.run(["systemd-analyze", "verify", "--man=no", *tmp_path.iterdir()], capture_output=True, text=True, check=False, timeout=60)
+            assert (
+                "Next elapse"
+                in subprocess.run(
+                    ["systemd-analyze", "calendar", moment], capture_output=True, text=True, check=True
+                ).stdout
+            )
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", *tmp_path.iterdir()],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
     assert [line for line in done.stderr.splitlines() if "stock-market" in line] == []
 
 
 def commands() -> list[str]:
     """Each command of the units and of the crontab, from the script's name on."""
-    units = "\n".join(path.read_text() for path in (DEPLOY / "systemd").glob("*.service")) + (DEPLOY / "crontab.example").read_text()
+    units = (
+        "\n".join(path.read_text() for path in (DEPLOY / "systemd").glob("*.service"))
+        + (DEPLOY / "crontab.example").read_text()
+    )
     return sorted({found.strip() for found in re.findall(r"\.venv/bin/python ([a-z_]+\.py [^>\n]*)", units)})
 
 
@@ -183,7 +243,9 @@ def test_commands_of_the_schedule_exist(command):
     """Each option in a unit or the crontab is one of its script's."""
     words = command.split()
     subcommand = words[1:2] if not words[1].startswith("-") else ["land"]
-    help_text = subprocess.run([sys.executable, words[0], *subcommand, "--help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    help_text = subprocess.run(
+        [sys.executable, words[0], *subcommand, "--help"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
     assert all(word in help_text for word in words if word.startswith("--"))
 
 
@@ -200,7 +262,10 @@ def test_sums_of_the_costs():
     sections = re.findall(r"^### .*?about \$([\d,]+).*?\n(.*?)(?=^##|\Z)", text, re.MULTILINE | re.DOTALL)
     assert len(sections) == 3
     for heading, section in sections:
-        figures = [float(figure.replace(",", "")) for figure in re.findall(r"^\| .* \| ([\d,]+\.\d\d) \|$", section, re.MULTILINE)]
+        figures = [
+            float(figure.replace(",", ""))
+            for figure in re.findall(r"^\| .* \| ([\d,]+\.\d\d) \|$", section, re.MULTILINE)
+        ]
         [total] = [float(figure.replace(",", "")) for figure in re.findall(r"\*\*([\d,]+\.\d\d)\*\*", section)]
         assert len(figures) >= 8
         assert abs(sum(figures) - total) < 0.005
@@ -209,7 +274,12 @@ def test_sums_of_the_costs():
 
 def test_files_that_the_guide_names_exist():
     """Every file of deploy/ that its README names is there."""
-    named = set(re.findall(r"deploy/([a-z0-9_.-]+\.(?:yaml|yml|md))|`([a-z0-9_.-]+\.(?:yaml|md|example|yml))`", (DEPLOY / "README.md").read_text()))
+    named = set(
+        re.findall(
+            r"deploy/([a-z0-9_.-]+\.(?:yaml|yml|md))|`([a-z0-9_.-]+\.(?:yaml|md|example|yml))`",
+            (DEPLOY / "README.md").read_text(),
+        )
+    )
     names = {one or other for one, other in named}
     assert len(names) >= 4
     assert [name for name in names if not (DEPLOY / name).exists()] == []
@@ -221,4 +291,6 @@ def test_the_bucket_of_the_template_forgets_as_that_of_glue_setup():
     rules = template["Resources"]["Bucket"]["Properties"]["LifecycleConfiguration"]["Rules"]
     expected = resources.lifecycle_rules(Settings(s3_bucket="lake"))
     assert {rule["Id"]: (rule["Prefix"], rule["Status"], rule.get("ExpirationInDays")) for rule in rules} == {
-        rule["ID"]: (rule["Filter"]["Prefix"], rule["Status"], rule.get("Expiration", {}).get("Days")) for rule in expected}
+        rule["ID"]: (rule["Filter"]["Prefix"], rule["Status"], rule.get("Expiration", {}).get("Days"))
+        for rule in expected
+    }

@@ -21,9 +21,20 @@ TODAY = date(2026, 11, 18)
 
 
 def doctor(*arguments: str, **changes: str) -> subprocess.CompletedProcess:
-    environment = {name: value for name, value in os.environ.items() if name not in {s.upper() for s in Settings.__dataclass_fields__}}
-    return subprocess.run([sys.executable, "-m", "pipeline.doctor", *arguments], cwd=ROOT, env=environment | changes, capture_output=True,
-                          text=True, check=False, timeout=120)  # fmt: skip
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in {s.upper() for s in Settings.__dataclass_fields__}
+    }
+    return subprocess.run(
+        [sys.executable, "-m", "pipeline.doctor", *arguments],
+        cwd=ROOT,
+        env=environment | changes,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
 
 
 def install(folder: Path, name: str, version: str, requires: str = "") -> None:
@@ -50,12 +61,15 @@ def test_a_machine_as_required_has_no_problem():
     assert "packages are as requirements.txt asks" in done.stdout
 
 
-@pytest.mark.parametrize(("name", "version", "requires", "expected"), [
-    ("kafka_python_ng", "2.2.3", "", "kafka-python-ng is installed"),
-    ("kafka_python", "3.0.8", "", "can stop reading a partition"),
-    ("s3fs", "0.4.2", "", "s3fs 0.4.2; needed"),
-    ("aiobotocore", "2.5.0", "botocore<1.29.77,>=1.29.76", "does not fit aiobotocore 2.5.0"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "version", "requires", "expected"),
+    [
+        ("kafka_python_ng", "2.2.3", "", "kafka-python-ng is installed"),
+        ("kafka_python", "3.0.8", "", "can stop reading a partition"),
+        ("s3fs", "0.4.2", "", "s3fs 0.4.2; needed"),
+        ("aiobotocore", "2.5.0", "botocore<1.29.77,>=1.29.76", "does not fit aiobotocore 2.5.0"),
+    ],
+)
 def test_packages_that_do_not_fit_are_named(tmp_path, name, version, requires, expected):
     """An installed package that is known to break this product is told, with how to mend it."""
     install(tmp_path, name, version, requires)
@@ -72,7 +86,9 @@ def test_a_package_that_is_not_installed_is_named(tmp_path, monkeypatch):
     assert any(found.state == "problem" and "is not installed" in found.text for found in machine.findings())
 
 
-@pytest.mark.parametrize(("ahead", "state"), [(0, "ok"), (59, "ok"), (-90, "warning"), (301, "problem"), (-4000, "problem")])
+@pytest.mark.parametrize(
+    ("ahead", "state"), [(0, "ok"), (59, "ok"), (-90, "warning"), (301, "problem"), (-4000, "problem")]
+)
 def test_clock(ahead, state):
     """Five minutes off is what AWS refuses; a minute off is worth a look."""
     assert account._clock(ahead).state == state
@@ -108,16 +124,21 @@ def api(answers: dict[str, tuple[int, dict]]) -> Iterator[tuple[str, list]]:
         thread.join()
 
 
-@pytest.mark.parametrize(("day", "minute", "trades", "expected"), [
-    (200, (200, {"status": "OK"}), 200, ["ok"]),
-    (401, (401, {}), 401, ["problem"]),
-    (429, (429, {}), 429, ["warning"]),
-    (503, (503, {}), 503, ["problem"]),
-    (200, (200, {"status": "DELAYED"}), 403, ["ok", "warning", "warning"]),
-    (200, (403, {}), 403, ["ok", "warning", "warning"]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("day", "minute", "trades", "expected"),
+    [
+        (200, (200, {"status": "OK"}), 200, ["ok"]),
+        (401, (401, {}), 401, ["problem"]),
+        (429, (429, {}), 429, ["warning"]),
+        (503, (503, {}), 503, ["problem"]),
+        (200, (200, {"status": "DELAYED"}), 403, ["ok", "warning", "warning"]),
+        (200, (403, {}), 403, ["ok", "warning", "warning"]),
+    ],
+)
 def test_key_of_polygon(day, minute, trades, expected):
-    """A refused key is a problem, an accepted one ok, and each limit of its plan a warning; the key goes as a header only."""
+    """A refused key is a problem, an accepted one ok, and each limit of its plan a warning; the key goes as a header
+    only.
+    """
     with api({"/1/day/": (day, {"status": "OK"}), "/1/minute/": minute, "/v3/trades": (trades, {})}) as (url, asked):
         found = list(sources.findings(Settings(polygon_api_key="thekey", polygon_base_url=url), today=TODAY))
     assert [line.state for line in found] == expected
@@ -125,20 +146,29 @@ def test_key_of_polygon(day, minute, trades, expected):
     assert "thekey" not in str(found)
 
 
-@pytest.mark.parametrize(("body", "state"), [
-    ({"Global Quote": {}}, "ok"), ({"Error Message": "the apikey thekey is invalid"}, "problem"), ({"Information": "25 requests per day"}, "warning"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("body", "state"),
+    [
+        ({"Global Quote": {}}, "ok"),
+        ({"Error Message": "the apikey thekey is invalid"}, "problem"),
+        ({"Information": "25 requests per day"}, "warning"),
+    ],
+)
 def test_key_of_alpha_vantage(body, state):
     """Its errors come with status 200; they are told without the key."""
     with api({"/query": (200, body)}) as (url, _):
-        found = list(sources.findings(Settings(alpha_vantage_api_key="thekey", alpha_vantage_base_url=url), today=TODAY))
+        found = list(
+            sources.findings(Settings(alpha_vantage_api_key="thekey", alpha_vantage_base_url=url), today=TODAY)
+        )
     assert [line.state for line in found] == [state]
     assert "thekey" not in str(found)
 
 
 def test_a_source_that_cannot_be_reached(unused_port):
     """No answer is a problem that names the setting of the address."""
-    found = list(sources.findings(Settings(polygon_api_key="k", polygon_base_url=f"http://127.0.0.1:{unused_port}"), today=TODAY))
+    found = list(
+        sources.findings(Settings(polygon_api_key="k", polygon_base_url=f"http://127.0.0.1:{unused_port}"), today=TODAY)
+    )
     assert [(line.state, "POLYGON_BASE_URL" in line.cure) for line in found] == [("problem", True)]
 
 

@@ -41,7 +41,10 @@ def writer(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Writer, Stubber, l
     kept, sizes = Kept(), []
     made = Writer(Settings(), kept, threads=1)
     monkeypatch.setattr(made._stopped, "wait", lambda _seconds: made._stopped.is_set())
-    made._client.meta.events.register("provide-client-params.dynamodb.TransactWriteItems", lambda params, **_: sizes.append(len(params["TransactItems"])))
+    made._client.meta.events.register(
+        "provide-client-params.dynamodb.TransactWriteItems",
+        lambda params, **_: sizes.append(len(params["TransactItems"])),
+    )
     with Stubber(made._client) as answers:
         yield made, answers, sizes, kept
         answers.assert_no_pending_responses()
@@ -52,7 +55,9 @@ def write(made: Writer, values: list[bytes | None]) -> Any:
 
 
 def cancelled(answers: Stubber, *reasons: dict) -> None:
-    answers.add_client_error("transact_write_items", "TransactionCanceledException", modeled_fields={"CancellationReasons": list(reasons)})
+    answers.add_client_error(
+        "transact_write_items", "TransactionCanceledException", modeled_fields={"CancellationReasons": list(reasons)}
+    )
 
 
 def values_of(count: int) -> list[bytes]:
@@ -73,15 +78,22 @@ def test_of_a_cancelled_request_only_the_rest_is_repeated(writer: tuple) -> None
     made, answers, sizes, kept = writer
     older = {"symbol": {"S": "AAPL"}, "interval": {"S": "1m"}}
     other = {"symbol": {"S": "GOOGL"}, "interval": {"S": "1m"}}
-    cancelled(answers, {"Code": "ConditionalCheckFailed", "Item": older}, {"Code": "ConditionalCheckFailed", "Item": other},
-              {"Code": "None"}, {"Code": "TransactionConflict"})  # fmt: skip
+    cancelled(
+        answers,
+        {"Code": "ConditionalCheckFailed", "Item": older},
+        {"Code": "ConditionalCheckFailed", "Item": other},
+        {"Code": "None"},
+        {"Code": "TransactionConflict"},
+    )
     answers.add_response("transact_write_items", {})
     landed = write(made, values_of(4))
     assert (landed.records, landed.bad, kept.offsets, sizes) == (3, 1, [1], [4, 2])
 
 
 def test_throttled_requests_shrink_and_grow(writer: tuple) -> None:
-    """While it is throttled the requests are halved, down to ten; after a success they grow again, and nothing is left out."""
+    """While it is throttled the requests are halved, down to ten; after a success they grow again, and nothing is left
+    out.
+    """
     made, answers, sizes, _ = writer
     for _ in range(2):
         answers.add_client_error("transact_write_items", "ProvisionedThroughputExceededException")
@@ -97,7 +109,10 @@ def test_revisions_of_one_batch_and_bars_of_one_place(writer: tuple) -> None:
     """A key is in a request once: of revisions the newest is sent, another bar of the same place in a request after it."""
     made, answers, sizes, _ = writer
     daily = msgspec.structs.replace(bars(0, 1)[0], company="Alphabet", symbol="GOOG")
-    later, other = msgspec.structs.replace(daily, ingested_at="2026-01-02 00:00:00.000"), msgspec.structs.replace(daily, symbol="GOOGL")
+    later, other = (
+        msgspec.structs.replace(daily, ingested_at="2026-01-02 00:00:00.000"),
+        msgspec.structs.replace(daily, symbol="GOOGL"),
+    )
     answers.add_response("transact_write_items", {})
     answers.add_response("transact_write_items", {})
     assert write(made, [records.encode(one) for one in (later, daily, other)]).records == 3
@@ -119,8 +134,16 @@ def test_final_refusals_and_stopping(writer: tuple) -> None:
         write(made, values_of(1))
 
 
-@pytest.mark.parametrize(("value", "encoding", "text"), [(b"{", "text", "{"), (b"\xff", "base64", "/w=="), (None, "null", "")])
+@pytest.mark.parametrize(
+    ("value", "encoding", "text"), [(b"{", "text", "{"), (b"\xff", "base64", "/w=="), (None, "null", "")]
+)
 def test_dead_letters_keep_any_value(value: bytes | None, encoding: str, text: str) -> None:
     """A refused value is kept as it was, whatever its bytes."""
     made = dead_letter("t", 3, 7, timestamp_ms=0, value=value, reason="why")
-    assert (made.encoding, made.value, made.partition, made.offset, made.time) == (encoding, text, 3, 7, "1970-01-01 00:00:00.000")
+    assert (made.encoding, made.value, made.partition, made.offset, made.time) == (
+        encoding,
+        text,
+        3,
+        7,
+        "1970-01-01 00:00:00.000",
+    )

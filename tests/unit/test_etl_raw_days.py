@@ -1,4 +1,6 @@
-"""etl/raw_days.py: which raw days a run reads, and where the watermark goes. S3 is a dictionary here: only its listing counts."""
+"""etl/raw_days.py: which raw days a run reads, and where the watermark goes. S3 is a dictionary here: only its listing
+counts.
+"""
 
 from datetime import UTC, date, datetime, timedelta
 
@@ -24,15 +26,30 @@ class Listing:
         found = {key: modified for key, modified in self._objects.items() if key.startswith(Prefix)}
         if Delimiter:
             return [{"CommonPrefixes": [{"Prefix": key.rpartition("/")[0] + "/"} for key in found]}]
-        return [{"Contents": [{"Key": key, "LastModified": modified, "ETag": '"e"'} for key, modified in found.items()]}]
+        return [
+            {"Contents": [{"Key": key, "LastModified": modified, "ETag": '"e"'} for key, modified in found.items()]}
+        ]
 
 
 def find(
-    days: dict[str, datetime], watermark: str = "2026-06-20", *,
-    last_run: datetime | None = None, whole_days: bool = False, by_month: bool = False, today: date = TODAY,
-) -> RawDays:  # fmt: skip
+    days: dict[str, datetime],
+    watermark: str = "2026-06-20",
+    *,
+    last_run: datetime | None = None,
+    whole_days: bool = False,
+    by_month: bool = False,
+    today: date = TODAY,
+) -> RawDays:
     return raw_days.find(
-        Listing(days), "b", "raw/bars/", watermark=watermark, last_run=last_run, today=today, late_days=1, by_month=by_month, whole_days=whole_days
+        Listing(days),
+        "b",
+        "raw/bars/",
+        watermark=watermark,
+        last_run=last_run,
+        today=today,
+        late_days=1,
+        by_month=by_month,
+        whole_days=whole_days,
     )
 
 
@@ -71,7 +88,9 @@ def test_upload_that_began_before_the_last_run_is_found() -> None:
     assert find({"2026-06-10": NOW - timedelta(seconds=60)}, last_run=NOW).days == ["2026-06-10"]
 
 
-@pytest.mark.parametrize(("newest", "days"), [("2026-06-30", ["2026-06-20", "2026-06-28"]), ("2026-06-28", ["2026-06-20"])])
+@pytest.mark.parametrize(
+    ("newest", "days"), [("2026-06-30", ["2026-06-20", "2026-06-28"]), ("2026-06-28", ["2026-06-20"])]
+)
 def test_whole_days_only(newest: str, days: list[str]) -> None:
     """A table without a key takes days that are over only, those before the new watermark."""
     assert find(dict.fromkeys(["2026-06-20", "2026-06-28", newest], NOW), whole_days=True).days == days

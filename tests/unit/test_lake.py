@@ -18,9 +18,19 @@ TIME = "2026-01-01 00:00:00.000"
 
 
 def bars(count: int, **changes: object) -> list[bytes]:
-    fields = {"symbol": "AAPL", "interval": "1d", "open": 1.5, "high": 2.0, "low": 0.1, "close": 1.0, "source": "s", "ingested_at": TIME}
+    fields = {
+        "symbol": "AAPL",
+        "interval": "1d",
+        "open": 1.5,
+        "high": 2.0,
+        "low": 0.1,
+        "close": 1.0,
+        "source": "s",
+        "ingested_at": TIME,
+    }
     return [
-        records.encode(Bar(**(fields | {"time": f"2024-01-{1 + i:02} 00:00:00.000", "volume": float(i)} | changes))) for i in range(count)
+        records.encode(Bar(**(fields | {"time": f"2024-01-{1 + i:02} 00:00:00.000", "volume": float(i)} | changes)))
+        for i in range(count)
     ]
 
 
@@ -33,7 +43,10 @@ def test_json_lines_as_they_came() -> None:
     values = bars(5)
     (made,) = lake.objects_of(plan(5), [block(values[:2]), block(values[2:], 2)])
     assert gzip.decompress(made.body).splitlines() == values
-    assert (made.key, made.records) == ("raw/bars/dt=1970-01-01/t-0-00000000000000000000-00000000000000000005.json.gz", 5)
+    assert (made.key, made.records) == (
+        "raw/bars/dt=1970-01-01/t-0-00000000000000000000-00000000000000000005.json.gz",
+        5,
+    )
 
 
 def test_same_bytes_again() -> None:
@@ -50,7 +63,10 @@ def test_same_bytes_again() -> None:
 def test_a_folder_per_arrival_day() -> None:
     """A batch over midnight makes an object per day, each with the whole batch's range in its name."""
     made = lake.objects_of(plan(3), [block(bars(3), timestamp_ms=[DAY_MS - 1, DAY_MS, DAY_MS - 5])])
-    assert [(an_object.key[:24], an_object.records) for an_object in made] == [("raw/bars/dt=1970-01-01/t", 2), ("raw/bars/dt=1970-01-02/t", 1)]
+    assert [(an_object.key[:24], an_object.records) for an_object in made] == [
+        ("raw/bars/dt=1970-01-01/t", 2),
+        ("raw/bars/dt=1970-01-02/t", 1),
+    ]
     assert len({an_object.key.rsplit("/", 1)[1] for an_object in made}) == 1
 
 
@@ -58,7 +74,9 @@ def test_folders_by_event_time() -> None:
     """With event folders each record lies in the folder of its own time, whenever it arrived."""
     made = lake.objects_of(plan(3, partition_time="event", partition_by="hour"), [block(bars(2) + bars(1))])
     assert [(an_object.key.split("/t-")[0], an_object.records) for an_object in made] == [
-        ("raw/bars/dt=2024-01-01/hour=00", 2), ("raw/bars/dt=2024-01-02/hour=00", 1)]  # fmt: skip
+        ("raw/bars/dt=2024-01-01/hour=00", 2),
+        ("raw/bars/dt=2024-01-02/hour=00", 1),
+    ]
 
 
 def test_bad_records_become_dead_letters() -> None:
@@ -71,8 +89,14 @@ def test_bad_records_become_dead_letters() -> None:
     assert letters.key == "dead_letter/t/dt=1970-01-02/t-0-00000000000000000000-00000000000000000006.json.gz"
     read = [json.loads(line) for line in gzip.decompress(letters.body).splitlines()]
     assert [(letter["offset"], letter["encoding"], letter["value"]) for letter in read] == [
-        (1, "text", "not json"), (2, "null", ""), (3, "base64", "//4A"), (5, "text", '{"symbol": "A"}')]  # fmt: skip
-    assert {(letter["topic"], letter["partition"], letter["time"]) for letter in read} == {("t", 0, "1970-01-02 00:00:00.000")}
+        (1, "text", "not json"),
+        (2, "null", ""),
+        (3, "base64", "//4A"),
+        (5, "text", '{"symbol": "A"}'),
+    ]
+    assert {(letter["topic"], letter["partition"], letter["time"]) for letter in read} == {
+        ("t", 0, "1970-01-02 00:00:00.000")
+    }
     assert "missing required field" in read[3]["reason"]
     assert all(letter["reason"] for letter in read)
 
@@ -108,11 +132,27 @@ def test_parquet_has_the_types_of_the_tables() -> None:
     assert made.key.endswith(".parquet")
     assert file.num_row_groups == 1
     assert [str(field.type) for field in file.schema_arrow] == [
-        "string", "string", "timestamp[ms]", "string", "double", "double", "double", "double", "double", "double", "int64", "bool",
-        "string", "timestamp[ms]"]  # fmt: skip
+        "string",
+        "string",
+        "timestamp[ms]",
+        "string",
+        "double",
+        "double",
+        "double",
+        "double",
+        "double",
+        "double",
+        "int64",
+        "bool",
+        "string",
+        "timestamp[ms]",
+    ]
     rows = file.read().to_pylist()
     assert str(rows[1]["time"]) == "2024-01-02 00:00:00"
-    assert [(row["company"], row["trades"], row["adjusted"]) for row in (rows[0], rows[3])] == [("Apple", 7, True), (None, None, None)]
+    assert [(row["company"], row["trades"], row["adjusted"]) for row in (rows[0], rows[3])] == [
+        ("Apple", 7, True),
+        (None, None, None),
+    ]
 
 
 def test_csv_is_read_back() -> None:

@@ -42,7 +42,9 @@ def test_show_partitions_is_answered_from_the_catalog():
     assert plan("SHOW PARTITIONS d.t", PLACE, athena) == ShowPartitions("d", "t")
 
 
-@pytest.mark.parametrize("sql", ["MSCK REPAIR TABLE t", "ALTER TABLE t ADD PARTITION (a=1)", "UNLOAD (SELECT 1) TO 's3://x/'"])
+@pytest.mark.parametrize(
+    "sql", ["MSCK REPAIR TABLE t", "ALTER TABLE t ADD PARTITION (a=1)", "UNLOAD (SELECT 1) TO 's3://x/'"]
+)
 def test_what_is_not_emulated_says_so(sql):
     """A statement of Athena's that the embedded one has not is refused as such, not as a syntax error."""
     refused = plan(sql, PLACE, athena)

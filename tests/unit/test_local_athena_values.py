@@ -8,11 +8,24 @@ from local import athena_values
 @pytest.mark.parametrize(
     ("value", "text"),
     [
-        (0.1, "0.1"), (1.0, "1.0"), (0.0, "0.0"), (-0.0, "-0.0"), (100, "100.0"), (0.001, "0.001"), (0.00012, "1.2E-4"),
-        (1e-5, "1.0E-5"), (9999999.0, "9999999.0"), (1e7, "1.0E7"), (12345678.9, "1.23456789E7"), (1.5e300, "1.5E300"),
-        (-2.5e10, "-2.5E10"), ("NaN", "NaN"), ("Infinity", "Infinity"), ("-Infinity", "-Infinity"),
+        (0.1, "0.1"),
+        (1.0, "1.0"),
+        (0.0, "0.0"),
+        (-0.0, "-0.0"),
+        (100, "100.0"),
+        (0.001, "0.001"),
+        (0.00012, "1.2E-4"),
+        (1e-5, "1.0E-5"),
+        (9999999.0, "9999999.0"),
+        (1e7, "1.0E7"),
+        (12345678.9, "1.23456789E7"),
+        (1.5e300, "1.5E300"),
+        (-2.5e10, "-2.5E10"),
+        ("NaN", "NaN"),
+        ("Infinity", "Infinity"),
+        ("-Infinity", "-Infinity"),
     ],
-)  # fmt: skip
+)
 def test_floating_point_numbers_are_written_as_java_does(value, text):
     """A double is written as Java's Double.toString writes it, scientific from ten million up and below a thousandth."""
     assert athena_values.float_text(value) == text

@@ -10,10 +10,17 @@ from pyarrow import parquet
 
 from local import column_types
 
-LINES = b'{"Symbol":"AAPL","close":1,"volume":5000000000,"ok":true,"n":null,"tags":["a"],"deep":{"x":1}}\n{"close":1.5}\n'
+LINES = (
+    b'{"Symbol":"AAPL","close":1,"volume":5000000000,"ok":true,"n":null,"tags":["a"],"deep":{"x":1}}\n{"close":1.5}\n'
+)
 COLUMNS = {
-    "symbol": "string", "close": "double", "volume": "bigint", "ok": "boolean", "tags": "array<string>", "deep": "struct<x:int>",
-}  # fmt: skip
+    "symbol": "string",
+    "close": "double",
+    "volume": "bigint",
+    "ok": "boolean",
+    "tags": "array<string>",
+    "deep": "struct<x:int>",
+}
 
 
 @pytest.mark.parametrize(("name", "body"), [("a.json", LINES), ("a.json.gz", gzip.compress(LINES))])
@@ -46,5 +53,9 @@ def test_only_whole_lines_of_the_limit_are_read():
 def test_names_that_are_no_data_are_left_out():
     """Only names that tell a known format make tables."""
     assert [column_types.kind_of(name) for name in ("a.json.gz", "A.CSV", "a.parquet", "a.txt", "b")] == [
-        "json", "csv", "parquet", None, None,
-    ]  # fmt: skip
+        "json",
+        "csv",
+        "parquet",
+        None,
+        None,
+    ]

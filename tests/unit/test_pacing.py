@@ -18,8 +18,17 @@ class Clock:
 
 
 def ticks(count: int, minutes_apart: int = 1) -> list[Tick]:
-    return [Tick(symbol="A", time=f"2024-01-02 {n * minutes_apart // 60:02}:{n * minutes_apart % 60:02}:00.000", price=1, volume=1, source="s",
-                 ingested_at="x") for n in range(count)]  # fmt: skip
+    return [
+        Tick(
+            symbol="A",
+            time=f"2024-01-02 {n * minutes_apart // 60:02}:{n * minutes_apart % 60:02}:00.000",
+            price=1,
+            volume=1,
+            source="s",
+            ingested_at="x",
+        )
+        for n in range(count)
+    ]
 
 
 @pytest.mark.parametrize("rate", [1, 10, 1000, 100_000])

@@ -18,13 +18,26 @@ def results():
     frames = []
     for symbol, price in {"A": 10.0, "^B/C": 600.0}.items():
         close = price * np.cumprod(1 + random.normal(0, 0.01, len(days)))
-        frames.append(pd.DataFrame({"symbol": symbol, "day": days, "open": close * 0.99, "high": close * 1.01, "low": close * 0.98,
-                                    "close": close, "volume": random.integers(1, 9, len(days)) * 1e6}))
+        frames.append(
+            pd.DataFrame(
+                {
+                    "symbol": symbol,
+                    "day": days,
+                    "open": close * 0.99,
+                    "high": close * 1.01,
+                    "low": close * 0.98,
+                    "close": close,
+                    "volume": random.integers(1, 9, len(days)) * 1e6,
+                }
+            )
+        )
     bars = pd.concat(frames, ignore_index=True)
     month = bars["day"].dt.to_period("M").dt.to_timestamp().rename("month")
-    return {"daily_bars": bars,
-            "monthly_performance": bars.groupby(["symbol", month])["close"].mean().rename("average_close").reset_index(),
-            "volume_by_ticker": bars.groupby("symbol")["volume"].agg(total_volume="sum").reset_index()}
+    return {
+        "daily_bars": bars,
+        "monthly_performance": bars.groupby(["symbol", month])["close"].mean().rename("average_close").reset_index(),
+        "volume_by_ticker": bars.groupby("symbol")["volume"].agg(total_volume="sum").reset_index(),
+    }
 
 
 def test_every_plot_is_a_picture_and_in_the_index(results, tmp_path):
@@ -64,7 +77,9 @@ def test_the_monthly_heatmap_is_symmetric_and_without_nan(results):
     """Cell texts are the months' averages, no text is nan, and the colours' middle is the first month's price."""
     figure = plots.monthly_heatmap(results["monthly_performance"], "")
     texts = [text.get_text() for text in figure.axes[0].texts]
-    assert texts == [f"{value:,.2f}" for value in results["monthly_performance"].sort_values(["symbol", "month"])["average_close"]]
+    assert texts == [
+        f"{value:,.2f}" for value in results["monthly_performance"].sort_values(["symbol", "month"])["average_close"]
+    ]
     low, high = figure.axes[0].collections[0].get_clim()
     assert (low + high) / 2 == pytest.approx(100)
 

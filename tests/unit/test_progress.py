@@ -15,7 +15,18 @@ def day(number: int) -> str:
 
 
 def bar(number: int, close: float = 1.0) -> tuple[str, Bar]:
-    return day(number), Bar(symbol="A", time=day(number), interval="1d", open=1, high=9, low=1, close=close, volume=1, source="s", ingested_at="x")
+    return day(number), Bar(
+        symbol="A",
+        time=day(number),
+        interval="1d",
+        open=1,
+        high=9,
+        low=1,
+        close=close,
+        volume=1,
+        source="s",
+        ingested_at="x",
+    )
 
 
 def sent(progress: Progress, first: int, last: int) -> Progress:
@@ -85,8 +96,18 @@ def test_every_us_stock_fits_into_a_message() -> None:
 
 
 def minute(symbol: str, number: int, close: float = 1.0) -> Bar:
-    return Bar(symbol=symbol, time=f"2024-01-02 15:{number:02}:00.000", interval="1m", open=1, high=9, low=1, close=close, volume=1, source="s",
-               ingested_at="x")  # fmt: skip
+    return Bar(
+        symbol=symbol,
+        time=f"2024-01-02 15:{number:02}:00.000",
+        interval="1m",
+        open=1,
+        high=9,
+        low=1,
+        close=close,
+        volume=1,
+        source="s",
+        ingested_at="x",
+    )
 
 
 def test_minutes_of_a_stream_are_known_again_after_a_restart() -> None:

@@ -1,4 +1,6 @@
-"""athena_queries.sql as text: what every block has to keep to. What the blocks give is in tests/integration/test_queries_on_trino.py."""
+"""athena_queries.sql as text: what every block has to keep to. What the blocks give is in
+tests/integration/test_queries_on_trino.py.
+"""
 
 import re
 
@@ -10,11 +12,33 @@ QUERIES = queries()
 BLOCKS = [pytest.param(query, id=name) for name, query in QUERIES.items()]
 # Names that the dashboards and the README use.
 NEEDED = {
-    "monthly_performance", "closing_trend", "moving_averages", "volume_by_ticker", "volume_by_month", "daily_average_price", "volatility",
-    "drawdown", "returns", "correlation", "correlation_of_returns", "spread_of_prices", "news_sentiment", "data_quality", "daily_bars",
-    "best_and_worst_days", "rsi", "bollinger_bands", "vwap", "tick_fluctuation", "news_and_next_day_return", "missing_trading_days",
-    "stale_symbols", "duplicates_and_revisions", "dead_letters_by_reason", "landing_freshness",
-}  # fmt: skip
+    "monthly_performance",
+    "closing_trend",
+    "moving_averages",
+    "volume_by_ticker",
+    "volume_by_month",
+    "daily_average_price",
+    "volatility",
+    "drawdown",
+    "returns",
+    "correlation",
+    "correlation_of_returns",
+    "spread_of_prices",
+    "news_sentiment",
+    "data_quality",
+    "daily_bars",
+    "best_and_worst_days",
+    "rsi",
+    "bollinger_bands",
+    "vwap",
+    "tick_fluctuation",
+    "news_and_next_day_return",
+    "missing_trading_days",
+    "stale_symbols",
+    "duplicates_and_revisions",
+    "dead_letters_by_reason",
+    "landing_freshness",
+}
 
 
 def test_every_question_is_there() -> None:

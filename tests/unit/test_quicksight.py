@@ -23,7 +23,10 @@ SOURCE_ARN = f"arn:aws:quicksight:us-east-1:{ACCOUNT}:datasource/stock-market"
 MODEL = botocore.session.get_session().get_service_model("quicksight")
 REQUESTS = {
     "CreateDataSource": definition.data_source("stock_market", USER),
-    **{f"CreateDataSet {name}": definition.data_set(name, SOURCE_ARN, "stock_market", "SELECT 1", USER) for name in definition.DATA_SETS},
+    **{
+        f"CreateDataSet {name}": definition.data_set(name, SOURCE_ARN, "stock_market", "SELECT 1", USER)
+        for name in definition.DATA_SETS
+    },
     "CreateDashboard": definition.dashboard(ARNS, USER),
 }
 
@@ -34,11 +37,17 @@ def breaches(shape, value, path="$"):
     if shape.type_name == "structure":
         return [b for name, member in value.items() for b in breaches(shape.members[name], member, f"{path}.{name}")]
     if shape.type_name == "map":
-        return [b for key, member in value.items() for b in breaches(shape.key, key, f"{path} key") + breaches(shape.value, member, f"{path}.{key}")]
+        return [
+            b
+            for key, member in value.items()
+            for b in breaches(shape.key, key, f"{path} key") + breaches(shape.value, member, f"{path}.{key}")
+        ]
     size = value if shape.type_name in ("integer", "long", "double") else len(value) if hasattr(value, "__len__") else 0
     found = [f"{path}: more than {limits['max']}"] if "max" in limits and size > limits["max"] else []
     if shape.type_name == "list":
-        return found + [b for number, member in enumerate(value) for b in breaches(shape.member, member, f"{path}[{number}]")]
+        return found + [
+            b for number, member in enumerate(value) for b in breaches(shape.member, member, f"{path}[{number}]")
+        ]
     if getattr(shape, "enum", None) and value not in shape.enum:
         found.append(f"{path}: {value!r} is not one of {shape.enum}")
     if "pattern" in limits and not re.fullmatch(limits["pattern"], value):
@@ -58,8 +67,12 @@ def test_each_request_follows_the_service_model(name):
 
 def test_the_walk_over_the_model_can_fail():
     """A granularity that does not exist, an id with a space and a grid that is too wide are found."""
-    wrong = json.loads(json.dumps(REQUESTS["CreateDashboard"]).replace('"MONTH"', '"MONTHS"').replace('"DashboardId": "stock-market"',
-                       '"DashboardId": "stock market"').replace('"ColumnSpan": 36', '"ColumnSpan": 37'))
+    wrong = json.loads(
+        json.dumps(REQUESTS["CreateDashboard"])
+        .replace('"MONTH"', '"MONTHS"')
+        .replace('"DashboardId": "stock-market"', '"DashboardId": "stock market"')
+        .replace('"ColumnSpan": 36', '"ColumnSpan": 37')
+    )
     assert len(breaches(MODEL.operation_model("CreateDashboard").input_shape, wrong)) == 4
 
 
@@ -84,7 +97,10 @@ def undefined(dashboard):
         wrong += [f"element {place}" for place in set(_find(sheet["Layouts"], "ElementId")) ^ visuals]
         for visual in sheet["Visuals"]:
             fields = list(_find(list(_find(visual, "FieldWells")), "FieldId"))
-            wrong += [f"field {name}" for name in set(_find(list(_find(visual, "SortConfiguration")), "FieldId")) - set(fields)]
+            wrong += [
+                f"field {name}"
+                for name in set(_find(list(_find(visual, "SortConfiguration")), "FieldId")) - set(fields)
+            ]
             wrong += ["a field twice"] if len(fields) != len(set(fields)) else []
     return wrong
 
@@ -93,22 +109,37 @@ def test_every_column_visual_and_field_is_there():
     """Visuals use columns of their data sets, the layout places each visual, sorts name fields of their visual."""
     assert undefined(REQUESTS["CreateDashboard"]) == []
     text = json.dumps(REQUESTS["CreateDashboard"])
-    for place, wrong in (('"ColumnName": "close"', '"ColumnName": "closing"'), ('"ElementId": "volume"', '"ElementId": "volumes"'),
-                         ('"FieldSort": {"FieldId": "volume-value"', '"FieldSort": {"FieldId": "volume"')):
+    for place, wrong in (
+        ('"ColumnName": "close"', '"ColumnName": "closing"'),
+        ('"ElementId": "volume"', '"ElementId": "volumes"'),
+        ('"FieldSort": {"FieldId": "volume-value"', '"FieldSort": {"FieldId": "volume"'),
+    ):
         assert place in text
         assert undefined(json.loads(text.replace(place, wrong)))
 
 
 def test_the_dashboard_shows_what_is_asked_of_it():
     """Price trend, volatility over time, live fluctuations, monthly heatmap, volume bars and a box plot."""
-    visuals = [(kind, body["VisualId"]) for sheet in REQUESTS["CreateDashboard"]["Definition"]["Sheets"]
-               for visual in sheet["Visuals"] for kind, body in visual.items()]
-    assert visuals == [("LineChartVisual", "price-trend"), ("LineChartVisual", "volatility"), ("HeatMapVisual", "monthly-heatmap"),
-                       ("BarChartVisual", "volume"), ("BoxPlotVisual", "box-plot"), ("LineChartVisual", "live-fluctuations")]
+    visuals = [
+        (kind, body["VisualId"])
+        for sheet in REQUESTS["CreateDashboard"]["Definition"]["Sheets"]
+        for visual in sheet["Visuals"]
+        for kind, body in visual.items()
+    ]
+    assert visuals == [
+        ("LineChartVisual", "price-trend"),
+        ("LineChartVisual", "volatility"),
+        ("HeatMapVisual", "monthly-heatmap"),
+        ("BarChartVisual", "volume"),
+        ("BoxPlotVisual", "box-plot"),
+        ("LineChartVisual", "live-fluctuations"),
+    ]
 
 
 def _cfn_lint(path):
-    return subprocess.run([Path(sys.executable).with_name("cfn-lint"), path], capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(
+        [Path(sys.executable).with_name("cfn-lint"), path], capture_output=True, text=True, timeout=120, check=False
+    )
 
 
 def test_the_template_passes_cfn_lint(tmp_path):
@@ -129,7 +160,11 @@ def test_the_template_in_the_repository_is_what_the_script_makes():
 @pytest.fixture
 def client(monkeypatch):
     """A client of moto's server, which keeps data sources, data sets and dashboards."""
-    for name, value in {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "NO_PROXY": "127.0.0.1"}.items():
+    for name, value in {
+        "AWS_ACCESS_KEY_ID": "testing",
+        "AWS_SECRET_ACCESS_KEY": "testing",
+        "NO_PROXY": "127.0.0.1",
+    }.items():
         monkeypatch.setenv(name, value)
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
@@ -143,21 +178,34 @@ def test_apply_creates_everything(client, capsys):
     quicksight.apply(client, Settings(), ACCOUNT, USER, pause_seconds=0)
     assert capsys.readouterr().out.count("created arn:aws:quicksight:") == 5
     source = client.describe_data_source(AwsAccountId=ACCOUNT, DataSourceId="stock-market")["DataSource"]
-    assert (source["Type"], source["DataSourceParameters"]["AthenaParameters"]["WorkGroup"]) == ("ATHENA", "stock_market")
-    assert client.describe_dashboard(AwsAccountId=ACCOUNT, DashboardId="stock-market")["Dashboard"]["Name"] == "Stock market"
+    assert (source["Type"], source["DataSourceParameters"]["AthenaParameters"]["WorkGroup"]) == (
+        "ATHENA",
+        "stock_market",
+    )
+    assert (
+        client.describe_dashboard(AwsAccountId=ACCOUNT, DashboardId="stock-market")["Dashboard"]["Name"]
+        == "Stock market"
+    )
 
 
 def _stubbed():
-    client = boto3.client("quicksight", region_name="us-east-1", aws_access_key_id="testing", aws_secret_access_key="testing")
+    client = boto3.client(
+        "quicksight", region_name="us-east-1", aws_access_key_id="testing", aws_secret_access_key="testing"
+    )
     return client, Stubber(client)
 
 
 def test_apply_updates_what_exists(capsys):
-    """A second apply updates each thing, leaves its permissions alone, and publishes the dashboard's new version once it is made."""
+    """A second apply updates each thing, leaves its permissions alone, and publishes the dashboard's new version once
+    it is made.
+    """
     client, stub = _stubbed()
     stub.add_client_error("create_data_source", "ResourceExistsException")
-    stub.add_response("update_data_source", {"Arn": SOURCE_ARN}, {
-        "AwsAccountId": ACCOUNT, "DataSourceId": "stock-market", "Name": ANY, "DataSourceParameters": ANY})
+    stub.add_response(
+        "update_data_source",
+        {"Arn": SOURCE_ARN},
+        {"AwsAccountId": ACCOUNT, "DataSourceId": "stock-market", "Name": ANY, "DataSourceParameters": ANY},
+    )
     stub.add_response("describe_data_source", {"DataSource": {"Status": "UPDATE_SUCCESSFUL"}})
     for name in definition.DATA_SETS:
         stub.add_client_error("create_data_set", "ResourceExistsException")
@@ -165,9 +213,16 @@ def test_apply_updates_what_exists(capsys):
     stub.add_client_error("create_dashboard", "ResourceExistsException")
     stub.add_response("update_dashboard", {"Arn": "arn:d", "VersionArn": "arn:d/version/7"})
     for status in ("UPDATE_IN_PROGRESS", "UPDATE_SUCCESSFUL"):
-        stub.add_response("describe_dashboard", {"Dashboard": {"Version": {"Status": status}}},
-                          {"AwsAccountId": ACCOUNT, "DashboardId": "stock-market", "VersionNumber": 7})
-    stub.add_response("update_dashboard_published_version", {}, {"AwsAccountId": ACCOUNT, "DashboardId": "stock-market", "VersionNumber": 7})
+        stub.add_response(
+            "describe_dashboard",
+            {"Dashboard": {"Version": {"Status": status}}},
+            {"AwsAccountId": ACCOUNT, "DashboardId": "stock-market", "VersionNumber": 7},
+        )
+    stub.add_response(
+        "update_dashboard_published_version",
+        {},
+        {"AwsAccountId": ACCOUNT, "DashboardId": "stock-market", "VersionNumber": 7},
+    )
     with stub:
         quicksight.apply(client, Settings(), ACCOUNT, USER, pause_seconds=0)
     stub.assert_no_pending_responses()
@@ -178,8 +233,17 @@ def test_a_dashboard_that_quicksight_refuses_is_an_error_with_its_reason():
     """A version that failed is told with QuickSight's own text."""
     client, stub = _stubbed()
     stub.add_response("create_dashboard", {"Arn": "arn:d", "VersionArn": "arn:d/version/1"})
-    stub.add_response("describe_dashboard", {"Dashboard": {"Version": {
-        "Status": "CREATION_FAILED", "Errors": [{"Type": "ACCESS_DENIED", "Message": "no access to the bucket"}]}}})
+    stub.add_response(
+        "describe_dashboard",
+        {
+            "Dashboard": {
+                "Version": {
+                    "Status": "CREATION_FAILED",
+                    "Errors": [{"Type": "ACCESS_DENIED", "Message": "no access to the bucket"}],
+                }
+            }
+        },
+    )
     with stub, pytest.raises(ServiceError, match="ACCESS_DENIED: no access to the bucket"):
         quicksight._put(client, "dashboard", ACCOUNT, REQUESTS["CreateDashboard"], 0)
 

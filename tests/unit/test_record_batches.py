@@ -44,7 +44,9 @@ PARTITION = TopicPartition("t", 0)
 
 
 def test_batches_are_read_back_whole() -> None:
-    """Keys and values of any length come back in order, with offsets from 0 in each batch, valid checksums and a bounded size."""
+    """Keys and values of any length come back in order, with offsets from 0 in each batch, valid checksums and a
+    bounded size.
+    """
     producer = Parts()
     pairs = [(f"S{n % 7}".encode() * (1 + n % 50), b"v" * (n * 37 % 1500)) for n in range(2000)]
     futures = record_batches.append(producer, PARTITION, pairs)

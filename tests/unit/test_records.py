@@ -11,8 +11,18 @@ TIME = "2024-01-02 00:00:00.000"
 
 
 def bar(**changes: object) -> Bar:
-    fields = {"symbol": "AAPL", "time": TIME, "interval": "1d", "open": 185.5, "high": 188.0, "low": 183.9, "close": 184.25,
-              "volume": 82_488_700.0, "source": "csv:x", "ingested_at": "2026-01-01 00:00:00.000"}  # fmt: skip
+    fields = {
+        "symbol": "AAPL",
+        "time": TIME,
+        "interval": "1d",
+        "open": 185.5,
+        "high": 188.0,
+        "low": 183.9,
+        "close": 184.25,
+        "volume": 82_488_700.0,
+        "source": "csv:x",
+        "ingested_at": "2026-01-01 00:00:00.000",
+    }
     return Bar(**(fields | changes))
 
 
@@ -23,10 +33,20 @@ def bar(**changes: object) -> Bar:
         bar(company="Apple", vwap=184.9, trades=1_000_000, adjusted=False),
         bar(symbol="BRK.B", close=1e-9, low=0.0, volume=0.5),
         Tick(symbol="AAPL", time=TIME, price=184.25, volume=0.1, source="simulated", ingested_at=TIME),
-        NewsItem(id="1", symbol="AAPL", time=TIME, title="Ünïcode\nline", publisher="P", url="u", source="s", ingested_at=TIME,
-                 sentiment="negative", reason="r"),
+        NewsItem(
+            id="1",
+            symbol="AAPL",
+            time=TIME,
+            title="Ünïcode\nline",
+            publisher="P",
+            url="u",
+            source="s",
+            ingested_at=TIME,
+            sentiment="negative",
+            reason="r",
+        ),
     ],
-)  # fmt: skip
+)
 def test_json_round_trip(record: records.Record) -> None:
     """A record that was encoded is decoded to the same record, and its JSON is one line."""
     value = records.encode(record)
@@ -94,10 +114,29 @@ def test_an_empty_line_is_refused_in_bulk() -> None:
 def test_columns_follow_the_definition() -> None:
     """Every field is a column in its order, and times are timestamps."""
     columns = {column.name: column for column in records.columns(Bar)}
-    assert list(columns) == ["symbol", "company", "time", "interval", "open", "high", "low", "close", "volume", "vwap", "trades",
-                             "adjusted", "source", "ingested_at"]  # fmt: skip
+    assert list(columns) == [
+        "symbol",
+        "company",
+        "time",
+        "interval",
+        "open",
+        "high",
+        "low",
+        "close",
+        "volume",
+        "vwap",
+        "trades",
+        "adjusted",
+        "source",
+        "ingested_at",
+    ]
     assert [columns[name].type for name in ("time", "open", "trades", "adjusted", "symbol")] == [
-        "timestamp", "double", "bigint", "boolean", "string"]  # fmt: skip
+        "timestamp",
+        "double",
+        "bigint",
+        "boolean",
+        "string",
+    ]
     assert {name for name, column in columns.items() if column.optional} == {"company", "vwap", "trades", "adjusted"}
     assert all(column.description for kind in records.TABLES.values() for column in records.columns(kind))
 

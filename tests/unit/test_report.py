@@ -13,15 +13,32 @@ NOW = datetime(2026, 11, 21, 9, 0, tzinfo=UTC)
 
 
 def _monthly(rows):
-    return pd.DataFrame([{"symbol": symbol, "month": pd.Timestamp(month), "average_close": close} for symbol, month, close in rows])
+    return pd.DataFrame(
+        [{"symbol": symbol, "month": pd.Timestamp(month), "average_close": close} for symbol, month, close in rows]
+    )
 
 
 def test_the_index_is_100_in_each_tickers_first_month():
-    """Colour compares a ticker with its own first month, whichever month that is; a month without an average is left out."""
-    rows = charts.heatmap_rows(_monthly([("B", "2012-05-01", 30.0), ("A", "2012-02-01", 150.0), ("A", "2012-01-01", 100.0),
-                                         ("A", "2012-03-01", None), ("B", "2012-06-01", 15.0)]))
+    """Colour compares a ticker with its own first month, whichever month that is; a month without an average is left
+    out.
+    """
+    rows = charts.heatmap_rows(
+        _monthly(
+            [
+                ("B", "2012-05-01", 30.0),
+                ("A", "2012-02-01", 150.0),
+                ("A", "2012-01-01", 100.0),
+                ("A", "2012-03-01", None),
+                ("B", "2012-06-01", 15.0),
+            ]
+        )
+    )
     assert list(zip(rows["row"], rows["month_of_year"], rows["index_100"], strict=True)) == [
-        ("A 2012", 1, 100.0), ("A 2012", 2, 150.0), ("B 2012", 5, 100.0), ("B 2012", 6, 50.0)]
+        ("A 2012", 1, 100.0),
+        ("A 2012", 2, 150.0),
+        ("B 2012", 5, 100.0),
+        ("B 2012", 6, 50.0),
+    ]
 
 
 @pytest.mark.parametrize("index", [[100.0], [100, 104, 97], [100, 350, 20], [100, 5000], []])
@@ -35,26 +52,43 @@ def test_the_colour_limits_are_symmetric_and_reachable(index):
 
 
 def test_pairs_fill_the_square():
-    """One coefficient of an unordered pair stands in both cells, and each name correlates with itself by 1; null is left out."""
+    """One coefficient of an unordered pair stands in both cells, and each name correlates with itself by 1; null is
+    left out.
+    """
     rows = pd.DataFrame([("A", "B", 0.5), ("A", "C", None)], columns=["first_symbol", "second_symbol", "correlation"])
     square = charts.pairs(rows, "first_symbol", "second_symbol")
     assert {(one, other): value for one, other, value in square.itertuples(index=False)} == {
-        ("A", "B"): 0.5, ("B", "A"): 0.5, ("A", "A"): 1.0, ("B", "B"): 1.0}
+        ("A", "B"): 0.5,
+        ("B", "A"): 0.5,
+        ("A", "A"): 1.0,
+        ("B", "B"): 1.0,
+    }
 
 
 def test_columns_name_each_text_once():
     """Numbers become a list with null for a missing one; texts and days name each distinct value once."""
-    frame = pd.DataFrame({"symbol": ["A", "A", "B"], "day": pd.to_datetime(["2012-01-02", "2012-01-03", "2012-01-02"]),
-                          "close": [1.0, float("nan"), 2.123456789123], "volume": [3, 4, 2**53]})
+    frame = pd.DataFrame(
+        {
+            "symbol": ["A", "A", "B"],
+            "day": pd.to_datetime(["2012-01-02", "2012-01-03", "2012-01-02"]),
+            "close": [1.0, float("nan"), 2.123456789123],
+            "volume": [3, 4, 2**53],
+        }
+    )
     assert report.columns(frame) == {
-        "symbol": {"of": ["A", "B"], "at": [0, 0, 1]}, "day": {"of": ["2012-01-02", "2012-01-03"], "at": [0, 1, 0]},
-        "close": [1, None, 2.123457], "volume": [3, 4, 2**53]}
+        "symbol": {"of": ["A", "B"], "at": [0, 0, 1]},
+        "day": {"of": ["2012-01-02", "2012-01-03"], "at": [0, 1, 0]},
+        "close": [1, None, 2.123457],
+        "volume": [3, 4, 2**53],
+    }
 
 
 def test_a_tickers_name_cannot_end_the_script(tmp_path):
     """A symbol that is HTML is shown as text, not run."""
     evil = "</script><script>alert(1)</script>"
-    pd.DataFrame([{"symbol": evil, "total_volume": 1, "average_volume": 1.0, "days": 1}]).to_csv(tmp_path / "volume_by_ticker.csv", index=False)
+    pd.DataFrame([{"symbol": evil, "total_volume": 1, "average_volume": 1.0, "days": 1}]).to_csv(
+        tmp_path / "volume_by_ticker.csv", index=False
+    )
     assert evil not in report.build(query_results.from_exports(tmp_path), now=NOW)
 
 
@@ -80,18 +114,24 @@ NARROWING = Narrowing(symbols=("AAPL", "O'X"), first_day=date(2012, 1, 1), last_
 
 
 def test_narrowing_hides_the_view_behind_a_part_of_it():
-    """A statement gets a WITH of the view's own name; quotes in a symbol are doubled, the last day and its month belong to it."""
+    """A statement gets a WITH of the view's own name; quotes in a symbol are doubled, the last day and its month belong
+    to it.
+    """
     assert query_results.narrowed("SELECT symbol FROM bars", NARROWING) == (
         "WITH bars AS (SELECT * FROM bars WHERE symbol IN ('AAPL', 'O''X') AND time >= timestamp '2012-01-01 00:00:00'"
-        " AND month >= '2012-01' AND time < timestamp '2013-01-01 00:00:00' AND month <= '2012-12') SELECT symbol FROM bars")
+        " AND month >= '2012-01' AND time < timestamp '2013-01-01 00:00:00' AND month <= '2012-12') SELECT symbol FROM bars"
+    )
 
 
 def test_narrowing_joins_the_statements_own_with():
-    """A statement that starts with WITH keeps its parts, and its line numbers; one that looks back gets the days before too."""
+    """A statement that starts with WITH keeps its parts, and its line numbers; one that looks back gets the days before
+    too.
+    """
     sql = query_results.narrowed("WITH daily AS (\nSELECT * FROM bars) SELECT * FROM daily", NARROWING, look_back=True)
     assert sql == (
         "WITH bars AS (SELECT * FROM bars WHERE symbol IN ('AAPL', 'O''X') AND time < timestamp '2013-01-01 00:00:00'"
-        " AND month <= '2012-12'), daily AS (\nSELECT * FROM bars) SELECT * FROM daily")
+        " AND month <= '2012-12'), daily AS (\nSELECT * FROM bars) SELECT * FROM daily"
+    )
 
 
 def test_nothing_to_narrow_leaves_the_statement_alone():
@@ -109,17 +149,30 @@ def test_mistakes_in_the_options_come_at_once(tmp_path):
 
 
 def _quality(**bars):
-    rows = [{"table_name": "bars", "row_count": 5396, "symbols": 5, "first_time": pd.Timestamp("2008-01-02"),
-             "last_time": pd.Timestamp("2013-03-01"), "last_ingested_at": pd.Timestamp("2026-11-21 08:15"), **bars},
-            {"table_name": "ticks", "row_count": 0, "symbols": 0},
-            {"table_name": "dead_letters", "row_count": 2, "symbols": 0}]
+    rows = [
+        {
+            "table_name": "bars",
+            "row_count": 5396,
+            "symbols": 5,
+            "first_time": pd.Timestamp("2008-01-02"),
+            "last_time": pd.Timestamp("2013-03-01"),
+            "last_ingested_at": pd.Timestamp("2026-11-21 08:15"),
+            **bars,
+        },
+        {"table_name": "ticks", "row_count": 0, "symbols": 0},
+        {"table_name": "dead_letters", "row_count": 2, "symbols": 0},
+    ]
     return pd.DataFrame(rows)
 
 
 def test_the_strip_warns_of_dead_letters_and_stale_data():
     """Counts and ages are shown; a refused record and data older than a long weekend are warnings."""
     fresh = {tile.name: tile for tile in sections.tiles(_quality(), now=NOW)}
-    assert (fresh["Bars"].value, fresh["Latest bar"].value, fresh["Last read from a source"].value) == ("5,396", "01 Mar 2013", "45 minutes ago")
+    assert (fresh["Bars"].value, fresh["Latest bar"].value, fresh["Last read from a source"].value) == (
+        "5,396",
+        "01 Mar 2013",
+        "45 minutes ago",
+    )
     assert fresh["Dead letters"].warning
     assert not fresh["Last read from a source"].warning
     assert "Ticks" not in fresh
@@ -132,5 +185,7 @@ def test_news_is_shown_only_when_there_is_any():
     """The news section is left out without articles, and is there with one."""
     none = dict.fromkeys(sections.QUERIES)
     assert "news" not in [section.name for section in sections.sections(none)]
-    articles = pd.DataFrame([{"symbol": "A", "month": pd.Timestamp("2026-11-01"), "positive": 1, "neutral": 0, "negative": 2, "unknown": 0}])
+    articles = pd.DataFrame(
+        [{"symbol": "A", "month": pd.Timestamp("2026-11-01"), "positive": 1, "neutral": 0, "negative": 2, "unknown": 0}]
+    )
     assert sections.sections({**none, "news_sentiment": articles})[-1].name == "news"

@@ -26,7 +26,15 @@ def test_daily_bars_have_their_trading_date(recorded: Recorded) -> None:
     assert [bar.time for bar in bars] == ["2005-04-01 00:00:00.000", "2005-04-04 00:00:00.000"]
     first = bars[0]
     assert (first.open, first.high, first.low, first.close, first.volume, first.vwap, first.trades, first.adjusted) == (
-        1.5032, 1.5064, 1.4489, 1.4604, 642646396, 1.469, 82132, True)  # fmt: skip
+        1.5032,
+        1.5064,
+        1.4489,
+        1.4604,
+        642646396,
+        1.469,
+        82132,
+        True,
+    )
     for bar in bars:
         encode(bar)
 
@@ -41,12 +49,14 @@ def test_minute_bars_are_utc_and_keep_their_gaps(recorded: Recorded) -> None:
 
 def test_delayed_is_said(recorded: Recorded) -> None:
     """A DELAYED answer has bars, and says that its data is late."""
-    assert [(bar.symbol, late) for bar, late in polygon.bars(recorded.get, "NVDA", "1d", START, END, **HOW)] == [("NVDA", True)]
+    assert [(bar.symbol, late) for bar, late in polygon.bars(recorded.get, "NVDA", "1d", START, END, **HOW)] == [
+        ("NVDA", True)
+    ]
 
 
 def test_grouped_daily_is_stamped_with_the_end(recorded: Recorded) -> None:
     """The end of the session is on the trading date in New York."""
-    (bar, _), = polygon.grouped_daily(recorded.get, date(2020, 10, 14), **HOW)
+    ((bar, _),) = polygon.grouped_daily(recorded.get, date(2020, 10, 14), **HOW)
     assert (bar.symbol, bar.time, bar.interval) == ("GIK", "2020-10-14 00:00:00.000", "1d")
 
 
@@ -58,13 +68,28 @@ def test_requests_are_as_documented() -> None:
         asked.append((path, parameters))
         return {"status": "OK"}
 
-    list(polygon.bars(get, "BRK.B", "15m", datetime(2024, 1, 2, 14, 30, tzinfo=UTC), datetime(2024, 1, 3, tzinfo=UTC), **HOW | {"adjusted": False}))
+    list(
+        polygon.bars(
+            get,
+            "BRK.B",
+            "15m",
+            datetime(2024, 1, 2, 14, 30, tzinfo=UTC),
+            datetime(2024, 1, 3, tzinfo=UTC),
+            **HOW | {"adjusted": False},
+        )
+    )
     list(polygon.bars(get, "AAPL", "1w", START, END, **HOW))
     list(polygon.grouped_daily(get, date(2024, 1, 2), **HOW))
     list(polygon.previous_close(get, "AAPL", **HOW))
     assert asked == [
-        ("/v2/aggs/ticker/BRK.B/range/15/minute/1704205800000/1704240000000", {"adjusted": "false", "sort": "asc", "limit": 50000}),
-        ("/v2/aggs/ticker/AAPL/range/1/week/2000-01-01/2026-01-01", {"adjusted": "true", "sort": "asc", "limit": 50000}),
+        (
+            "/v2/aggs/ticker/BRK.B/range/15/minute/1704205800000/1704240000000",
+            {"adjusted": "false", "sort": "asc", "limit": 50000},
+        ),
+        (
+            "/v2/aggs/ticker/AAPL/range/1/week/2000-01-01/2026-01-01",
+            {"adjusted": "true", "sort": "asc", "limit": 50000},
+        ),
         ("/v2/aggs/grouped/locale/us/market/stocks/2024-01-02", {"adjusted": "true"}),
         ("/v2/aggs/ticker/AAPL/prev", {"adjusted": "true"}),
     ]
@@ -76,17 +101,31 @@ def test_a_bar_not_as_documented_is_an_error() -> None:
         list(polygon.bars(lambda *_: {"results": [{"t": 1, "v": 1}]}, "X", "1d", START, END, **HOW))
 
 
-ARTICLE = {"id": "a1", "publisher": {"name": "The Paper"}, "title": "Chips", "article_url": "https://example.org/a1", "tickers": ["NVDA", "AMD", "X"],
-           "published_utc": "2024-06-24T18:33:53Z",
-           "insights": [{"ticker": "NVDA", "sentiment": "positive", "sentiment_reasoning": "record sales"},
-                        {"ticker": "AMD", "sentiment": "mixed", "sentiment_reasoning": "hard to say"}]}  # fmt: skip
+ARTICLE = {
+    "id": "a1",
+    "publisher": {"name": "The Paper"},
+    "title": "Chips",
+    "article_url": "https://example.org/a1",
+    "tickers": ["NVDA", "AMD", "X"],
+    "published_utc": "2024-06-24T18:33:53Z",
+    "insights": [
+        {"ticker": "NVDA", "sentiment": "positive", "sentiment_reasoning": "record sales"},
+        {"ticker": "AMD", "sentiment": "mixed", "sentiment_reasoning": "hard to say"},
+    ],
+}
 
 
 def test_news_is_one_item_an_article_and_ticker() -> None:
     """The insight of the ticker asked for is taken; a sentiment that is none of the three, or no insight, is null."""
+
     def of(symbol: str) -> list:
-        items = polygon.news(lambda *_: {"results": [ARTICLE]}, symbol, "2024-06-01 00:00:00.000", "2024-07-01 00:00:00.000",
-                             ingested_at=HOW["ingested_at"])
+        items = polygon.news(
+            lambda *_: {"results": [ARTICLE]},
+            symbol,
+            "2024-06-01 00:00:00.000",
+            "2024-07-01 00:00:00.000",
+            ingested_at=HOW["ingested_at"],
+        )
         return [(item.symbol, item.sentiment, item.reason) for item in items if encode(item)]
 
     assert of("NVDA") == [("NVDA", "positive", "record sales")]
@@ -96,11 +135,19 @@ def test_news_is_one_item_an_article_and_ticker() -> None:
 
 
 def test_alpha_vantage_series(tmp_path: Path) -> None:
-    """Daily bars come oldest first with their date; intraday times are New York's; weeks and months start at their start."""
+    """Daily bars come oldest first with their date; intraday times are New York's; weeks and months start at their
+    start.
+    """
     item = {"1. open": "1.0", "2. high": "2.0", "3. low": "0.5", "4. close": "1.5", "5. volume": "100"}
     for name, body in {
-        "TIME_SERIES_DAILY_IBM": {"Meta Data": {"5. Time Zone": "US/Eastern"}, "Time Series (Daily)": {"2024-06-04": item, "2024-06-03": item}},
-        "TIME_SERIES_INTRADAY_IBM_5min": {"Meta Data": {"6. Time Zone": "US/Eastern"}, "Time Series (5min)": {"2024-06-03 09:30:00": item}},
+        "TIME_SERIES_DAILY_IBM": {
+            "Meta Data": {"5. Time Zone": "US/Eastern"},
+            "Time Series (Daily)": {"2024-06-04": item, "2024-06-03": item},
+        },
+        "TIME_SERIES_INTRADAY_IBM_5min": {
+            "Meta Data": {"6. Time Zone": "US/Eastern"},
+            "Time Series (5min)": {"2024-06-03 09:30:00": item},
+        },
         "TIME_SERIES_WEEKLY_IBM": {"Weekly Time Series": {"2024-06-07": item}},
         "TIME_SERIES_MONTHLY_IBM": {"Monthly Time Series": {"2024-06-28": item}},
     }.items():
@@ -108,7 +155,11 @@ def test_alpha_vantage_series(tmp_path: Path) -> None:
     get = Recorded(str(tmp_path), alpha_vantage.recorded_name).get
 
     def times(interval: str, start: datetime = datetime(2024, 6, 1, tzinfo=UTC)) -> list[str]:
-        return [bar.time for bar, _ in alpha_vantage.bars(get, "IBM", interval, start, datetime(2024, 6, 30, tzinfo=UTC), **HOW) if encode(bar)]
+        return [
+            bar.time
+            for bar, _ in alpha_vantage.bars(get, "IBM", interval, start, datetime(2024, 6, 30, tzinfo=UTC), **HOW)
+            if encode(bar)
+        ]
 
     assert times("1d") == ["2024-06-03 00:00:00.000", "2024-06-04 00:00:00.000"]
     assert times("1d", datetime(2024, 6, 4, tzinfo=UTC)) == ["2024-06-04 00:00:00.000"]

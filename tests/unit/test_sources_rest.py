@@ -28,7 +28,12 @@ class Clock:
 
 
 def client(server: Server, clock: Clock, **settings: object) -> Rest:
-    settings = {"key": KEY, "key_setting": "POLYGON_API_KEY", "limit": RateLimit(0), "refusal": polygon.refusal} | settings
+    settings = {
+        "key": KEY,
+        "key_setting": "POLYGON_API_KEY",
+        "limit": RateLimit(0),
+        "refusal": polygon.refusal,
+    } | settings
     return Rest(server.url, clock=clock, sleep=clock.sleep, jitter=lambda: 1.0, **settings)
 
 
@@ -52,7 +57,9 @@ def test_429_waits_as_long_as_it_is_told() -> None:
     """Retry-After is honoured, in seconds and as a date."""
     clock = Clock()
     date = format_datetime(datetime.now(UTC) + timedelta(seconds=30), usegmt=True)
-    with api_server(scripted(Answer({}, 429, {"Retry-After": "7"}), Answer({}, 429, {"Retry-After": date}), GOOD)) as server:
+    with api_server(
+        scripted(Answer({}, 429, {"Retry-After": "7"}), Answer({}, 429, {"Retry-After": date}), GOOD)
+    ) as server:
         assert client(server, clock).get("/x")["results"]
     assert clock.slept[0] == 7
     assert 25 < clock.slept[1] <= 30
@@ -61,7 +68,9 @@ def test_429_waits_as_long_as_it_is_told() -> None:
 def test_passing_failures_are_retried_with_growing_pauses() -> None:
     """A 500, a cut answer and a body that is no JSON are each asked for again, a little later each time."""
     clock = Clock()
-    with api_server(scripted(Answer({}, 500), Answer({"results": "x" * 100}, cut=10), Answer(b"<html>"), GOOD)) as server:
+    with api_server(
+        scripted(Answer({}, 500), Answer({"results": "x" * 100}, cut=10), Answer(b"<html>"), GOOD)
+    ) as server:
         assert client(server, clock).get("/x")["results"]
     assert clock.slept == [1, 2, 4]
 
@@ -71,7 +80,10 @@ def test_retries_are_bounded_in_tries_and_in_time() -> None:
     with api_server(scripted(Answer({}, 503))) as server, pytest.raises(SourceError, match=r"HTTP 503 .*asked 8 times"):
         client(server, Clock()).get("/x")
     assert len(server.requests) == 8
-    with api_server(scripted(Answer({}, 429, {"Retry-After": "3600"}))) as server, pytest.raises(SourceError, match="asked 1 times"):
+    with (
+        api_server(scripted(Answer({}, 429, {"Retry-After": "3600"}))) as server,
+        pytest.raises(SourceError, match="asked 1 times"),
+    ):
         client(server, Clock()).get("/x")
 
 
@@ -89,13 +101,19 @@ def test_a_server_that_is_not_there_is_an_error() -> None:
         client(server, Clock(), key_parameter="apikey").get("/x")
 
 
-@pytest.mark.parametrize(("answer", "text"), [
-    (Answer({"status": "ERROR", "error": "Unknown API Key"}, 401), r"POLYGON_API_KEY: .*HTTP 401: Unknown API Key"),
-    (Answer({"status": "NOT_AUTHORIZED", "message": "upgrade your plan"}, 403), r"POLYGON_API_KEY: .*upgrade your plan"),
-    (Answer({"status": "NOT_FOUND", "message": "no such ticker"}, 404), "HTTP 404: no such ticker"),
-    (Answer({"status": "ERROR", "error": "bad dates"}), "bad dates"),
-    (Answer({"status": "ERROR", "error": f"your key {KEY} is odd"}, 400), r"your key \*\*\* is odd"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("answer", "text"),
+    [
+        (Answer({"status": "ERROR", "error": "Unknown API Key"}, 401), r"POLYGON_API_KEY: .*HTTP 401: Unknown API Key"),
+        (
+            Answer({"status": "NOT_AUTHORIZED", "message": "upgrade your plan"}, 403),
+            r"POLYGON_API_KEY: .*upgrade your plan",
+        ),
+        (Answer({"status": "NOT_FOUND", "message": "no such ticker"}, 404), "HTTP 404: no such ticker"),
+        (Answer({"status": "ERROR", "error": "bad dates"}), "bad dates"),
+        (Answer({"status": "ERROR", "error": f"your key {KEY} is odd"}, 400), r"your key \*\*\* is odd"),
+    ],
+)
 def test_an_error_body_becomes_one_typed_error(answer: Answer, text: str) -> None:
     """A refusal is raised at once with the API's message and status, and without the key."""
     with api_server(scripted(answer)) as server, pytest.raises(SourceError, match=text) as raised:
@@ -113,12 +131,26 @@ def test_delayed_and_missing_results_are_a_success() -> None:
 
 
 def test_pages_follow_next_url_on_the_configured_host() -> None:
-    """next_url gives path and query, the host stays the configured one, and pages that lead in a circle end in an error."""
+    """next_url gives path and query, the host stays the configured one, and pages that lead in a circle end in an
+    error.
+    """
+
     def answer(path: str, number: int) -> Answer:
-        return Answer({"results": [number], **({"next_url": f"https://api.polygon.io/v2/next?cursor=c{number}&apiKey=leaked"} if number < 2 else {})})
+        return Answer(
+            {
+                "results": [number],
+                **(
+                    {"next_url": f"https://api.polygon.io/v2/next?cursor=c{number}&apiKey=leaked"} if number < 2 else {}
+                ),
+            }
+        )
 
     with api_server(answer) as server:
-        assert [page["results"] for page in paginate(client(server, Clock()).get, "/v2/first", {"limit": 5})] == [[0], [1], [2]]
+        assert [page["results"] for page in paginate(client(server, Clock()).get, "/v2/first", {"limit": 5})] == [
+            [0],
+            [1],
+            [2],
+        ]
     assert [path for path, _ in server.requests] == ["/v2/first?limit=5", "/v2/next?cursor=c0", "/v2/next?cursor=c1"]
     assert all(headers["Authorization"] == f"Bearer {KEY}" for _, headers in server.requests)
     with pytest.raises(SourceError, match="circle"):
@@ -138,15 +170,19 @@ def test_rate_limit_is_shared_and_slides() -> None:
 
 
 def test_alpha_vantage_limit_is_taken_for_one() -> None:
-    """A Note is waited for and asked again; a limit of the day, and an error message, are errors; the key is in neither."""
+    """A Note is waited for and asked again; a limit of the day, and an error message, are errors; the key is in
+    neither.
+    """
     clock = Clock()
     settings = {"key_parameter": "apikey", "key_setting": "ALPHA_VANTAGE_API_KEY", "refusal": alpha_vantage.refusal}
     with api_server(scripted(Answer({"Note": "5 calls per minute"}), Answer({"Time Series (Daily)": {}}))) as server:
         assert client(server, clock, **settings).get("/query", {"symbol": "IBM"}) == {"Time Series (Daily)": {}}
     assert clock.slept == [60]
     assert f"apikey={KEY}" in server.requests[0][0]
-    for body, text in (({"Information": f"your API key as {KEY}: 25 requests per day"}, "25 requests per day"),
-                       ({"Error Message": "Invalid API call"}, "Invalid API call")):
+    for body, text in (
+        ({"Information": f"your API key as {KEY}: 25 requests per day"}, "25 requests per day"),
+        ({"Error Message": "Invalid API call"}, "Invalid API call"),
+    ):
         with api_server(scripted(Answer(body))) as server, pytest.raises(SourceError, match=text) as raised:
             client(server, clock, **settings).get("/query")
         assert KEY not in str(raised.value)

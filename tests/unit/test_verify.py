@@ -18,7 +18,10 @@ PLAN = Plan("t", 0, 20, 30, Layout(bucket="b", root="", table="bars")).metadata(
         ([(5, 10), (10, 20)], []),
         ([(0, 10), (12, 20)], ["offsets 10 to 12 are in no object"]),
         ([(0, 10), (8, 20)], ["offsets 8 to 10 are in more than one batch; do two groups share this prefix?"]),
-        ([(0, 30), (5, 10), (30, 31)], ["offsets 5 to 10 are in more than one batch; do two groups share this prefix?"]),
+        (
+            [(0, 30), (5, 10), (30, 31)],
+            ["offsets 5 to 10 are in more than one batch; do two groups share this prefix?"],
+        ),
     ],
 )
 def test_gaps_and_overlaps(ranges: list[tuple[int, int]], problems: list[str]) -> None:
@@ -36,8 +39,16 @@ def test_gaps_and_overlaps(ranges: list[tuple[int, int]], problems: list[str]) -
         ([(0, 20)], Standing(0, 35, Committed(25, "")), "offsets 20 to 25 are committed as landed and in no object"),
         ([], Standing(0, 35, Committed(25, "")), "offsets 0 to 25 are committed as landed and in no object"),
         ([(5, 20)], Standing(0, 35, Committed(20, "")), "offsets 0 to 5 are in the topic and in no object"),
-        ([(0, 20), (20, 30)], Standing(0, 35, Committed(20, "")), "the group stands at 20, before the objects' end 30; it would land them again"),
-        ([(0, 20)], Standing(0, 35, None), "objects, but the group never committed here; did another group write them (KAFKA_GROUP)?"),
+        (
+            [(0, 20), (20, 30)],
+            Standing(0, 35, Committed(20, "")),
+            "the group stands at 20, before the objects' end 30; it would land them again",
+        ),
+        (
+            [(0, 20)],
+            Standing(0, 35, None),
+            "objects, but the group never committed here; did another group write them (KAFKA_GROUP)?",
+        ),
         ([(0, 20)], None, "objects of a partition that the cluster does not have; was the topic made anew?"),
     ],
 )

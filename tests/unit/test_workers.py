@@ -38,8 +38,16 @@ def start() -> Iterator[Callable[..., subprocess.Popen]]:
     started = []
 
     def start(failing: int | None = None) -> subprocess.Popen:
-        started.append(subprocess.Popen([sys.executable, "-c", SCRIPT.format(failing=failing)], cwd=ROOT, text=True,
-                                        stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True))  # fmt: skip
+        started.append(
+            subprocess.Popen(
+                [sys.executable, "-c", SCRIPT.format(failing=failing)],
+                cwd=ROOT,
+                text=True,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                start_new_session=True,
+            )
+        )
         return started[-1]
 
     yield start

@@ -1,7 +1,8 @@
-"""Refused records of a route that has no batches: each is kept under its own offset, so that keeping it again changes nothing.
+"""Refused records of a route that has no batches: each is kept under its own offset, so that keeping it again changes
+nothing.
 
-With a bucket it is an object below dead_letter/<topic>.<route>/, apart from those of the S3 landing of the same topic. Without one it
-is a record of a topic, whose key is the refused record's topic, partition and offset.
+With a bucket it is an object below dead_letter/<topic>.<route>/, apart from those of the S3 landing of the same topic.
+Without one it is a record of a topic, whose key is the refused record's topic, partition and offset.
 """
 
 import threading
@@ -28,7 +29,14 @@ class Refused:
 
 
 def _letter(topic_name: str, partition: int, refused: Refused) -> bytes:
-    letter = dead_letter(topic_name, partition, refused.offset, timestamp_ms=refused.timestamp_ms, value=refused.value, reason=refused.reason)
+    letter = dead_letter(
+        topic_name,
+        partition,
+        refused.offset,
+        timestamp_ms=refused.timestamp_ms,
+        value=refused.value,
+        reason=refused.reason,
+    )
     return msgspec.json.encode(letter)
 
 

@@ -1,7 +1,7 @@
 """Bars as items of a DynamoDB table: their keys, their values, and the condition under which one may be written. Pure.
 
-An item has the two key attributes, and every field of the bar that is not null under the field's own name. Its partition key is
-the company, or the symbol where a record names no company. Its sort key is
+An item has the two key attributes, and every field of the bar that is not null under the field's own name. Its
+partition key is the company, or the symbol where a record names no company. Its sort key is
 
     2025-04-15                    of a daily bar
     2025-04-15 13:30:00.000       of a shorter one: the start of the bar, UTC
@@ -38,7 +38,9 @@ class Keys:
     sort: str
 
     def mistakes(self) -> list[str]:
-        """Names that would hide a field of the item. A partition key may be one: `symbol` makes an item a symbol and date."""
+        """Names that would hide a field of the item. A partition key may be one: `symbol` makes an item a symbol and
+        date.
+        """
         names, found = {name for name, _ in _FIELDS}, []
         if self.partition in names - {"symbol", "company"}:
             found.append(f"DYNAMODB_PARTITION_KEY: {self.partition!r} is another field of the item")
@@ -82,14 +84,19 @@ def entry(keys: Keys, value: bytes, bar: Bar, *, offset: int, timestamp_ms: int)
         raise InvalidRecord(f"{keys.partition}: {company[:40]!r}… is longer than {PARTITION_KEY_BYTES} bytes")
     if len(value) > ITEM_BYTES - _BYTES_BESIDE:
         raise InvalidRecord(f"the record has {len(value)} bytes; an item of DynamoDB takes {ITEM_BYTES}")
-    item = {name: {kind: _number(name, field) if kind == "N" else field}
-            for name, kind in _FIELDS if (field := getattr(bar, name)) is not None}
+    item = {
+        name: {kind: _number(name, field) if kind == "N" else field}
+        for name, kind in _FIELDS
+        if (field := getattr(bar, name)) is not None
+    }
     item |= {keys.partition: {"S": company}, keys.sort: {"S": day}}
     return Entry(bar, (company, day), item, offset, timestamp_ms, value)
 
 
 def _number(name: str, number: float) -> str:
-    """The shortest decimal that means this float: 67.85, never 67.8499999. Raises InvalidRecord beyond DynamoDB's range."""
+    """The shortest decimal that means this float: 67.85, never 67.8499999. Raises InvalidRecord beyond DynamoDB's
+    range.
+    """
     if number and not _LEAST_NUMBER <= abs(number) <= _GREATEST_NUMBER:
         raise InvalidRecord(f"{name}: {number!r} is outside of what DynamoDB can hold")
     return repr(number)
@@ -111,8 +118,17 @@ def put(table: str, keys: Keys, one: Entry) -> dict[str, Any]:
         "TableName": table,
         "Item": one.item,
         "ConditionExpression": "attribute_not_exists(#key) OR (#at <= :at AND #symbol = :symbol AND #interval = :interval)",
-        "ExpressionAttributeNames": {"#key": keys.partition, "#at": "ingested_at", "#symbol": "symbol", "#interval": "interval"},
-        "ExpressionAttributeValues": {":at": one.item["ingested_at"], ":symbol": one.item["symbol"], ":interval": one.item["interval"]},
+        "ExpressionAttributeNames": {
+            "#key": keys.partition,
+            "#at": "ingested_at",
+            "#symbol": "symbol",
+            "#interval": "interval",
+        },
+        "ExpressionAttributeValues": {
+            ":at": one.item["ingested_at"],
+            ":symbol": one.item["symbol"],
+            ":interval": one.item["interval"],
+        },
         "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
     }
 
@@ -124,11 +140,15 @@ def taken_by(keys: Keys, one: Entry, present: Attributes) -> str:
         return ""
     symbol, interval = one.identity
     holder = f"{found['symbol']} {found.get('interval')}" if found.get("symbol") else "an item that is no bar"
-    return (f"{keys.partition} {one.key[0]!r}, {keys.sort} {one.key[1]!r} is taken by {holder}, this is {symbol} {interval}; "
-            "give each interval a table of its own, or a table the partition key symbol")
+    return (
+        f"{keys.partition} {one.key[0]!r}, {keys.sort} {one.key[1]!r} is taken by {holder}, this is {symbol} {interval}; "
+        "give each interval a table of its own, or a table the partition key symbol"
+    )
 
 
 def plain(item: Attributes) -> dict[str, Any]:
     """An item's values: text, true and false, and numbers as exact Decimal. Other types are left out; we write none."""
     readers = {"S": str, "N": Decimal, "BOOL": bool}
-    return {name: readers[kind](field) for name, typed in item.items() for kind, field in typed.items() if kind in readers}
+    return {
+        name: readers[kind](field) for name, typed in item.items() for kind, field in typed.items() if kind in readers
+    }

@@ -18,19 +18,24 @@ Item = dict[str, Any]
 
 
 class Table:
-    """The settings' table. Reads are strongly consistent: what the consumer has committed is there. Raises ServiceError."""
+    """The settings' table. Reads are strongly consistent: what the consumer has committed is there. Raises
+    ServiceError.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self.name, self._region = settings.dynamodb_table, settings.aws_region
         self.keys = Keys(settings.dynamodb_partition_key, settings.dynamodb_sort_key)
         if mistakes := self.keys.mistakes():
             raise SettingsError(mistakes)
-        self._tags = [dict(zip(("Key", "Value"), tag.split("=", 1), strict=True)) for tag in settings.aws_tags.split(",") if tag]
+        self._tags = [
+            dict(zip(("Key", "Value"), tag.split("=", 1), strict=True)) for tag in settings.aws_tags.split(",") if tag
+        ]
         self._client = aws.client(settings, "dynamodb")
 
     def create(self) -> bool:
-        """Make the table: billed by request, with point-in-time recovery, encrypted with the account's KMS key for DynamoDB.
-        False if there is one already, which is left as it is; what is there is checked."""
+        """Make the table: billed by request, with point-in-time recovery, encrypted with the account's KMS key for
+        DynamoDB. False if there is one already, which is left as it is; what is there is checked.
+        """
         with aws.naming("DYNAMODB_TABLE", self.name):
             try:
                 self._client.create_table(
@@ -54,16 +59,22 @@ class Table:
             try:
                 found = self._client.describe_table(TableName=self.name)["Table"]
             except self._client.exceptions.ResourceNotFoundException:
-                raise ServiceError(f"DYNAMODB_TABLE={self.name}: {self._region} has no such table; "
-                                   "`python -m pipeline.dynamodb create` or `consumer.py --sink dynamodb --create-table` makes it") from None
+                raise ServiceError(
+                    f"DYNAMODB_TABLE={self.name}: {self._region} has no such table; "
+                    "`python -m pipeline.dynamodb create` or `consumer.py --sink dynamodb --create-table` makes it"
+                ) from None
             if found["TableStatus"] == "CREATING":
                 self._wait_until_active()
-        types = {definition["AttributeName"]: definition["AttributeType"] for definition in found["AttributeDefinitions"]}
+        types = {
+            definition["AttributeName"]: definition["AttributeType"] for definition in found["AttributeDefinitions"]
+        }
         schema = [(key["AttributeName"], key["KeyType"]) for key in found["KeySchema"]]
         if schema != self._schema or {types[name] for name, _ in schema} != {"S"}:
             theirs = ", ".join(f"{name} ({kind}, {types[name]})" for name, kind in schema)
             ours = ", ".join(f"{name} ({kind}, S)" for name, kind in self._schema)
-            raise ServiceError(f"DYNAMODB_PARTITION_KEY, DYNAMODB_SORT_KEY: the keys of {self.name} are {theirs}, and not {ours}")
+            raise ServiceError(
+                f"DYNAMODB_PARTITION_KEY, DYNAMODB_SORT_KEY: the keys of {self.name} are {theirs}, and not {ours}"
+            )
 
     @property
     def _schema(self) -> list[tuple[str, str]]:
@@ -71,7 +82,9 @@ class Table:
 
     def _wait_until_active(self) -> None:
         try:
-            self._client.get_waiter("table_exists").wait(TableName=self.name, WaiterConfig={"Delay": 1, "MaxAttempts": _CREATION_SECONDS})
+            self._client.get_waiter("table_exists").wait(
+                TableName=self.name, WaiterConfig={"Delay": 1, "MaxAttempts": _CREATION_SECONDS}
+            )
         except WaiterError as error:
             raise ServiceError(f"DYNAMODB_TABLE={self.name}: is not active after {_CREATION_SECONDS} s") from error
 
@@ -97,9 +110,13 @@ class Table:
             answer = self._client.get_item(TableName=self.name, Key=key, ConsistentRead=True)
         return plain(answer["Item"]) if "Item" in answer else None
 
-    def range(self, company: str, first: str = "", last: str = "", *, interval: str = "", backwards: bool = False) -> Iterator[Item]:
-        """The items of a company from one day or time to another, both included, in their order; empty: without a limit.
-        An interval leaves the others out, which are read, and paid for, all the same. Raises SettingsError for the wrong order."""
+    def range(
+        self, company: str, first: str = "", last: str = "", *, interval: str = "", backwards: bool = False
+    ) -> Iterator[Item]:
+        """The items of a company from one day or time to another, both included, in their order; empty: without a
+        limit. An interval leaves the others out, which are read, and paid for, all the same. Raises SettingsError for
+        the wrong order.
+        """
         if first > last + _LAST:
             raise SettingsError([f"{first} is after {last}"])
         names, values = {"#p": self.keys.partition, "#s": self.keys.sort}, {":p": {"S": company}}
@@ -110,11 +127,16 @@ class Table:
             narrowed["FilterExpression"] = "#i = :i"
         with self._reading():
             pages = self._client.get_paginator("query").paginate(
-                TableName=self.name, ConsistentRead=True, ScanIndexForward=not backwards, ExpressionAttributeNames=names,
-                KeyConditionExpression="#p = :p AND #s BETWEEN :first AND :last", ExpressionAttributeValues=values,
+                TableName=self.name,
+                ConsistentRead=True,
+                ScanIndexForward=not backwards,
+                ExpressionAttributeNames=names,
+                KeyConditionExpression="#p = :p AND #s BETWEEN :first AND :last",
+                ExpressionAttributeValues=values,
                 # The last one of an interval is near: no reason to read a MB for it.
-                **narrowed, **({"PaginationConfig": {"PageSize": 25}} if backwards else {}),
-            )  # fmt: skip
+                **narrowed,
+                **({"PaginationConfig": {"PageSize": 25}} if backwards else {}),
+            )
             yield from (plain(item) for page in pages for item in page["Items"])
 
     def latest(self, company: str, *, interval: str = "") -> Item | None:
@@ -122,15 +144,20 @@ class Table:
         return next(self.range(company, interval=interval, backwards=True), None)
 
     def companies(self) -> Iterator[str]:
-        """All partition keys, in no particular order, by one small read each: a scan that begins behind the last item of a
-        partition finds the first one of the next."""
+        """All partition keys, in no particular order, by one small read each: a scan that begins behind the last item
+        of a partition finds the first one of the next.
+        """
         start: dict[str, Attributes] = {}
         while True:
             with self._reading():
                 found = self._client.scan(
-                    TableName=self.name, Limit=1, ConsistentRead=True, ProjectionExpression="#p",
-                    ExpressionAttributeNames={"#p": self.keys.partition}, **start,
-                )["Items"]  # fmt: skip
+                    TableName=self.name,
+                    Limit=1,
+                    ConsistentRead=True,
+                    ProjectionExpression="#p",
+                    ExpressionAttributeNames={"#p": self.keys.partition},
+                    **start,
+                )["Items"]
             if not found:
                 return
             company = found[0][self.keys.partition]["S"]

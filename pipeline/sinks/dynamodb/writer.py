@@ -1,13 +1,14 @@
 """Writing the bars of a topic into a DynamoDB table.
 
-Delivery: at least once, and as if exactly once. consumer.py commits a batch's end after all of it is written, so nothing is lost. A
-repetition writes the same item under the same key, and the condition on ingested_at refuses what is older than what is there: neither
-a replay, nor a rebalance, nor a consumer that was thought dead can put an earlier revision in the place of a later one. Two revisions
-of one key that were ingested in the same millisecond are taken in the order in which they are written.
+Delivery: at least once, and as if exactly once. consumer.py commits a batch's end after all of it is written, so
+nothing is lost. A repetition writes the same item under the same key, and the condition on ingested_at refuses what is
+older than what is there: neither a replay, nor a rebalance, nor a consumer that was thought dead can put an earlier
+revision in the place of a later one. Two revisions of one key that were ingested in the same millisecond are taken in
+the order in which they are written.
 
-BatchWriteItem has no conditions. TransactWriteItems has one an item, for up to 100 items a request: measured beside conditional
-PutItem on many connections it took a ninth of the CPU an item and wrote four times as many (benchmarks/dynamodb.py). AWS charges two
-write units an item for it, where PutItem is charged one.
+BatchWriteItem has no conditions. TransactWriteItems has one an item, for up to 100 items a request: measured beside
+conditional PutItem on many connections it took a ninth of the CPU an item and wrote four times as many
+(benchmarks/dynamodb.py). AWS charges two write units an item for it, where PutItem is charged one.
 """
 
 import logging
@@ -36,11 +37,21 @@ BYTES_A_TRANSACTION = 1024 * 1024
 # While it is throttled. Even a table of the least capacity gathers room for this many within seconds.
 _LEAST_ITEMS = 10
 _FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS = 0.05, 5.0
-_THROTTLED = frozenset({
-    "ThrottlingException", "ThrottlingError", "ProvisionedThroughputExceededException", "ProvisionedThroughputExceeded",
-    "RequestLimitExceeded",
-})  # fmt: skip
-_PASSING = _THROTTLED | {"TransactionInProgressException", "TransactionConflict", "InternalServerError", "ServiceUnavailable"}
+_THROTTLED = frozenset(
+    {
+        "ThrottlingException",
+        "ThrottlingError",
+        "ProvisionedThroughputExceededException",
+        "ProvisionedThroughputExceeded",
+        "RequestLimitExceeded",
+    }
+)
+_PASSING = _THROTTLED | {
+    "TransactionInProgressException",
+    "TransactionConflict",
+    "InternalServerError",
+    "ServiceUnavailable",
+}
 
 # Applies a function to each of some arguments, perhaps at the same time, and returns all results: ThreadPool.map.
 ForEach = Callable[[Callable[[Any], Any], Iterable[Any]], list]
@@ -67,7 +78,9 @@ class Writer:
         self._counts: Counter[str] = Counter()
 
     def write(self, plan: Plan, blocks: list, for_each: ForEach) -> Landed:
-        """Write a batch's records. Raises ServiceError when DynamoDB refuses for good or for too long, and Stopped after stop()."""
+        """Write a batch's records. Raises ServiceError when DynamoDB refuses for good or for too long, and Stopped
+        after stop().
+        """
         entries, refused = self._entries(blocks)
         count = len(entries) + len(refused)
         waiting = items.newest(entries)
@@ -77,21 +90,32 @@ class Writer:
             for more in for_each(self._store, list(_chunks(now))):
                 refused += more
         objects = sum(for_each(lambda one: self._dead_letters.keep(plan.topic, plan.partition, one), refused))
-        return Landed(objects=objects, bytes=sum(block.bytes for block in blocks), records=count - len(refused), bad=len(refused))
+        return Landed(
+            objects=objects, bytes=sum(block.bytes for block in blocks), records=count - len(refused), bad=len(refused)
+        )
 
     def stop(self) -> None:
         """Give up what is waiting; its offsets are not committed, so the next start writes it."""
         self._stopped.set()
         self._dead_letters.stop()
-        log.info("items", extra={"table": self._table, "written": self._counts["written"], "superseded": self._counts["superseded"]})
+        log.info(
+            "items",
+            extra={"table": self._table, "written": self._counts["written"], "superseded": self._counts["superseded"]},
+        )
 
     def _entries(self, blocks: list) -> tuple[list[Entry], list[Refused]]:
         entries, refused = [], []
         for block in blocks:
-            bars = (records.decode_lines(Bar, block.lines, len(block)) if block.is_one_a_line else None) or [None] * len(block)
-            for value, bar, offset, timestamp in zip(block.values, bars, block.offsets.tolist(), block.timestamps.tolist(), strict=True):
+            bars = (records.decode_lines(Bar, block.lines, len(block)) if block.is_one_a_line else None) or [
+                None
+            ] * len(block)
+            for value, bar, offset, timestamp in zip(
+                block.values, bars, block.offsets.tolist(), block.timestamps.tolist(), strict=True
+            ):
                 try:
-                    entries.append(items.entry(self._keys, value, bar or _decoded(value), offset=offset, timestamp_ms=timestamp))
+                    entries.append(
+                        items.entry(self._keys, value, bar or _decoded(value), offset=offset, timestamp_ms=timestamp)
+                    )
                 except InvalidRecord as error:
                     refused.append(Refused(offset, timestamp, value, str(error)))
         return entries, refused
@@ -104,7 +128,9 @@ class Writer:
             part = [waiting.popleft() for _ in range(min(size, len(waiting)))]
             left, codes, cause = part, set(), None
             try:
-                self._client.transact_write_items(TransactItems=[{"Put": items.put(self._table, self._keys, one)} for one in part])
+                self._client.transact_write_items(
+                    TransactItems=[{"Put": items.put(self._table, self._keys, one)} for one in part]
+                )
                 left = []
             except self._client.exceptions.TransactionCanceledException as error:
                 left, more, codes = self._sort_out(part, error.response["CancellationReasons"])
@@ -126,7 +152,9 @@ class Writer:
         return refused
 
     def _sort_out(self, part: list[Entry], reasons: list[dict]) -> tuple[list[Entry], list[Refused], set[str]]:
-        """After a cancelled transaction: what is to be tried again, what has no place, and why the others were not written."""
+        """After a cancelled transaction: what is to be tried again, what has no place, and why the others were not
+        written.
+        """
         left, refused, codes = [], [], set()
         for one, reason in zip(part, reasons, strict=True):
             code = reason.get("Code", "None")
@@ -139,7 +167,9 @@ class Writer:
                 left.append(one)
                 codes |= {code} - {"None"}
             else:
-                raise ServiceError(f"DYNAMODB_TABLE={self._table}: {code}: {reason.get('Message')} ({one.key[0]!r}, {one.key[1]!r})")
+                raise ServiceError(
+                    f"DYNAMODB_TABLE={self._table}: {code}: {reason.get('Message')} ({one.key[0]!r}, {one.key[1]!r})"
+                )
         return left, refused, codes
 
     def _count(self, **counts: int) -> None:
@@ -165,7 +195,10 @@ class _Trouble:
                 f"DYNAMODB_TABLE={self._table}: no write succeeded in {self._longest_seconds} s (DYNAMODB_WAIT_SECONDS), last answer: "
                 f"{error}. Nothing of this batch is committed; the next start writes it"
             ) from error
-        log.warning("write failed, trying again", extra={"table": self._table, "error": ",".join(codes), "wait_seconds": self._wait_seconds})
+        log.warning(
+            "write failed, trying again",
+            extra={"table": self._table, "error": ",".join(codes), "wait_seconds": self._wait_seconds},
+        )
         if self._stopped.wait(self._wait_seconds):
             raise Stopped
         self._wait_seconds = min(self._wait_seconds * 2, _LONGEST_WAIT_SECONDS)

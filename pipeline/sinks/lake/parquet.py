@@ -29,7 +29,9 @@ def encode(kind: type[records.Record], found: list[records.Record], compression:
         fields.append(pa.field(column.name, wanted, nullable=column.optional))
     buffer = io.BytesIO()
     table = pa.Table.from_arrays(arrays, schema=pa.schema(fields))
-    pq.write_table(table, buffer, compression="gzip" if compression == "gzip" else "zstd", row_group_size=max(len(found), 1))
+    pq.write_table(
+        table, buffer, compression="gzip" if compression == "gzip" else "zstd", row_group_size=max(len(found), 1)
+    )
     return buffer.getvalue()
 
 

@@ -1,8 +1,8 @@
 """`consumer.py verify`: show that every record is in the lake once.
 
-From the objects' names and the group's commits: per partition the ranges of offsets follow on each other without a gap and
-without an overlap, and end where the group's commit says. With --deep also from their content: every object is read and counted,
-and where the topic still holds the records, the batch is built again from them and compared.
+From the objects' names and the group's commits: per partition the ranges of offsets follow on each other without a gap
+and without an overlap, and end where the group's commit says. With --deep also from their content: every object is read
+and counted, and where the topic still holds the records, the batch is built again from them and compared.
 """
 
 import logging
@@ -50,12 +50,16 @@ def report(settings: Settings, topics: list[str], *, deep: bool) -> int:
         first, last = (ranges[0][0], ranges[-1][1]) if ranges else ("-", "-")
         committed = standing.committed.offset if standing and standing.committed else "-"
         end = standing.end if standing else "-"
-        print(f"{_name(partition):<28}{len(objects.names):>9}{objects.bytes:>14,}{first:>12}{last:>12}{committed:>12}{end:>12}")
+        print(
+            f"{_name(partition):<28}{len(objects.names):>9}{objects.bytes:>14,}{first:>12}{last:>12}{committed:>12}{end:>12}"
+        )
         problems += [f"{_name(partition)}: {text}" for text in range_problems(ranges)]
         problems += [f"{_name(partition)}: {text}" for text in standing_problems(partition, ranges, standing)]
         if deep:
             with aws.naming("S3_BUCKET", settings.s3_bucket):
-                problems += [f"{_name(partition)}: {text}" for text in content_problems(settings, partition, objects, standing)]
+                problems += [
+                    f"{_name(partition)}: {text}" for text in content_problems(settings, partition, objects, standing)
+                ]
     for problem in problems:
         print("PROBLEM", problem)
     checked = "names, content and topic" if deep else "names and commits"
@@ -72,9 +76,13 @@ def list_objects(settings: Settings, topics: Iterable[str]) -> dict[Partition, F
     s3 = aws.client(settings, "s3")
     found: dict[Partition, Found] = defaultdict(Found)
     wanted = set(topics)
-    folders = {f"raw/{settings.topics.get(topic, topic)}/" for topic in wanted} | {f"dead_letter/{topic}/" for topic in wanted}
+    folders = {f"raw/{settings.topics.get(topic, topic)}/" for topic in wanted} | {
+        f"dead_letter/{topic}/" for topic in wanted
+    }
     for folder in sorted(folders):
-        pages = s3.get_paginator("list_objects_v2").paginate(Bucket=settings.s3_bucket, Prefix=settings.s3_root + folder)
+        pages = s3.get_paginator("list_objects_v2").paginate(
+            Bucket=settings.s3_bucket, Prefix=settings.s3_root + folder
+        )
         for listed in (item for page in pages for item in page.get("Contents", [])):
             name = batch.read_object_key(listed["Key"])
             if name is not None and name.topic in wanted:
@@ -119,7 +127,9 @@ def standing_problems(partition: Partition, ranges: list[tuple[int, int]], stand
             yield f"the group stands at {offset}, before the objects' end {landed_end}; it would land them again"
 
 
-def content_problems(settings: Settings, partition: Partition, objects: Found, standing: Standing | None) -> Iterator[str]:
+def content_problems(
+    settings: Settings, partition: Partition, objects: Found, standing: Standing | None
+) -> Iterator[str]:
     """Read every object of the partition; build its batch again from the topic where that is still possible."""
     s3 = aws.client(settings, "s3")
     by_range: dict[tuple[int, int], list[ObjectName]] = defaultdict(list)

@@ -28,10 +28,22 @@ log = logging.getLogger(__name__)
 
 _GZIP_LEVEL = 1
 # A refusal that no repetition mends, and the setting to look at.
-_FINAL_CODES = frozenset({
-    "AccessDenied", "NoSuchBucket", "InvalidBucketName", "AllAccessDisabled", "InvalidAccessKeyId", "SignatureDoesNotMatch",
-    "PermanentRedirect", "AccountProblem", "InvalidStorageClass", "KMS.NotFoundException", "KMS.DisabledException", "InvalidTag",
-})  # fmt: skip
+_FINAL_CODES = frozenset(
+    {
+        "AccessDenied",
+        "NoSuchBucket",
+        "InvalidBucketName",
+        "AllAccessDisabled",
+        "InvalidAccessKeyId",
+        "SignatureDoesNotMatch",
+        "PermanentRedirect",
+        "AccountProblem",
+        "InvalidStorageClass",
+        "KMS.NotFoundException",
+        "KMS.DisabledException",
+        "InvalidTag",
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -73,7 +85,9 @@ class DeadLetter(msgspec.Struct, kw_only=True):
 
 
 def objects_of(plan: Plan, blocks: list) -> list[Object]:
-    """The objects of a batch, in order of their keys: one per folder, and dead letters of the records that fail the checks."""
+    """The objects of a batch, in order of their keys: one per folder, and dead letters of the records that fail the
+    checks.
+    """
     timestamps = np.concatenate([block.timestamps for block in blocks])
     kind = records.TABLES.get(plan.layout.table)
     needs_records = kind is not None and (plan.layout.format != "json" or plan.layout.partition_time == "event")
@@ -101,8 +115,10 @@ def objects_of(plan: Plan, blocks: list) -> list[Object]:
 def _check(
     kind: type[records.Record] | None, blocks: list, are_lines: list[bool], *, keep: bool
 ) -> tuple[list | None, dict[int, str]]:
-    """The decoded records if they are to be kept, and the reason per index of a bad one. Records of unknown topics need only be
-    JSON. Block by block: records that are only checked are gone before the next block's are made, which is faster too."""
+    """The decoded records if they are to be kept, and the reason per index of a bad one. Records of unknown topics need
+    only be JSON. Block by block: records that are only checked are gone before the next block's are made, which is
+    faster too.
+    """
     kept, reasons, index = [], {}, 0
     for block, is_lines in zip(blocks, are_lines, strict=True):
         decoded = records.decode_lines(kind, block.lines, len(block)) if kind is not None and is_lines else None
@@ -150,7 +166,9 @@ def _body(layout: batch.Layout, kind: type[records.Record] | None, values: list[
         from pipeline.sinks.lake import parquet  # noqa: PLC0415 - pyarrow takes as long to import as 100,000 records take to land
 
         return parquet.encode(kind, checked, layout.compression)
-    return _compressed(layout, _csv(kind, checked) if layout.format == "csv" and kind is not None else json_lines(values))
+    return _compressed(
+        layout, _csv(kind, checked) if layout.format == "csv" and kind is not None else json_lines(values)
+    )
 
 
 def _compressed(layout: batch.Layout, plain: bytes) -> bytes:
@@ -159,7 +177,8 @@ def _compressed(layout: batch.Layout, plain: bytes) -> bytes:
 
 def json_lines(values: list[bytes]) -> bytes:
     """One JSON value a line, as it came; only a value that was itself spread over lines is rewritten on one."""
-    # The empty last value makes the last line end; adding it to the joined bytes would copy all of them, half of the time here.
+    # The empty last value makes the last line end; adding it to the joined bytes would copy all of them, half of the
+    # time here.
     lines = b"\n".join([*values, b""])
     if lines.count(b"\n") == len(values) and b"\r" not in lines:
         return lines
@@ -167,14 +186,20 @@ def json_lines(values: list[bytes]) -> bytes:
 
 
 def _csv(kind: type[records.Record], checked: list[records.Record]) -> bytes:
-    """A header line and a line a record; null is empty. Athena reads CSV by lines, so a line end inside a text becomes a space."""
+    """A header line and a line a record; null is empty. Athena reads CSV by lines, so a line end inside a text becomes
+    a space.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(column.name for column in records.columns(kind))
     plain = {True: "true", False: "false"}
     for record in checked:
         writer.writerow(
-            plain[field] if field is True or field is False else " ".join(field.splitlines()) if type(field) is str else field
+            plain[field]
+            if field is True or field is False
+            else " ".join(field.splitlines())
+            if type(field) is str
+            else field
             for field in msgspec.structs.astuple(record)
         )
     return text.getvalue().encode()
@@ -187,15 +212,29 @@ def _dead_letters(
     by_folder: dict[str, list[bytes]] = {}
     for index, reason in reasons.items():
         timestamp_ms = int(timestamps[index])
-        letter = dead_letter(plan.topic, plan.partition, int(offsets[index]), timestamp_ms=timestamp_ms, value=values[index], reason=reason)
+        letter = dead_letter(
+            plan.topic,
+            plan.partition,
+            int(offsets[index]),
+            timestamp_ms=timestamp_ms,
+            value=values[index],
+            reason=reason,
+        )
         by_folder.setdefault(batch.arrival_folder("day", timestamp_ms), []).append(msgspec.json.encode(letter))
     return [
-        Object(plan.dead_letter_key(folder), igzip.compress(json_lines(lines), _GZIP_LEVEL, mtime=0), len(lines), is_dead_letter=True)
+        Object(
+            plan.dead_letter_key(folder),
+            igzip.compress(json_lines(lines), _GZIP_LEVEL, mtime=0),
+            len(lines),
+            is_dead_letter=True,
+        )
         for folder, lines in by_folder.items()
     ]
 
 
-def dead_letter(topic: str, partition: int, offset: int, *, timestamp_ms: int, value: bytes | None, reason: str) -> DeadLetter:
+def dead_letter(
+    topic: str, partition: int, offset: int, *, timestamp_ms: int, value: bytes | None, reason: str
+) -> DeadLetter:
     """What is kept of a refused record; a value that is not UTF-8 is kept as base64."""
     encoding, text = "null", ""
     if value is not None:
@@ -203,15 +242,22 @@ def dead_letter(topic: str, partition: int, offset: int, *, timestamp_ms: int, v
             encoding, text = "text", value.decode()
         except UnicodeDecodeError:
             encoding, text = "base64", base64.b64encode(value).decode()
-    return DeadLetter(topic=topic, partition=partition, offset=offset, time=records.time_text_ms(timestamp_ms), reason=reason,
-                      encoding=encoding, value=text)
+    return DeadLetter(
+        topic=topic,
+        partition=partition,
+        offset=offset,
+        time=records.time_text_ms(timestamp_ms),
+        reason=reason,
+        encoding=encoding,
+        value=text,
+    )
 
 
 class Lake:
     """Puts objects into the bucket, again and again until S3 takes them; safe to use from many threads.
 
-    Delivery: at least once by itself. Every repetition writes the same bytes under the same name, and consumer.py moves the
-    group on only after all objects of a batch were taken, which together is exactly once.
+    Delivery: at least once by itself. Every repetition writes the same bytes under the same name, and consumer.py moves
+    the group on only after all objects of a batch were taken, which together is exactly once.
     """
 
     def __init__(self, settings: Settings, *, threads: int) -> None:
@@ -227,8 +273,9 @@ class Lake:
         self._stopped = threading.Event()
 
     def put(self, plan: Plan, an_object: Object) -> None:
-        """Put one object; waits and tries again for as long as S3 is away. Raises ServiceError for what no waiting mends,
-        and Stopped after stop()."""
+        """Put one object; waits and tries again for as long as S3 is away. Raises ServiceError for what no waiting
+        mends, and Stopped after stop().
+        """
         wait_seconds = 0.2
         while True:
             try:
@@ -246,7 +293,10 @@ class Lake:
             except (ClientError, BotoCoreError) as error:
                 if isinstance(error, ClientError) and aws.error_code(error) in _FINAL_CODES:
                     raise ServiceError(f"S3_BUCKET={plan.layout.bucket}: {error}") from error
-                log.warning("upload failed, trying again", extra={"key": an_object.key, "error": str(error), "wait_seconds": wait_seconds})
+                log.warning(
+                    "upload failed, trying again",
+                    extra={"key": an_object.key, "error": str(error), "wait_seconds": wait_seconds},
+                )
             else:
                 return
             if self._stopped.wait(wait_seconds):
@@ -260,7 +310,12 @@ class Lake:
 
 def _content_type(key: str) -> str:
     """No Content-Encoding for .gz: a client that undoes it by itself would break the name's promise."""
-    types = {"gz": "application/gzip", "json": "application/x-ndjson", "csv": "text/csv", "parquet": "application/vnd.apache.parquet"}
+    types = {
+        "gz": "application/gzip",
+        "json": "application/x-ndjson",
+        "csv": "text/csv",
+        "parquet": "application/vnd.apache.parquet",
+    }
     return types[key.rsplit(".", 1)[-1]]
 
 

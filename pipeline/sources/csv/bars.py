@@ -65,8 +65,8 @@ class Reject:
 class Chunk:
     """Bars with their positions: `positions[i]` says where in the file `bars[i]` comes from, and rises.
 
-    A position counts rows times series in the order of reading, whatever the options, so it can be a checkpoint. `end` is the
-    position at which the next chunk begins.
+    A position counts rows times series in the order of reading, whatever the options, so it can be a checkpoint. `end`
+    is the position at which the next chunk begins.
     """
 
     end: int = 0
@@ -96,12 +96,16 @@ def plan(head: Sequence[str], *, file_name: str, options: Options, all_lines: Ca
     """
     layout = recognise(head, file_name=file_name, symbol=options.symbol, symbol_column=options.symbol_column)
     cell_of = _time_cell(layout)
-    rows = [row for row in csv.reader(head[layout.header_lines :], delimiter=layout.delimiter) if len(row) == layout.width]
+    rows = [
+        row for row in csv.reader(head[layout.header_lines :], delimiter=layout.delimiter) if len(row) == layout.width
+    ]
     if not rows:
         raise UnusableFile(f"it has a header ({layout.dialect.name}) and no row of its {layout.width} columns")
     day_first = options.day_first
     if day_first is None and not layout.dialect.month_first:
-        dates = (cell_of(row) for row in csv.reader(all_lines(), delimiter=layout.delimiter) if len(row) == layout.width)
+        dates = (
+            cell_of(row) for row in csv.reader(all_lines(), delimiter=layout.delimiter) if len(row) == layout.width
+        )
         # A file whose first date is no date of numbers has none to prove.
         needs_proof = csv_values.has_numeric_date(cell_of(row) for row in rows[:20])
         day_first = csv_values.day_is_first(dates) if needs_proof else None
@@ -111,8 +115,13 @@ def plan(head: Sequence[str], *, file_name: str, options: Options, all_lines: Ca
     interval = options.interval or csv_values.infer_interval(instants, zone)
     time_of_cell = csv_values.time_reader(csv_values.TimeRules(read, interval, zone, options.ends))
     notes = [*layout.notes, *_time_notes(instants, interval, options, zone)]
-    return Plan(layout=layout, interval=interval, time_of=lambda cells: time_of_cell(cell_of(cells)), notes=tuple(notes),
-                newest_first=csv_values.newest_first(list(instants.values())))
+    return Plan(
+        layout=layout,
+        interval=interval,
+        time_of=lambda cells: time_of_cell(cell_of(cells)),
+        notes=tuple(notes),
+        newest_first=csv_values.newest_first(list(instants.values())),
+    )
 
 
 def _time_cell(layout: Layout) -> Callable[[list[str]], str]:
@@ -122,7 +131,9 @@ def _time_cell(layout: Layout) -> Callable[[list[str]], str]:
     return lambda cells: f"{cells[day]} {cells[clock]}"
 
 
-def _instants(rows: list[list[str]], layout: Layout, cell_of: Callable, read: Callable, zone: str) -> dict[str, list[datetime]]:
+def _instants(
+    rows: list[list[str]], layout: Layout, cell_of: Callable, read: Callable, zone: str
+) -> dict[str, list[datetime]]:
     """The times of each symbol in the order of the rows; those that do not parse are left for the cleaning to count."""
     found: dict[str, list[datetime]] = {}
     for row in rows:
@@ -150,7 +161,11 @@ class Cleaner:
         self._plan, self._layout, self._missing = plan, plan.layout, missing
         self._source, self._ingested_at, self._adjusted = source, ingested_at, plan.layout.dialect.adjusted
         self._series = [
-            (s.symbol, itemgetter(s.open, s.high, s.low, s.close, s.close if s.volume is None else s.volume), s.volume is not None)
+            (
+                s.symbol,
+                itemgetter(s.open, s.high, s.low, s.close, s.close if s.volume is None else s.volume),
+                s.volume is not None,
+            )
             for s in self._layout.series
         ]
         self._last_close: dict[str, float] = {}
@@ -160,7 +175,9 @@ class Cleaner:
         self._position = 0
 
     def clean(self, lines: Iterable[str], first_line: int, step: int = 1) -> Chunk:
-        """The bars of some lines of the file. `first_line` is the number of the first, `step` is -1 for lines read backwards."""
+        """The bars of some lines of the file. `first_line` is the number of the first, `step` is -1 for lines read
+        backwards.
+        """
         width, time_of, ingested_at = self._layout.width, self._plan.time_of, self._ingested_at()
         chunk = Chunk()
         for line, cells in enumerate(csv.reader(lines, delimiter=self._layout.delimiter)):
@@ -188,7 +205,9 @@ class Cleaner:
 
     def _reject(self, chunk: Chunk, line: int, reason: str, cells: list[str]) -> None:
         if self._missing == "refuse" and reason.startswith("no "):
-            raise UnusableFile(f"line {line} has {reason}: {','.join(cells)[:200]}; --missing drop or --missing fill goes on")
+            raise UnusableFile(
+                f"line {line} has {reason}: {','.join(cells)[:200]}; --missing drop or --missing fill goes on"
+            )
         self.dropped[reason] += 1
         chunk.rejects.append(Reject(line, reason, cells))
 
@@ -215,11 +234,20 @@ class Cleaner:
         self._remember_time(symbol, order)
         self._last_close[symbol] = close
         return Bar(
-            symbol=symbol, time=time, interval=self._plan.interval, open=open_, high=high, low=low, close=close, volume=volume,
+            symbol=symbol,
+            time=time,
+            interval=self._plan.interval,
+            open=open_,
+            high=high,
+            low=low,
+            close=close,
+            volume=volume,
             company=None if layout.company is None else cells[layout.company].strip() or None,
             vwap=None if layout.vwap is None else _number("vwap", cells[layout.vwap]),
             trades=None if layout.trades is None else _count("trades", cells[layout.trades]),
-            adjusted=self._adjusted, source=self._source, ingested_at=ingested_at,
+            adjusted=self._adjusted,
+            source=self._source,
+            ingested_at=ingested_at,
         )
 
     def _numbers(self, texts: Sequence[str], symbol: str, has_volume: bool) -> tuple[float, float, float, float, float]:
@@ -227,7 +255,9 @@ class Cleaner:
         names = ("open", "high", "low", "close", "volume")
         if not has_volume:
             texts = (*texts[:4], "0")
-        open_, high, low, close, volume = values = [_number(name, text) for name, text in zip(names, texts, strict=True)]
+        open_, high, low, close, volume = values = [
+            _number(name, text) for name, text in zip(names, texts, strict=True)
+        ]
         absent = [name for name, value in zip(names, values, strict=True) if value is None]
         if not absent:
             return open_, high, low, close, volume
@@ -243,7 +273,9 @@ class Cleaner:
         return open_, max(known) if high is None else high, min(known) if low is None else low, close, volume or 0.0
 
     def _remember_time(self, symbol: str, order: int) -> None:
-        """Eight bytes a bar, in order: a set of five million keys would take 600 MB. Raises _Unusable for a time seen before."""
+        """Eight bytes a bar, in order: a set of five million keys would take 600 MB. Raises _Unusable for a time seen
+        before.
+        """
         times = self._times.get(symbol)
         if times is None:
             times = self._times[symbol] = array("q")

@@ -34,7 +34,17 @@ def number(text: str) -> float | None:
 _NUMERIC_DATE = re.compile(r"(\d{1,2})([/.-])(\d{1,2})\2(\d{4}|\d{2})(?:[ ,T]+(\S.*))?", re.ASCII)
 _EPOCH = re.compile(r"\d{9,19}(\.\d+)?", re.ASCII)
 _NAMED_MONTHS = ("%b %d, %Y", "%B %d, %Y", "%d-%b-%Y", "%d-%b-%y", "%d %b %Y", "%d %B %Y")
-_EPOCH_UNITS = {9: 1, 10: 1, 11: 1000, 12: 1000, 13: 1000, 15: 10**6, 16: 10**6, 18: 10**9, 19: 10**9}  # digits: units a second
+_EPOCH_UNITS = {
+    9: 1,
+    10: 1,
+    11: 1000,
+    12: 1000,
+    13: 1000,
+    15: 10**6,
+    16: 10**6,
+    18: 10**9,
+    19: 10**9,
+}  # digits: units a second
 
 
 def has_numeric_date(texts: Iterable[str]) -> bool:
@@ -60,8 +70,10 @@ def day_is_first(texts: Iterable[str]) -> bool | None:
     if first is None:
         return None
     readings = [f"{_year(first[4])}-{int(m):02}-{int(d):02}" for m, d in ((first[1], first[3]), (first[3], first[1]))]
-    raise UnusableFile(f"its dates can be read in two ways: {first[0]!r} is {readings[0]} with the month first or {readings[1]} "
-                       "with the day first; say which with --day-first or --month-first")
+    raise UnusableFile(
+        f"its dates can be read in two ways: {first[0]!r} is {readings[0]} with the month first or {readings[1]} "
+        "with the day first; say which with --day-first or --month-first"
+    )
 
 
 def _year(text: str) -> int:
@@ -73,6 +85,7 @@ def instant_reader(samples: Sequence[str], *, day_first: bool) -> Callable[[str]
 
     The reader raises ValueError; samples of which none is a time raise UnusableFile.
     """
+
     def numeric(text: str) -> datetime:
         found = _NUMERIC_DATE.fullmatch(text)
         if found is None:
@@ -102,7 +115,9 @@ def _iso(text: str) -> datetime:
     if text.endswith(" UTC"):
         return datetime.fromisoformat(text[:-4] + "Z")
     if found := _DIGITS.fullmatch(text):  # 20240102 093000, which two columns of ASCII exports make
-        return datetime.strptime(found[1] + found[2].zfill(4 if len(found[2]) == 4 else 6).ljust(6, "0"), "%Y%m%d%H%M%S")  # noqa: DTZ007
+        return datetime.strptime(
+            found[1] + found[2].zfill(4 if len(found[2]) == 4 else 6).ljust(6, "0"), "%Y%m%d%H%M%S"
+        )  # noqa: DTZ007
     if found := _YEAR_FIRST.fullmatch(text):
         return datetime.combine(date(int(found[1]), int(found[2]), int(found[3])), _time_of_day(found[4]))
     raise ValueError(text)
@@ -143,8 +158,9 @@ def _time_of_day(text: str | None) -> object:
 def trading_date(instant: datetime, zone: str) -> date:
     """The day that a daily bar is of, as its exchange counts days.
 
-    A local time says it itself. One in UTC says it at midnight; at another hour it is the exchange's midnight or opening in UTC
-    (Polygon sends 04:00 or 05:00, Yahoo 13:30 or 14:30), and the exchange is New York's unless a zone is given.
+    A local time says it itself. One in UTC says it at midnight; at another hour it is the exchange's midnight or
+    opening in UTC (Polygon sends 04:00 or 05:00, Yahoo 13:30 or 14:30), and the exchange is New York's unless a zone is
+    given.
     """
     if instant.tzinfo is None or instant.utcoffset() or not (instant.hour or instant.minute or instant.second):
         return instant.date()
@@ -179,7 +195,8 @@ def time_reader(rules: TimeRules) -> Callable[[str], tuple[str, int]]:
     return lru_cache(maxsize=1 << 13)(daily if rules.interval in DAILY_OR_LONGER else intraday)
 
 
-# The smallest distance in days between two bars of a symbol, and what it says. Weekends and holidays make a day up to five.
+# The smallest distance in days between two bars of a symbol, and what it says. Weekends and holidays make a day up to
+# five.
 _DAILY_GAPS = (("1d", 1, 5), ("1w", 6, 8), ("1mo", 28, 31), ("3mo", 89, 92), ("1y", 364, 366))
 
 
@@ -187,7 +204,9 @@ def infer_interval(instants: dict[str, list[datetime]], zone: str) -> str:
     """The length of the bars, from the smallest distance between two times of one symbol. Raises UnusableFile."""
     every = [instant for times in instants.values() for instant in times]
     if all(_is_a_date(instant, zone) for instant in every):
-        days = {symbol: sorted({trading_date(i, zone).toordinal() for i in times}) for symbol, times in instants.items()}
+        days = {
+            symbol: sorted({trading_date(i, zone).toordinal() for i in times}) for symbol, times in instants.items()
+        }
         gap = min((b - a for times in days.values() for a, b in pairwise(times)), default=1)
         found = next((name for name, least, most in _DAILY_GAPS if least <= gap <= most), None)
         distance = f"{gap} days"
@@ -196,7 +215,9 @@ def infer_interval(instants: dict[str, list[datetime]], zone: str) -> str:
         found = next((name for name, seconds in INTERVAL_SECONDS.items() if seconds == gap.total_seconds()), None)
         distance = f"{gap.total_seconds():g} seconds"
     if found is None:
-        raise UnusableFile(f"the length of its bars is not clear: the nearest two of a symbol are {distance} apart; say it with --interval")
+        raise UnusableFile(
+            f"the length of its bars is not clear: the nearest two of a symbol are {distance} apart; say it with --interval"
+        )
     return found
 
 

@@ -1,7 +1,7 @@
 """Which kind of price CSV a header belongs to, and which of its columns is what. Pure: text in, a Layout out.
 
-The one table of dialects is DIALECTS. Most files differ in the names and the order of their columns only, and COLUMN_NAMES
-covers that; a dialect adds what its vendor leaves unsaid, such as the zone of its times.
+The one table of dialects is DIALECTS. Most files differ in the names and the order of their columns only, and
+COLUMN_NAMES covers that; a dialect adds what its vendor leaves unsaid, such as the zone of its times.
 """
 
 import csv
@@ -35,8 +35,12 @@ class Dialect:
 # The first that fits is taken, so the more particular ones stand first.
 DIALECTS = (
     # https://massive.com/docs/flat-files: nanoseconds since 1970, start of the window, prices as traded.
-    Dialect(name="Polygon/Massive flat file", header="ticker,volume,open,close,high,low,window_start,transactions",
-            timezone=NEW_YORK, adjusted=False),
+    Dialect(
+        name="Polygon/Massive flat file",
+        header="ticker,volume,open,close,high,low,window_start,transactions",
+        timezone=NEW_YORK,
+        adjusted=False,
+    ),
     Dialect(name="Stooq ASCII", header="<TICKER>,<PER>,<DATE>,<TIME>,<OPEN>,<HIGH>,<LOW>,<CLOSE>,<VOL>,[<OPENINT>]"),
     Dialect(name="Nasdaq.com", header="Date,Close/Last,Volume,Open,High,Low", month_first=True),
     # Its editions write dates in the reader's own order, so the order has to be proven.
@@ -45,7 +49,9 @@ DIALECTS = (
     Dialect(name="Alpha Vantage", header="timestamp,open,high,low,close,[adjusted_close],volume", timezone=NEW_YORK),
     Dialect(name="index set", header="Index,Date,Open,High,Low,Close,Adj Close,Volume,[CloseUSD]"),
     Dialect(name="Kaggle", header="date,open,high,low,close,volume,Name"),
-    Dialect(name="Yahoo, yfinance, Stooq", header="Date,Open,High,Low,Close,[Adj Close],[Volume],[Symbol],[Company Name]"),
+    Dialect(
+        name="Yahoo, yfinance, Stooq", header="Date,Open,High,Low,Close,[Adj Close],[Volume],[Symbol],[Company Name]"
+    ),
     Dialect(name="closing prices", header="Date,Close,[Volume],[Symbol]"),
 )
 _YFINANCE = Dialect(name="yfinance, three header rows", header="Price/Ticker/Date")
@@ -66,7 +72,9 @@ COLUMN_NAMES = {
 }
 _PRICES = ("open", "high", "low", "close")
 # Columns that say something of a day, and so are no tickers of a wide table.
-_OTHER_COLUMNS = frozenset({"adj close", "adjusted close", "dividends", "stock splits", "capital gains", "change %", "openint"})
+_OTHER_COLUMNS = frozenset(
+    {"adj close", "adjusted close", "dividends", "stock splits", "capital gains", "change %", "openint"}
+)
 _FIELD_NAMES = frozenset(name for names in COLUMN_NAMES.values() for name in names) | _OTHER_COLUMNS
 
 
@@ -105,8 +113,12 @@ class Layout:
 
 def known_dialects() -> str:
     """The dialects, one a line, for someone whose file is none of them."""
-    return "\n".join(["Known kinds (columns in brackets may be absent, further ones are ignored):",
-                      *(f"  {dialect.name}: {dialect.header}" for dialect in (*DIALECTS, _YFINANCE, _WIDE))])
+    return "\n".join(
+        [
+            "Known kinds (columns in brackets may be absent, further ones are ignored):",
+            *(f"  {dialect.name}: {dialect.header}" for dialect in (*DIALECTS, _YFINANCE, _WIDE)),
+        ]
+    )
 
 
 def column_name(text: str) -> str:
@@ -125,7 +137,11 @@ def recognise(lines: Sequence[str], *, file_name: str, symbol: str = "", symbol_
         raise UnusableFile("the file is empty")
     delimiter = max(",;\t|", key=lines[0].count)
     rows = list(csv.reader(lines, delimiter=delimiter))
-    found = _yfinance_layout(rows, delimiter) or _long_layout(rows[0], delimiter, symbol_column) or _wide_layout(rows[0], delimiter)
+    found = (
+        _yfinance_layout(rows, delimiter)
+        or _long_layout(rows[0], delimiter, symbol_column)
+        or _wide_layout(rows[0], delimiter)
+    )
     if found is None:
         raise UnusableFile(f"its header is of no known kind: {lines[0].strip()[:200]!r}\n{known_dialects()}")
     if found.symbol is None and not found.series[0].symbol:
@@ -140,9 +156,14 @@ def _changed(layout: Layout, **changes: object) -> Layout:
 
 
 def _yfinance_layout(rows: list[list[str]], delimiter: str) -> Layout | None:
-    """What `yfinance.download(...).to_csv()` writes: a row of fields, a row of tickers (or the other way round), then the
-    name of the date column alone."""
-    if len(rows) < 3 or column_name(rows[2][0]) not in ("date", "datetime") or any(cell.strip() for cell in rows[2][1:]):
+    """What `yfinance.download(...).to_csv()` writes: a row of fields, a row of tickers (or the other way round), then
+    the name of the date column alone.
+    """
+    if (
+        len(rows) < 3
+        or column_name(rows[2][0]) not in ("date", "datetime")
+        or any(cell.strip() for cell in rows[2][1:])
+    ):
         return None
     fields, tickers = rows[0], rows[1]
     if not {column_name(cell) for cell in fields[1:]} <= _FIELD_NAMES:
@@ -155,8 +176,14 @@ def _yfinance_layout(rows: list[list[str]], delimiter: str) -> Layout | None:
     if not whole:
         return None
     series = tuple(Series(t, *(at[p] for p in _PRICES), at.get("volume")) for t, at in whole.items())
-    return Layout(dialect=_YFINANCE, delimiter=delimiter, header=tuple(f"{f} {t}".strip() for f, t in zip(fields, tickers, strict=True)),
-                  header_lines=3, time=(0,), series=series)
+    return Layout(
+        dialect=_YFINANCE,
+        delimiter=delimiter,
+        header=tuple(f"{f} {t}".strip() for f, t in zip(fields, tickers, strict=True)),
+        header_lines=3,
+        time=(0,),
+        series=series,
+    )
 
 
 def _long_layout(header: list[str], delimiter: str, symbol_column: str) -> Layout | None:
@@ -165,7 +192,9 @@ def _long_layout(header: list[str], delimiter: str, symbol_column: str) -> Layou
     dialect = next((d for d in DIALECTS if d.columns <= {*names, *_stand_ins(names)}), None)
     if dialect is None:
         return None
-    columns = {ours: next((names.index(n) for n in theirs if n in names), None) for ours, theirs in COLUMN_NAMES.items()}
+    columns = {
+        ours: next((names.index(n) for n in theirs if n in names), None) for ours, theirs in COLUMN_NAMES.items()
+    }
     if columns["symbol"] is not None and names[columns["symbol"]] == "index" and dialect.name != "index set":
         columns["symbol"] = None  # A row number that pandas wrote, not a stock index.
     if symbol_column:
@@ -185,14 +214,30 @@ def _long_layout(header: list[str], delimiter: str, symbol_column: str) -> Layou
         columns |= dict.fromkeys(("open", "high", "low"), columns["close"])
     if columns["volume"] is None:
         notes.append("no volume: it is 0")
-    return Layout(dialect=dialect, delimiter=delimiter, header=tuple(header), header_lines=1, time=time,
-                  series=(Series("", *(columns[name] for name in _PRICES), columns["volume"]),), symbol=columns["symbol"],
-                  company=columns["company"], vwap=columns["vwap"], trades=columns["trades"], notes=tuple(notes))
+    return Layout(
+        dialect=dialect,
+        delimiter=delimiter,
+        header=tuple(header),
+        header_lines=1,
+        time=time,
+        series=(Series("", *(columns[name] for name in _PRICES), columns["volume"]),),
+        symbol=columns["symbol"],
+        company=columns["company"],
+        vwap=columns["vwap"],
+        trades=columns["trades"],
+        notes=tuple(notes),
+    )
 
 
 def _stand_ins(names: list[str]) -> set[str]:
-    """Names that a header would have if its date column went by the usual name: yfinance writes Datetime, pandas nothing."""
-    return {"date"} if {*names} & {"datetime", "timestamp", "time", "window start"} or names[0] in ("", "unnamed: 0") else set()
+    """Names that a header would have if its date column went by the usual name: yfinance writes Datetime, pandas
+    nothing.
+    """
+    return (
+        {"date"}
+        if {*names} & {"datetime", "timestamp", "time", "window start"} or names[0] in ("", "unnamed: 0")
+        else set()
+    )
 
 
 def _wide_layout(header: list[str], delimiter: str) -> Layout | None:
@@ -204,9 +249,15 @@ def _wide_layout(header: list[str], delimiter: str) -> Layout | None:
         return None
     if {column_name(t) for t in tickers} & _FIELD_NAMES or len(set(tickers)) < len(tickers):
         return None
-    return Layout(dialect=_WIDE, delimiter=delimiter, header=tuple(header), header_lines=1, time=(0,),
-                  series=tuple(Series(t, c, c, c, c, None) for c, t in enumerate(tickers, start=1)),
-                  notes=("a wide table of closing prices: open, high and low are the close, volume is 0",))
+    return Layout(
+        dialect=_WIDE,
+        delimiter=delimiter,
+        header=tuple(header),
+        header_lines=1,
+        time=(0,),
+        series=tuple(Series(t, c, c, c, c, None) for c, t in enumerate(tickers, start=1)),
+        notes=("a wide table of closing prices: open, high and low are the close, volume is 0",),
+    )
 
 
 def symbol_in_file_name(file_name: str) -> str:
@@ -221,4 +272,6 @@ def symbol_in_file_name(file_name: str) -> str:
     if len(words) == 1:
         return words[0]
     found = f"the file name holds {' and '.join(words)}" if words else "the file name holds no ticker"
-    raise UnusableFile(f"no column names the symbol and {found}: say it with --symbol, or its column with --symbol-column")
+    raise UnusableFile(
+        f"no column names the symbol and {found}: say it with --symbol, or its column with --symbol-column"
+    )

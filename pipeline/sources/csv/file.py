@@ -1,7 +1,7 @@
 """Price CSVs as a source of bars: files, folders, globs, gzip, s3:// and standard input.
 
-Reading is in chunks, in the order of time: a file that stands newest first is read from its end, so that "the last known close"
-is never one of the future.
+Reading is in chunks, in the order of time: a file that stands newest first is read from its end, so that "the last
+known close" is never one of the future.
 """
 
 import glob
@@ -63,12 +63,18 @@ def find(places: list[str], settings: Settings) -> list[str]:
         elif place.startswith("s3://"):
             matches = _find_s3(place, settings)
         elif Path(place).is_dir():
-            matches = sorted(str(p) for p in Path(place).rglob("*") if p.is_file() and p.name.lower().endswith(_SUFFIXES))
+            matches = sorted(
+                str(p) for p in Path(place).rglob("*") if p.is_file() and p.name.lower().endswith(_SUFFIXES)
+            )
         else:
             # A file may have a name with brackets in it.
-            matches = [place] if Path(place).is_file() else sorted(filter(os.path.isfile, glob.glob(place, recursive=True)))  # noqa: PTH207
+            matches = (
+                [place] if Path(place).is_file() else sorted(filter(os.path.isfile, glob.glob(place, recursive=True)))
+            )  # noqa: PTH207
         if not matches:
-            raise UnusableFile(f"{place}: there is no such file, and no {', '.join(_SUFFIXES[:2])} in it if it is a folder")
+            raise UnusableFile(
+                f"{place}: there is no such file, and no {', '.join(_SUFFIXES[:2])} in it if it is a folder"
+            )
         found += matches
     return list(dict.fromkeys(found))
 
@@ -89,7 +95,9 @@ def _find_s3(place: str, settings: Settings) -> list[str]:
 
 @contextmanager
 def at_hand(name: str, settings: Settings, *, encoding: str = "") -> Iterator[PriceFile]:
-    """The file, copied to a temporary one first if it is not local: it is read more than once (fingerprint, dates, rows)."""
+    """The file, copied to a temporary one first if it is not local: it is read more than once (fingerprint, dates,
+    rows).
+    """
     with tempfile.TemporaryDirectory(prefix="replay-") as folder:
         path = Path(name)
         if name == STANDARD_INPUT or name.startswith("s3://"):
@@ -150,12 +158,16 @@ def plan(file: PriceFile, options: csv_bars.Options) -> csv_bars.Plan:
 
 
 def chunks(file: PriceFile, plan: csv_bars.Plan, cleaner: csv_bars.Cleaner) -> Iterator[csv_bars.Chunk]:
-    """The file's bars, oldest first, some thousand rows at a time. Raises UnusableFile in the middle for bytes that are no text."""
+    """The file's bars, oldest first, some thousand rows at a time. Raises UnusableFile in the middle for bytes that are
+    no text.
+    """
     read = _backwards if plan.newest_first else _forwards
     try:
         yield from read(file, plan.layout.header_lines, cleaner.clean)
     except (UnicodeDecodeError, EOFError, gzip.BadGzipFile) as error:
-        raise UnusableFile(f"cannot be read to its end as {file.encoding} ({error}); --encoding names another") from error
+        raise UnusableFile(
+            f"cannot be read to its end as {file.encoding} ({error}); --encoding names another"
+        ) from error
 
 
 def _forwards(file: PriceFile, header_lines: int, clean: Callable) -> Iterator[csv_bars.Chunk]:
@@ -167,7 +179,9 @@ def _forwards(file: PriceFile, header_lines: int, clean: Callable) -> Iterator[c
 
 
 def _backwards(file: PriceFile, header_lines: int, clean: Callable) -> Iterator[csv_bars.Chunk]:
-    """Chunks from the last to the first: gzip cannot be read backwards, so through a plain copy and where each chunk begins."""
+    """Chunks from the last to the first: gzip cannot be read backwards, so through a plain copy and where each chunk
+    begins.
+    """
     with tempfile.TemporaryFile() as plain, file.open() as text:
         line = len(list(islice(text, header_lines)))
         starts = [0]

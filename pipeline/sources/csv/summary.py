@@ -46,15 +46,19 @@ class Summary:
         lines += [f"  dropped {count:,}: {reason}" for reason, count in dropped.most_common()]
         if self._symbols:
             width = max(map(len, self._symbols))
-            lines += [f"  {symbol:<{width}}  {bars:>9,}  {first[:19]}  to  {last[:19]}"
-                      for symbol, (bars, first, last) in sorted(self._symbols.items())[:_SYMBOLS_SHOWN]]
+            lines += [
+                f"  {symbol:<{width}}  {bars:>9,}  {first[:19]}  to  {last[:19]}"
+                for symbol, (bars, first, last) in sorted(self._symbols.items())[:_SYMBOLS_SHOWN]
+            ]
             if len(self._symbols) > _SYMBOLS_SHOWN:
                 lines.append(f"  and {len(self._symbols) - _SYMBOLS_SHOWN:,} more symbols")
         return "\n".join(lines)
 
 
 class Rejects(AbstractContextManager):
-    """The file of rows that were not sent: file, line, reason, and the row as it was. Written anew by every run; none without a path."""
+    """The file of rows that were not sent: file, line, reason, and the row as it was. Written anew by every run; none
+    without a path.
+    """
 
     def __init__(self, path: str | None) -> None:
         self._closing = ExitStack()

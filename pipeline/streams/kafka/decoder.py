@@ -1,10 +1,11 @@
 """Kafka's record batches decoded whole, by numpy: ten times faster than one object a record.
 
-A record batch becomes one `Block`: arrays of offsets and timestamps, and a list of values. `install` puts this into a consumer,
-`poll` reads from it. Only reading the records inside a batch of message format v2 is ours; fetching, checksums, decompression,
-aborted transactions, control batches and positions stay kafka-python's, whose loop over a batch is handed a batch of one record,
-the block. What numpy might read differently (headers, odd numbers, anything corrupt) and batches too small to gain go to
-kafka-python's own decoder, and so does everything when its version is not one that was tested.
+A record batch becomes one `Block`: arrays of offsets and timestamps, and a list of values. `install` puts this into a
+consumer, `poll` reads from it. Only reading the records inside a batch of message format v2 is ours; fetching,
+checksums, decompression, aborted transactions, control batches and positions stay kafka-python's, whose loop over a
+batch is handed a batch of one record, the block. What numpy might read differently (headers, odd numbers, anything
+corrupt) and batches too small to gain go to kafka-python's own decoder, and so does everything when its version is not
+one that was tested.
 """
 
 import builtins
@@ -27,10 +28,10 @@ from pipeline.streams.kafka import transport
 
 log = logging.getLogger(__name__)
 
-# This stands on private parts of kafka-python: Fetcher._append, Fetcher.PartitionRecords._unpack_records and _maybe_skip_record,
-# MemoryRecords._buffer, _next_slice and _cache_next, DefaultRecordBatch._maybe_uncompress, _buffer and _pos; transport.py on
-# KafkaTCPTransport._sock_recv and _protocol, and KafkaProtocol._rbuffer. For a new version run tests/unit/test_blocks.py and
-# test_transport.py, then add it here.
+# This stands on private parts of kafka-python: Fetcher._append, Fetcher.PartitionRecords._unpack_records and
+# _maybe_skip_record, MemoryRecords._buffer, _next_slice and _cache_next, DefaultRecordBatch._maybe_uncompress, _buffer
+# and _pos; transport.py on KafkaTCPTransport._sock_recv and _protocol, and KafkaProtocol._rbuffer. For a new version
+# run tests/unit/test_blocks.py and test_transport.py, then add it here.
 TESTED_VERSIONS = frozenset({"3.0.12"})
 # Below this many records some hundred numpy calls cost more than kafka-python's loop (measured).
 _FEWEST_RECORDS = 24
@@ -42,9 +43,10 @@ _GREATEST = 1 << 62
 class Block:
     """Consecutive records of one partition: offsets ascend, with gaps where records were compacted away. Never empty.
 
-    offsets and timestamps (milliseconds since 1970, UTC) are int64 arrays. `lines` has all values, a line end behind each, and
-    `ends` where each value ends in it: that is how most of them leave again, without an object a value. `nulls` are the indices of
-    records without a value, whose line is empty. `decoder` is "numpy", or "stock" for kafka-python's own.
+    offsets and timestamps (milliseconds since 1970, UTC) are int64 arrays. `lines` has all values, a line end behind
+    each, and `ends` where each value ends in it: that is how most of them leave again, without an object a value.
+    `nulls` are the indices of records without a value, whose line is empty. `decoder` is "numpy", or "stock" for
+    kafka-python's own.
     """
 
     topic: str
@@ -57,7 +59,14 @@ class Block:
     decoder: str
 
     @classmethod
-    def of(cls, partition: TopicPartition, offsets: np.ndarray, timestamps: np.ndarray, values: list[bytes | None], decoder: str) -> Self:
+    def of(
+        cls,
+        partition: TopicPartition,
+        offsets: np.ndarray,
+        timestamps: np.ndarray,
+        values: list[bytes | None],
+        decoder: str,
+    ) -> Self:
         """The block of these values, None for a record that has none."""
         nulls = np.array([index for index, value in enumerate(values) if value is None], np.int64)
         ends = np.cumsum([len(value or b"") + 1 for value in values]) - 1
@@ -76,7 +85,9 @@ class Block:
     def values(self) -> list[builtins.bytes | None]:
         """The values one by one."""
         begins = np.append(0, self.ends[:-1] + 1)
-        values: list[builtins.bytes | None] = [self.lines[begin:end] for begin, end in zip(begins.tolist(), self.ends.tolist(), strict=True)]
+        values: list[builtins.bytes | None] = [
+            self.lines[begin:end] for begin, end in zip(begins.tolist(), self.ends.tolist(), strict=True)
+        ]
         for index in self.nulls.tolist():
             values[index] = None
         return values
@@ -94,20 +105,32 @@ class Block:
         begin = int(self.ends[first - 1]) + 1 if first else 0
         ends = self.ends[first:last] - begin
         nulls = self.nulls[(self.nulls >= first) & (self.nulls < last)] - first
-        lines = self.lines[begin:begin + int(ends[-1]) + 1]
-        return Block(self.topic, self.partition, self.offsets[first:last], self.timestamps[first:last], lines, ends, nulls, self.decoder)
+        lines = self.lines[begin : begin + int(ends[-1]) + 1]
+        return Block(
+            self.topic,
+            self.partition,
+            self.offsets[first:last],
+            self.timestamps[first:last],
+            lines,
+            ends,
+            nulls,
+            self.decoder,
+        )
 
 
 def install(consumer: KafkaConsumer, *, stock: bool = False) -> bool:
     """Make the consumer decode by blocks, before its first poll; False when it stays with kafka-python's decoder.
 
-    That is so on request (`stock`), and with a version of kafka-python that this was not tested with, which is logged. `poll`
-    returns the same records either way. The consumer must have no deserializers.
+    That is so on request (`stock`), and with a version of kafka-python that this was not tested with, which is logged.
+    `poll` returns the same records either way. The consumer must have no deserializers.
     """
     if stock:
         return False
     if kafka.__version__ not in TESTED_VERSIONS:
-        log.warning("kafka-python untested, decoding slowly", extra={"version": kafka.__version__, "tested": sorted(TESTED_VERSIONS)})
+        log.warning(
+            "kafka-python untested, decoding slowly",
+            extra={"version": kafka.__version__, "tested": sorted(TESTED_VERSIONS)},
+        )
         return False
     consumer._fetcher.__class__ = _BlockFetcher  # noqa: SLF001 - the seam; the class adds methods and no state
     transport.install()
@@ -117,8 +140,8 @@ def install(consumer: KafkaConsumer, *, stock: bool = False) -> bool:
 def poll(consumer: KafkaConsumer, timeout_ms: int, max_records: int | None = None) -> dict[TopicPartition, list[Block]]:
     """KafkaConsumer.poll, returning blocks. Raises what it raises, and CorruptRecordError where offsets do not ascend.
 
-    The consumer's position is then behind the last block. At most max_records (default: the consumer's max_poll_records) and,
-    with the fast decoder, the rest of the batch in which that number is reached.
+    The consumer's position is then behind the last block. At most max_records (default: the consumer's
+    max_poll_records) and, with the fast decoder, the rest of the batch in which that number is reached.
     """
     polled = consumer.poll(timeout_ms=timeout_ms, max_records=max_records)
     return {partition: list(_blocks(partition, found)) for partition, found in polled.items()}
@@ -136,8 +159,8 @@ def _blocks(partition: TopicPartition, found: Iterable[ConsumerRecord]) -> Itera
 def _gather(partition: TopicPartition, records: list) -> Block:
     """A block from records of kafka-python, which have offset, timestamp and value.
 
-    Raises CorruptRecordError where kafka-python would not: for numbers beyond 64 bits, and offsets that do not ascend, on which
-    the names of objects and the end of every batch depend.
+    Raises CorruptRecordError where kafka-python would not: for numbers beyond 64 bits, and offsets that do not ascend,
+    on which the names of objects and the end of every batch depend.
     """
     try:
         offsets = np.array([record.offset for record in records], np.int64)
@@ -156,13 +179,15 @@ def _ascend(offsets: np.ndarray) -> bool:
 class _BlockFetcher(Fetcher):
     """kafka-python's fetcher, whose records are blocks."""
 
-    def _append(self, drained: dict, part: "_BlockFetcher.PartitionRecords", max_records: int, update_offsets: bool) -> int:  # noqa: ARG002
+    def _append(
+        self, drained: dict, part: "_BlockFetcher.PartitionRecords", max_records: int, update_offsets: bool
+    ) -> int:  # noqa: ARG002
         """Take one batch, and answer how many records it has: kafka-python calls again until it has enough of them."""
         try:
             taken = super()._append(drained, part, 1, update_offsets)
         except Exception:
-            # kafka-python 3.0.12 would keep the broken data and loop for ever in the next poll. Without it, the next poll fetches
-            # again from the position, which is behind the last record returned.
+            # kafka-python 3.0.12 would keep the broken data and loop for ever in the next poll. Without it, the next
+            # poll fetches again from the position, which is behind the last record returned.
             part.drain()
             raise
         if not taken:
@@ -173,11 +198,15 @@ class _BlockFetcher(Fetcher):
     class PartitionRecords(Fetcher.PartitionRecords):
         """What one fetch brought of one partition."""
 
-        def _unpack_records(self, tp: TopicPartition, records: MemoryRecords, *deserializers: object) -> Iterator[ConsumerRecord]:
+        def _unpack_records(
+            self, tp: TopicPartition, records: MemoryRecords, *deserializers: object
+        ) -> Iterator[ConsumerRecord]:
             return super()._unpack_records(tp, _Batches(records, tp), *deserializers)
 
         def _maybe_skip_record(self, record: ConsumerRecord) -> bool:
-            """Asked until it says no: a fetch in the middle of a batch brings the whole batch, whose start is cut off here."""
+            """Asked until it says no: a fetch in the middle of a batch brings the whole batch, whose start is cut off
+            here.
+            """
             block = record.value
             if type(block) is not Block:
                 return super()._maybe_skip_record(record)
@@ -228,16 +257,19 @@ class _BlockBatch(DefaultRecordBatch):
             block = _gather(self._partition, records) if records else None
         if block:
             # Of this record kafka-python uses the offset, behind which it sets the position, and the value.
-            yield DefaultRecord(self.size_in_bytes, int(block.offsets[-1]), int(block.timestamps[-1]), 0, None, block, [])
+            yield DefaultRecord(
+                self.size_in_bytes, int(block.offsets[-1]), int(block.timestamps[-1]), 0, None, block, []
+            )
         if error:
             raise error
 
 
 def _decode(batch: _BlockBatch, partition: TopicPartition) -> Block | None:
-    """The records of a batch that is not compressed any more, or None when numpy might not read them exactly as kafka-python does.
+    """The records of a batch that is not compressed any more, or None when numpy might not read them exactly as
+    kafka-python does.
 
-    A record is: length, attributes (1 byte), timestamp delta, offset delta, key length, key, value length, value, header count,
-    headers. All numbers are varints. https://kafka.apache.org/documentation/#record
+    A record is: length, attributes (1 byte), timestamp delta, offset delta, key length, key, value length, value,
+    header count, headers. All numbers are varints. https://kafka.apache.org/documentation/#record
     """
     if batch.records_count < _FEWEST_RECORDS or max(abs(batch.base_offset), abs(batch.first_timestamp)) > _GREATEST:
         return None
@@ -246,8 +278,9 @@ def _decode(batch: _BlockBatch, partition: TopicPartition) -> Block | None:
     found = _find_records(buffer, batch._pos, batch.records_count)  # noqa: SLF001
     if found is None:
         return None
-    # Each field is read for all records at once. Where a length is wrong the positions that follow are too, and nothing is
-    # checked on the way: every field moves its position forward, so a record that ends where it should was read right.
+    # Each field is read for all records at once. Where a length is wrong the positions that follow are too, and nothing
+    # is checked on the way: every field moves its position forward, so a record that ends where it should was read
+    # right.
     attributes, ends = found
     time_deltas, after = _varints(buffer, attributes + 1)
     offset_deltas, after = _varints(buffer, after)
@@ -269,12 +302,14 @@ def _decode(batch: _BlockBatch, partition: TopicPartition) -> Block | None:
 
 
 def _find_records(buffer: np.ndarray, first: int, count: int) -> tuple[np.ndarray, np.ndarray] | None:
-    """Where the attributes of each record are and where it ends; None unless these are `count` records that fill the buffer.
+    """Where the attributes of each record are and where it ends; None unless these are `count` records that fill the
+    buffer.
 
-    Only a record's length tells where the next one starts, and a loop that follows them takes half as long as all the rest. But a
-    record without headers ends in a zero byte, their number; its length, one to five bytes without a zero, is followed by another,
-    the attributes; and text has no zeros. So the starts are those zeros, and the records are found if each ends in a zero and
-    starts where the one before ends. Values with zeros in them can look like more, and take the stock decoder.
+    Only a record's length tells where the next one starts, and a loop that follows them takes half as long as all the
+    rest. But a record without headers ends in a zero byte, their number; its length, one to five bytes without a zero,
+    is followed by another, the attributes; and text has no zeros. So the starts are those zeros, and the records are
+    found if each ends in a zero and starts where the one before ends. Values with zeros in them can look like more, and
+    take the stock decoder.
     """
     zeros = np.concatenate(([first - 1], first + (buffer[first:] == 0).nonzero()[0]))
     apart = zeros[1:] - zeros[:-1]
@@ -291,9 +326,10 @@ def _find_records(buffer: np.ndarray, first: int, count: int) -> tuple[np.ndarra
 def _varints(buffer: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The zigzag varint at each of these positions, and the position behind each.
 
-    Seven bits a byte, the lowest first; the top bit says that another byte follows. A pass reads one byte of all the varints
-    that have one more, so there are as many passes as the longest has bytes, mostly one or two. A position beyond the end reads
-    the last byte, and a varint of ten bytes, which may not fit 64 bits, is answered with such a position.
+    Seven bits a byte, the lowest first; the top bit says that another byte follows. A pass reads one byte of all the
+    varints that have one more, so there are as many passes as the longest has bytes, mostly one or two. A position
+    beyond the end reads the last byte, and a varint of ten bytes, which may not fit 64 bits, is answered with such a
+    position.
     """
     byte = buffer.take(at, mode="clip").astype(np.int64)
     number = byte & 0x7F

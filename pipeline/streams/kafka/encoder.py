@@ -1,9 +1,10 @@
 """Kafka's record batches encoded whole: the counterpart of blocks.py, on the producing side.
 
-KafkaProducer.send() costs 17 µs a record, most of it an object, a future and a dozen function calls for each. Here the records of
-one partition become the bytes of a record batch (message format v2) in one loop, and the batch is handed to kafka-python's
-accumulator as if send() had filled it. Producer ids, sequence numbers, checksums, retries and transactions stay kafka-python's.
-The format: https://kafka.apache.org/documentation/#recordbatch. An untested version of kafka-python gets send() instead.
+KafkaProducer.send() costs 17 µs a record, most of it an object, a future and a dozen function calls for each. Here the
+records of one partition become the bytes of a record batch (message format v2) in one loop, and the batch is handed to
+kafka-python's accumulator as if send() had filled it. Producer ids, sequence numbers, checksums, retries and
+transactions stay kafka-python's. The format: https://kafka.apache.org/documentation/#recordbatch. An untested version
+of kafka-python gets send() instead.
 """
 
 import logging
@@ -18,7 +19,8 @@ from kafka.record.memory_records import MemoryRecordsBuilder
 
 log = logging.getLogger(__name__)
 
-# What is used of kafka-python's private parts: the producer's accumulator, sender and transaction manager, and the builder's fields.
+# What is used of kafka-python's private parts: the producer's accumulator, sender and transaction manager, and the
+# builder's fields.
 TESTED_VERSIONS = frozenset({"3.0.12"})
 # Java's clients and brokers take batches of up to 1 MB; a quarter of it leaves room for topics with a lower limit.
 BATCH_BYTES = 256 * 1024
@@ -27,7 +29,9 @@ BATCH_BYTES = 256 * 1024
 def is_supported() -> bool:
     if kafka.__version__ in TESTED_VERSIONS:
         return True
-    log.warning("kafka-python untested, sending slowly", extra={"version": kafka.__version__, "tested": sorted(TESTED_VERSIONS)})
+    log.warning(
+        "kafka-python untested, sending slowly", extra={"version": kafka.__version__, "tested": sorted(TESTED_VERSIONS)}
+    )
     return False
 
 

@@ -1,8 +1,8 @@
 """A member of a consumer group that keeps its offsets in its own hands.
 
-kafka-python runs the group's protocol on a thread of its own and calls the rebalance listener there, where a commit raises. So
-the listener only notes what happened; `poll` tells the main loop, in order: what was taken away, what was given together with
-its committed offset and metadata, and only then new records.
+kafka-python runs the group's protocol on a thread of its own and calls the rebalance listener there, where a commit
+raises. So the listener only notes what happened; `poll` tells the main loop, in order: what was taken away, what was
+given together with its committed offset and metadata, and only then new records.
 """
 
 import logging
@@ -32,9 +32,11 @@ _PASSING = (kafka_errors.RetriableError, kafka_errors.KafkaConnectionError)
 _TAKEN = (ValueError, KeyError)
 # The group has gone on without this member, or is about to.
 _MOVED_ON = (
-    kafka_errors.CommitFailedError, kafka_errors.RebalanceInProgressError, kafka_errors.IllegalGenerationError,
+    kafka_errors.CommitFailedError,
+    kafka_errors.RebalanceInProgressError,
+    kafka_errors.IllegalGenerationError,
     kafka_errors.UnknownMemberIdError,
-)  # fmt: skip
+)
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,8 @@ class Member:
                 group_id=settings.kafka_group,
                 group_instance_id=settings.kafka_instance or None,
                 session_timeout_ms=settings.kafka_session_timeout_ms,
-                # A member learns of a rebalance by its next heartbeat, and another one may wait for that; the default is 3000.
+                # A member learns of a rebalance by its next heartbeat, and another one may wait for that; the default
+                # is 3000.
                 heartbeat_interval_ms=max(min(300, settings.kafka_session_timeout_ms // 3), 1),
                 enable_auto_commit=False,
                 # A committed offset that is gone must be an error; kafka-python's default skips to the newest record.
@@ -126,8 +129,9 @@ class Member:
                 max_poll_records=50_000,
                 max_poll_interval_ms=settings.kafka_max_poll_interval_ms,
             )
-            # kafka-python 3.0.12 does not pass it on to what asks for metadata. The default delays the first question, and the one
-            # after subscribing so much that the member joins before it has the answer, and for it a second time.
+            # kafka-python 3.0.12 does not pass it on to what asks for metadata. The default delays the first question,
+            # and the one after subscribing so much that the member joins before it has the answer, and for it a second
+            # time.
             with suppress(AttributeError):  # another version may keep it elsewhere
                 self._consumer._cluster.config["retry_backoff_ms"] = _RETRY_MS  # noqa: SLF001
             decoder.install(self._consumer, stock=stock_decoder)
@@ -137,9 +141,10 @@ class Member:
     def _finish_rebalance(self) -> None:
         """See to it that a rebalance which has begun is brought to its end.
 
-        When kafka-python 3.0.12 joins anew because a topic's metadata changed, that reason is gone once the leader has assigned the
-        partitions. If the poll's time is over at that moment, the next poll sees no reason to go on, and the member has no
-        partitions, and no heartbeat, for ever. A request to join holds until the group has been joined.
+        When kafka-python 3.0.12 joins anew because a topic's metadata changed, that reason is gone once the leader has
+        assigned the partitions. If the poll's time is over at that moment, the next poll sees no reason to go on, and
+        the member has no partitions, and no heartbeat, for ever. A request to join holds until the group has been
+        joined.
         """
         self._consumer._coordinator.request_rejoin()  # noqa: SLF001 - there is no public way
 
@@ -157,13 +162,16 @@ class Member:
                 # A broker that restarts answers like this for a while; it is asked again.
                 log.warning("poll unanswered", extra={"error": type(error).__name__})
                 time.sleep(min(timeout_ms, 1_000) / 1000)
-        # Only now: a partition that was taken away while all this was read has another position, and what was fetched is void.
+        # Only now: a partition that was taken away while all this was read has another position, and what was fetched
+        # is void.
         revoked, assigned = self._listener.take()
         if revoked or assigned:
             log.info("rebalance", extra={"revoked": _names(revoked), "assigned": _names(assigned)})
         self._unstarted = (self._unstarted - revoked) | assigned
         moved = {p: int(found[-1].offsets[-1]) + 1 for p, found in fetched.items()} | positions
-        self._positions = {p: at for p, at in (self._positions | moved).items() if p not in revoked and p not in self._unstarted}
+        self._positions = {
+            p: at for p, at in (self._positions | moved).items() if p not in revoked and p not in self._unstarted
+        }
         # A partition just given has no position of ours yet; _start decides about it.
         if gone is not None and not set(gone.args[0]) <= self._unstarted:
             raise ServiceError(self._gone(gone)) from gone
@@ -172,10 +180,11 @@ class Member:
         return Polled(revoked | assigned, self._start_all(), fetched)
 
     def _read_positions(self) -> dict[Partition, int]:
-        """What kafka-python would read next: behind the last record, and behind control records that it returns to nobody.
+        """What kafka-python would read next: behind the last record, and behind control records that it returns to
+        nobody.
 
-        Asked about a partition that has none, kafka-python waits for the committed offset, and goes there; so only the partitions
-        that were begun are asked about, and the answers count only if `take` has no news of them afterwards.
+        Asked about a partition that has none, kafka-python waits for the committed offset, and goes there; so only the
+        partitions that were begun are asked about, and the answers count only if `take` has no news of them afterwards.
         """
         found = {}
         for partition in self._positions:
@@ -200,7 +209,9 @@ class Member:
             self._subscribe(subscribed | found)
 
     def _start_all(self) -> dict[Partition, Committed]:
-        """Begin every partition that was given and not begun; one whose offset cannot be read now is tried at the next poll."""
+        """Begin every partition that was given and not begun; one whose offset cannot be read now is tried at the next
+        poll.
+        """
         given = {}
         for partition in sorted(self._unstarted):
             with reaching(self._settings):
@@ -210,19 +221,25 @@ class Member:
                 except _TAKEN:
                     log.info("taken away before it was begun", extra={"partition": _names([partition])})
                 except _PASSING as error:
-                    log.warning("committed offset unanswered", extra={"partition": _names([partition]), "error": type(error).__name__})
+                    log.warning(
+                        "committed offset unanswered",
+                        extra={"partition": _names([partition]), "error": type(error).__name__},
+                    )
         self._unstarted -= set(given)
         return given
 
     def _start(self, partition: Partition) -> Committed:
-        """Read the group's committed offset and go there, also when the partition has stayed with this member: its position is
-        past records that were buffered and dropped."""
+        """Read the group's committed offset and go there, also when the partition has stayed with this member: its
+        position is past records that were buffered and dropped.
+        """
         stored = self._consumer.committed(partition, metadata=True, timeout_ms=10_000)
         oldest = self._consumer.beginning_offsets([partition], timeout_ms=10_000)[partition]
         # A group that never committed here begins with the oldest record, so that nothing is left out.
         committed = _committed(stored) or Committed(oldest, "")
         if committed.offset < oldest:
-            raise ServiceError(self._gone(f"{partition.topic}-{partition.partition} is at {committed.offset}, oldest is {oldest}"))
+            raise ServiceError(
+                self._gone(f"{partition.topic}-{partition.partition} is at {committed.offset}, oldest is {oldest}")
+            )
         self._consumer.seek(partition, committed.offset)
         return committed
 
@@ -234,8 +251,8 @@ class Member:
         )
 
     def commit(self, offsets: Mapping[Partition, Committed]) -> bool:
-        """Commit offsets and metadata. False when it did not happen, or nobody knows whether it did: all partitions are then
-        given up and taken anew, and what the broker has stored by that time says how to go on.
+        """Commit offsets and metadata. False when it did not happen, or nobody knows whether it did: all partitions are
+        then given up and taken anew, and what the broker has stored by that time says how to go on.
         """
         if self._listener.has_news:
             # The member may be in the group anew, and then the broker would take from it what it meant to say before.
@@ -249,7 +266,9 @@ class Member:
                 log.info("commit refused, the group is rebalancing", extra={"error": type(error).__name__})
                 return False
             except kafka_errors.FencedInstanceIdError as error:
-                raise ServiceError(f"KAFKA_INSTANCE={self._settings.kafka_instance}: another consumer took this name") from error
+                raise ServiceError(
+                    f"KAFKA_INSTANCE={self._settings.kafka_instance}: another consumer took this name"
+                ) from error
             except _PASSING as error:
                 log.warning("commit unanswered", extra={"partitions": len(wanted), "error": type(error).__name__})
                 self._rejoin()
@@ -257,8 +276,9 @@ class Member:
         return True
 
     def _rejoin(self) -> None:
-        """Leave the group and join it again. An unanswered commit may still be on its way; as the word of a member that has
-        left, the broker refuses it, so that it cannot undo a later one."""
+        """Leave the group and join it again. An unanswered commit may still be on its way; as the word of a member that
+        has left, the broker refuses it, so that it cannot undo a later one.
+        """
         self._listener.on_partitions_revoked(self._consumer.assignment())
         topics = self._consumer.subscription()
         self._consumer.unsubscribe()
@@ -266,8 +286,9 @@ class Member:
 
     @property
     def is_settled(self) -> bool:
-        """Whether the group has given this member its partitions, be it none, and all of them are begun. Not so between a
-        revocation and the assignment after it: having no partitions then says nothing."""
+        """Whether the group has given this member its partitions, be it none, and all of them are begun. Not so between
+        a revocation and the assignment after it: having no partitions then says nothing.
+        """
         return self._listener.is_assigned and not self._unstarted
 
     def others_have_committed(self, ends: Mapping[Partition, int]) -> bool:
@@ -300,7 +321,9 @@ class Member:
     def end_offsets(self, topics: Iterable[str]) -> dict[Partition, int]:
         """Per partition, the offset behind the last record that a read_committed reader can see now."""
         with reaching(self._settings):
-            partitions = [Partition(topic, number) for topic in topics for number in self._consumer.partitions_for_topic(topic)]
+            partitions = [
+                Partition(topic, number) for topic in topics for number in self._consumer.partitions_for_topic(topic)
+            ]
             return self._consumer.end_offsets(partitions)
 
     def pause(self, wanted: set[Partition]) -> None:
@@ -334,7 +357,9 @@ class Standing:
 
 
 def standings(settings: Settings, topics: Iterable[str]) -> dict[Partition, Standing]:
-    """The settings' group in each partition of the topics; joins no group. A topic that does not exist has no partitions."""
+    """The settings' group in each partition of the topics; joins no group. A topic that does not exist has no
+    partitions.
+    """
     with reaching(settings), KafkaConsumer(**connection(settings), **READER, group_id=settings.kafka_group) as reader:
         partitions = [Partition(topic, n) for topic in topics for n in sorted(reader.partitions_for_topic(topic) or ())]
         oldest, ends = reader.beginning_offsets(partitions), reader.end_offsets(partitions)
@@ -357,4 +382,6 @@ def reset_to_oldest(settings: Settings, topics: Iterable[str]) -> None:
         try:
             reader.commit(oldest, timeout_ms=10_000)
         except _MOVED_ON as error:
-            raise ServiceError(f"KAFKA_GROUP={settings.kafka_group}: stop its consumers before it begins anew") from error
+            raise ServiceError(
+                f"KAFKA_GROUP={settings.kafka_group}: stop its consumers before it begins anew"
+            ) from error

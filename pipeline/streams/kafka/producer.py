@@ -52,9 +52,13 @@ def reaching(settings: Settings) -> Iterator[None]:
     try:
         yield
     except kafka_errors.SaslAuthenticationFailedError as error:
-        raise ServiceError(f"KAFKA_SASL_MECHANISM, KAFKA_SASL_USERNAME or KAFKA_SASL_PASSWORD: {servers} refused them") from error
+        raise ServiceError(
+            f"KAFKA_SASL_MECHANISM, KAFKA_SASL_USERNAME or KAFKA_SASL_PASSWORD: {servers} refused them"
+        ) from error
     except kafka_errors.AuthorizationError as error:
-        raise ServiceError(f"KAFKA_SASL_USERNAME={settings.kafka_sasl_username} is not allowed to do this: {error}") from error
+        raise ServiceError(
+            f"KAFKA_SASL_USERNAME={settings.kafka_sasl_username} is not allowed to do this: {error}"
+        ) from error
     except (kafka_errors.KafkaConnectionError, kafka_errors.KafkaTimeoutError) as error:
         # kafka-python hides a refused password while it bootstraps.
         secrets = ", KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD right" if settings.kafka_sasl_mechanism else ""
@@ -76,7 +80,11 @@ def ensure_topics(settings: Settings, names: list[str], *, compacted: bool = Fal
         options = {"num_partitions": 1 if compacted else settings.kafka_partitions, "replication_factor": -1}
         if compacted:
             # Kafka compacts closed segments only, and its default closes one at 1 GB: too much to read at a start.
-            options["configs"] = {"cleanup.policy": "compact", "segment.bytes": str(16 << 20), "min.cleanable.dirty.ratio": "0.1"}
+            options["configs"] = {
+                "cleanup.policy": "compact",
+                "segment.bytes": str(16 << 20),
+                "min.cleanable.dirty.ratio": "0.1",
+            }
         try:
             admin.create_topics(dict.fromkeys(missing, options), wait_for_metadata=True)
         except kafka_errors.TopicAlreadyExistsError:
@@ -87,10 +95,10 @@ def ensure_topics(settings: Settings, names: list[str], *, compacted: bool = Fal
 class Producer:
     """Sends records and checkpoints in one transaction: a read_committed reader sees all of it or nothing.
 
-    Delivery: exactly once from the source, if the source can go on from its checkpoint. `producer_id` is the transactional id: a
-    second producer with the same id fences the first, whose next `send` raises ServiceError. A broker that is away is waited for,
-    for at most `kafka_wait_seconds`; after a lost answer the checkpoint in Kafka says whether the transaction was committed. Those of
-    `topics` that do not exist are created.
+    Delivery: exactly once from the source, if the source can go on from its checkpoint. `producer_id` is the
+    transactional id: a second producer with the same id fences the first, whose next `send` raises ServiceError. A
+    broker that is away is waited for, for at most `kafka_wait_seconds`; after a lost answer the checkpoint in Kafka
+    says whether the transaction was committed. Those of `topics` that do not exist are created.
     """
 
     def __init__(self, settings: Settings, producer_id: str, topics: Sequence[str] = ()) -> None:
@@ -115,16 +123,23 @@ class Producer:
     def send(self, batches: Mapping[str, Sequence[Record]], checkpoints: Mapping[str, dict]) -> int:
         """One transaction: the records of each topic, and the checkpoints that say they were sent (at least one).
 
-        Returns how many records were sent, when they are committed. Raises records.InvalidRecord before anything is sent.
+        Returns how many records were sent, when they are committed. Raises records.InvalidRecord before anything is
+        sent.
         """
-        pairs = {topic: [(record.symbol, records.encode(record)) for record in batch] for topic, batch in batches.items()}
+        pairs = {
+            topic: [(record.symbol, records.encode(record)) for record in batch] for topic, batch in batches.items()
+        }
         # The count makes each checkpoint differ from the one before: after a lost answer that tells the two apart.
         counts = {key: (self.checkpoint(key) or {}).get("_transaction", 0) + 1 for key in checkpoints}
-        self._in_transaction(pairs, {key: msgspec.json.encode({**state, "_transaction": counts[key]})
-                                     for key, state in checkpoints.items()})
+        self._in_transaction(
+            pairs,
+            {key: msgspec.json.encode({**state, "_transaction": counts[key]}) for key, state in checkpoints.items()},
+        )
         return sum(map(len, pairs.values()))
 
-    def _in_transaction(self, pairs: Mapping[str, list[tuple[str, bytes]]], checkpoints: Mapping[str, bytes | None]) -> None:
+    def _in_transaction(
+        self, pairs: Mapping[str, list[tuple[str, bytes]]], checkpoints: Mapping[str, bytes | None]
+    ) -> None:
         """Try until it is committed, or until another producer has taken over, or the wait is too long."""
         give_up = time.monotonic() + self._settings.kafka_wait_seconds
         is_committed = False
@@ -145,13 +160,17 @@ class Producer:
                 is_committed = self._recover(cause, checkpoints, give_up)
         self._checkpoints.update(checkpoints)
 
-    def _try_transaction(self, pairs: Mapping[str, list[tuple[str, bytes]]], checkpoints: Mapping[str, bytes | None]) -> None:
+    def _try_transaction(
+        self, pairs: Mapping[str, list[tuple[str, bytes]]], checkpoints: Mapping[str, bytes | None]
+    ) -> None:
         self._producer.begin_transaction()
         futures = []
         for topic, batch in pairs.items():
             futures += self._append_fast(topic, batch) if self._is_fast else self._append(topic, batch)
         for key, value in checkpoints.items():
-            futures.append(self._producer.send(self._settings.kafka_topic_checkpoints, value, key.encode(), partition=0))
+            futures.append(
+                self._producer.send(self._settings.kafka_topic_checkpoints, value, key.encode(), partition=0)
+            )
         self._patiently(self._producer.flush)
         # kafka-python commits a transaction of which a batch has expired, so every result is looked at first.
         if failures := [reason for future in futures if (reason := record_batches.failure(future))]:
@@ -159,7 +178,9 @@ class Producer:
         self._patiently(self._producer.commit_transaction)
 
     def _patiently(self, call: Callable[[], None]) -> None:
-        """Run a call of the client, which may wait for ever, and say that it waits; raises KafkaTimeoutError and leaves it behind."""
+        """Run a call of the client, which may wait for ever, and say that it waits; raises KafkaTimeoutError and leaves
+        it behind.
+        """
         outcome: list[BaseException | None] = []
 
         def run() -> None:
@@ -176,7 +197,10 @@ class Producer:
             thread.join(_SAY_SECONDS)
             if outcome:
                 break
-            log.warning("no answer from the broker yet", extra={"servers": self._settings.kafka_bootstrap_servers, "seconds": waited + _SAY_SECONDS})
+            log.warning(
+                "no answer from the broker yet",
+                extra={"servers": self._settings.kafka_bootstrap_servers, "seconds": waited + _SAY_SECONDS},
+            )
         if not outcome:
             raise kafka_errors.KafkaTimeoutError(f"no answer in {longest} seconds")
         if outcome[0]:
@@ -190,26 +214,40 @@ class Producer:
                 lane_of[symbol] = lanes.setdefault(self._partition(topic, symbol), []), symbol.encode()
             lane, key = lane_of[symbol]
             lane.append((key, value))
-        return [future for partition, lane in lanes.items() for future in record_batches.append(self._producer, partition, lane)]
+        return [
+            future
+            for partition, lane in lanes.items()
+            for future in record_batches.append(self._producer, partition, lane)
+        ]
 
     def _append(self, topic: str, batch: list[tuple[str, bytes]]) -> list:
-        return [self._producer.send(topic, value, symbol.encode(), partition=self._partition(topic, symbol).partition)
-                for symbol, value in batch]
+        return [
+            self._producer.send(topic, value, symbol.encode(), partition=self._partition(topic, symbol).partition)
+            for symbol, value in batch
+        ]
 
     def _partition(self, topic: str, symbol: str) -> TopicPartition:
         """Kafka's default choice, remembered: hashing the same few symbols again costs a sixth of sending a record."""
         chosen = self._partitions.get((topic, symbol))
         if chosen is None:
             count = len(self._producer.partitions_for(topic))
-            chosen = self._partitions[topic, symbol] = TopicPartition(topic, (murmur2(symbol.encode()) & 0x7FFFFFFF) % count)
+            chosen = self._partitions[topic, symbol] = TopicPartition(
+                topic, (murmur2(symbol.encode()) & 0x7FFFFFFF) % count
+            )
         return chosen
 
     def _connect(self) -> None:
         self._producer = KafkaProducer(
-            **connection(self._settings), transactional_id=self._producer_id, transaction_timeout_ms=_TRANSACTION_SECONDS * 1000,
-            batch_size=record_batches.BATCH_BYTES, linger_ms=5, max_block_ms=_ANSWER_SECONDS * 1000, metrics_enabled=False,
+            **connection(self._settings),
+            transactional_id=self._producer_id,
+            transaction_timeout_ms=_TRANSACTION_SECONDS * 1000,
+            batch_size=record_batches.BATCH_BYTES,
+            linger_ms=5,
+            max_block_ms=_ANSWER_SECONDS * 1000,
+            metrics_enabled=False,
             # A transaction that follows another at once is told to wait some milliseconds, not the 100 of the default.
-            retry_backoff_ms=10, reconnect_backoff_max_ms=1000,
+            retry_backoff_ms=10,
+            reconnect_backoff_max_ms=1000,
         )
         self._producer.init_transactions()
         # Read after init_transactions: by then the broker has ended what a killed predecessor left open.
@@ -235,8 +273,10 @@ class Producer:
         return found == checkpoints
 
     def _taken_over(self) -> ServiceError:
-        return ServiceError(f"another producer with the id {self._producer_id!r} has taken over; this one stops. What it has sent is "
-                            "complete up to its last checkpoint, and the other one goes on from there")
+        return ServiceError(
+            f"another producer with the id {self._producer_id!r} has taken over; this one stops. What it has sent is "
+            "complete up to its last checkpoint, and the other one goes on from there"
+        )
 
     def _abandon(self) -> None:
         """Close at once. What is left unsent belongs to a transaction that is sent again as a whole."""
@@ -260,15 +300,21 @@ _TRANSACTION_SECONDS = 60
 _ANSWER_SECONDS, _SAY_SECONDS = 20, 2
 _FENCED = (kafka_errors.ProducerFencedError, kafka_errors.InvalidProducerEpochError)
 # The transaction is lost, the producer is not: it was aborted by the coordinator, or the client has lost track of it.
-_LOST = (kafka_errors.InvalidTxnStateError, kafka_errors.TransactionAbortedError, kafka_errors.TransactionAbortableError,
-         kafka_errors.OutOfOrderSequenceNumberError, kafka_errors.UnknownProducerIdError, kafka_errors.IllegalStateError)
+_LOST = (
+    kafka_errors.InvalidTxnStateError,
+    kafka_errors.TransactionAbortedError,
+    kafka_errors.TransactionAbortableError,
+    kafka_errors.OutOfOrderSequenceNumberError,
+    kafka_errors.UnknownProducerIdError,
+    kafka_errors.IllegalStateError,
+)
 
 
 def _read_checkpoints(settings: Settings) -> dict[str, bytes | None]:
     """The latest committed value of every key.
 
-    Read up to the end of the log, not of what is committed: behind another producer's open transaction may be a checkpoint of ours,
-    which is not visible until that transaction has ended, by itself or by its timeout.
+    Read up to the end of the log, not of what is committed: behind another producer's open transaction may be a
+    checkpoint of ours, which is not visible until that transaction has ended, by itself or by its timeout.
     """
     found, give_up = {}, time.monotonic() + 2 * _TRANSACTION_SECONDS
     options = {"auto_offset_reset": "earliest", "enable_auto_commit": False, "fetch_max_wait_ms": 50}
@@ -279,7 +325,9 @@ def _read_checkpoints(settings: Settings) -> dict[str, bytes | None]:
         reader.assign([partition])
         while reader.position(partition) < end:
             if time.monotonic() > give_up:
-                raise ServiceError(f"KAFKA_TOPIC_CHECKPOINTS={partition.topic}: another producer's transaction does not end")
+                raise ServiceError(
+                    f"KAFKA_TOPIC_CHECKPOINTS={partition.topic}: another producer's transaction does not end"
+                )
             for record in reader.poll(timeout_ms=500, max_records=10_000).get(partition, []):
                 found[record.key.decode()] = record.value
     return found

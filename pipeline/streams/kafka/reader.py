@@ -10,8 +10,13 @@ from pipeline.settings import Settings
 from pipeline.streams.kafka import decoder
 from pipeline.streams.kafka.producer import connection, reaching
 
-READER = {"isolation_level": "read_committed", "auto_offset_reset": "none", "enable_auto_commit": False, "fetch_max_wait_ms": 50,
-          "allow_auto_create_topics": False}  # fmt: skip
+READER = {
+    "isolation_level": "read_committed",
+    "auto_offset_reset": "none",
+    "enable_auto_commit": False,
+    "fetch_max_wait_ms": 50,
+    "allow_auto_create_topics": False,
+}
 
 
 def read_range(settings: Settings, partition: TopicPartition, start: int, end: int) -> list[decoder.Block]:
@@ -27,10 +32,14 @@ def read_range(settings: Settings, partition: TopicPartition, start: int, end: i
 
 
 def hidden_since(settings: Settings, ends: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
-    """Where an open transaction keeps read_committed readers, who see these ends, from what is behind them: when the first record
-    there came, in milliseconds since 1970, UTC."""
+    """Where an open transaction keeps read_committed readers, who see these ends, from what is behind them: when the
+    first record there came, in milliseconds since 1970, UTC.
+    """
     found = {}
-    with reaching(settings), KafkaConsumer(**connection(settings), **READER | {"isolation_level": "read_uncommitted"}) as reader:
+    with (
+        reaching(settings),
+        KafkaConsumer(**connection(settings), **READER | {"isolation_level": "read_uncommitted"}) as reader,
+    ):
         for partition, last in reader.end_offsets(list(ends)).items():
             if last > ends[partition]:
                 reader.assign([partition])
@@ -43,8 +52,9 @@ def hidden_since(settings: Settings, ends: Mapping[TopicPartition, int]) -> dict
 def tail(settings: Settings, topic: str, *, last: int = 0) -> Iterator[list[bytes | None]]:
     """Follow a topic from `last` records of each partition before its end.
 
-    Yields the values of each poll, and an empty list at least once a second. Waits for a topic that does not exist yet, and reads a
-    partition that is added later from its beginning. Delivery: none is promised; a reader that starts again begins at the end again.
+    Yields the values of each poll, and an empty list at least once a second. Waits for a topic that does not exist yet,
+    and reads a partition that is added later from its beginning. Delivery: none is promised; a reader that starts again
+    begins at the end again.
     """
     with reaching(settings), KafkaConsumer(**connection(settings), **READER) as reader:
         known: set[TopicPartition] = set()

@@ -10,10 +10,11 @@ _BUFFER_BYTES = 256 * 1024
 
 
 def install() -> None:
-    """Let connections that this process opens from now on, without TLS, read what has arrived in one call, to where it stays.
+    """Let connections that this process opens from now on, without TLS, read what has arrived in one call, to where it
+    stays.
 
-    kafka-python 3.0.12 asks the socket for 4 KB again and again and lets go of Python's lock each time, so that other threads at
-    work stretch the reading of a fetch, and copies what it got four times before it is decoded.
+    kafka-python 3.0.12 asks the socket for 4 KB again and again and lets go of Python's lock each time, so that other
+    threads at work stretch the reading of a fetch, and copies what it got four times before it is decoded.
     """
     kafka.net.manager.KafkaTCPTransport = _BulkTransport
     kafka.protocol.parser.KafkaBytes = _Frame
@@ -27,7 +28,9 @@ class _BulkTransport(KafkaTCPTransport):
         self._received = memoryview(bytearray(_BUFFER_BYTES))
 
     def _sock_recv(self) -> tuple[memoryview, KafkaConnectionError | None]:
-        """What has arrived, valid until the next call, or the error that ends the connection. Called when there is something."""
+        """What has arrived, valid until the next call, or the error that ends the connection. Called when there is
+        something.
+        """
         room = self._room()
         try:
             count = self._sock.recv_into(room)
@@ -57,7 +60,7 @@ class _Frame:
     @property
     def rest(self) -> memoryview:
         """What is behind the current place."""
-        return self._data[self._at:]
+        return self._data[self._at :]
 
     def tell(self) -> int:
         return self._at
@@ -68,7 +71,7 @@ class _Frame:
     def write(self, data: bytes | memoryview) -> None:
         """Put the next bytes; those that were received in place are there already."""
         if type(data) is not memoryview or data.obj is not self._data.obj:
-            self._data[self._at:self._at + len(data)] = data
+            self._data[self._at : self._at + len(data)] = data
         self._at += len(data)
 
     def read(self, nbytes: int | None = None) -> bytes | memoryview:
