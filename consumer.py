@@ -27,6 +27,7 @@ from pipeline.landing import lane as landing
 from pipeline.landing import plan as batch
 from pipeline.landing.lane import Lane
 from pipeline.landing.plan import Layout, Limits, Plan
+from pipeline.landing.positions import Committed, Partition
 from pipeline.process import memory, watch, workers
 from pipeline.settings import ServiceError, Settings, SettingsError, load_settings
 from pipeline.sinks.dynamodb.dead_letters import DeadLetterObjects, DeadLetterTopic
@@ -35,7 +36,7 @@ from pipeline.sinks.dynamodb.writer import Writer
 from pipeline.sinks.lake import verify
 from pipeline.sinks.lake.writer import Lake, Landed, objects_of
 from pipeline.streams.kafka import member as group
-from pipeline.streams.kafka.member import Committed, Member, Partition
+from pipeline.streams.kafka.member import Member
 
 log = logging.getLogger("consumer")
 

@@ -31,11 +31,11 @@ from etl.curation import Curation
 from pipeline import aws, records
 from pipeline.athena.client import Athena
 from pipeline.athena.queries import queries
+from pipeline.landing.block import Block
 from pipeline.landing.plan import Layout, Plan
 from pipeline.records import Bar
 from pipeline.settings import Settings, load_settings
 from pipeline.sinks.lake import writer as lake
-from pipeline.streams.kafka.decoder import Block
 from pipeline.tables import catalog
 from pipeline.tables.athena_engine import AthenaEngine, etl_tables
 from pipeline.tables.provision import Provision

@@ -3,7 +3,7 @@
 import numpy as np
 from kafka import TopicPartition
 
-from pipeline.streams.kafka.decoder import Block
+from pipeline.landing.block import Block
 
 
 def block(values: list[bytes | None], first_offset: int = 0, timestamp_ms: int | list[int] = 0, step: int = 1) -> Block:

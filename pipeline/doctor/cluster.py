@@ -7,6 +7,7 @@ from kafka import KafkaAdminClient
 
 from pipeline.doctor import wire
 from pipeline.doctor.finding import Finding, ok, problem, warning
+from pipeline.landing.positions import Partition
 from pipeline.settings import ServiceError, Settings
 from pipeline.streams.kafka import member as group
 from pipeline.streams.kafka import producer as topic
@@ -217,7 +218,7 @@ def _progress(settings: Settings, members: list[str], waits_minutes: float, now:
         yield ok("kafka", state)
 
 
-def _waited_minutes(settings: Settings, partition: group.Partition, start: int, end: int, now: datetime) -> float:
+def _waited_minutes(settings: Settings, partition: Partition, start: int, end: int, now: datetime) -> float:
     """Minutes since the first record from `start` on came to Kafka; 0 when there is none, only marks of transactions."""
     try:
         blocks = reader.read_range(settings, partition, start, min(start + 100, end))

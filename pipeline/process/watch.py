@@ -9,8 +9,9 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_serv
 from pipeline import terminal
 from pipeline.landing.lane import Lane
 from pipeline.landing.plan import Plan
+from pipeline.landing.positions import Partition
 from pipeline.sinks.lake.writer import Landed
-from pipeline.streams.kafka.member import Member, Partition
+from pipeline.streams.kafka.member import Member
 
 log = logging.getLogger(__name__)
 

@@ -10,6 +10,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent.parent))
 import consumer
 from pipeline import terminal
 from pipeline.landing.lane import Lane
+from pipeline.landing.positions import Committed, Partition
 from pipeline.streams.kafka import member as group
 
 commit_wanted = Lane.commit_wanted
@@ -30,7 +31,7 @@ def end_before_upload(self: Lane) -> tuple[int, str] | None:
 start = group.Member._start
 
 
-def no_seek(self: group.Member, partition: group.Partition) -> group.Committed:
+def no_seek(self: group.Member, partition: Partition) -> Committed:
     """A partition that has stayed with this member is read on from where it was, as kafka-python does by itself."""
     if self._consumer._subscription.assignment[partition].position is None:
         return start(self, partition)

@@ -7,8 +7,9 @@ import pytest
 from committed import wait_until_settled
 from landed import in_topic, produce, wait_for
 
+from pipeline.landing.positions import Committed, Partition
 from pipeline.settings import Settings
-from pipeline.streams.kafka.member import Committed, Member, Partition, Polled, standings
+from pipeline.streams.kafka.member import Member, Polled, standings
 
 # Without a pause, as consumer.py polls: kafka-python drops a join that ends while nobody does.
 poll_until = partial(wait_for, seconds=60, pause=False)

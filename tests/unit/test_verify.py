@@ -3,8 +3,8 @@
 import pytest
 
 from pipeline.landing.plan import Layout, Plan
+from pipeline.landing.positions import Committed, Partition, Standing
 from pipeline.sinks.lake import verify
-from pipeline.streams.kafka.member import Committed, Partition, Standing
 
 PARTITION = Partition("t", 0)
 PLAN = Plan("t", 0, 20, 30, Layout(bucket="b", root="", table="bars")).metadata()

@@ -15,11 +15,11 @@ from isal import igzip
 from pipeline import aws, terminal
 from pipeline.landing import plan as batch
 from pipeline.landing.plan import ObjectName, Plan
+from pipeline.landing.positions import Partition, Standing
 from pipeline.settings import Settings
 from pipeline.sinks.lake import writer as lake
 from pipeline.streams.kafka import member as group
 from pipeline.streams.kafka import reader
-from pipeline.streams.kafka.member import Partition, Standing
 
 log = logging.getLogger(__name__)
 

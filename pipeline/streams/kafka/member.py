@@ -13,9 +13,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Self
 
-from kafka import ConsumerRebalanceListener, KafkaConsumer, OffsetAndMetadata, TopicPartition
+from kafka import ConsumerRebalanceListener, KafkaConsumer, OffsetAndMetadata
 from kafka import errors as kafka_errors
 
+from pipeline.landing.block import Block
+from pipeline.landing.positions import Committed, Partition, Standing
 from pipeline.settings import ServiceError, Settings
 from pipeline.streams.kafka import decoder
 from pipeline.streams.kafka.producer import connection, reaching
@@ -25,7 +27,6 @@ log = logging.getLogger(__name__)
 
 _LOOK_EVERY_SECONDS = 10
 _RETRY_MS = 20
-Partition = TopicPartition
 # What a restarting or overloaded broker causes; the same request may succeed a moment later.
 _PASSING = (kafka_errors.RetriableError, kafka_errors.KafkaConnectionError)
 # What seek says of a partition that was taken away since the last poll.
@@ -39,21 +40,13 @@ _MOVED_ON = (
 )
 
 
-@dataclass(frozen=True)
-class Committed:
-    """Where the group stands in a partition. `metadata` is the text that was committed with the offset."""
-
-    offset: int
-    metadata: str
-
-
 @dataclass
 class Polled:
     """What one poll brought. Everything buffered of a revoked or given partition must be dropped first."""
 
     revoked: set[Partition] = field(default_factory=set)
     given: dict[Partition, Committed] = field(default_factory=dict)
-    blocks: dict[Partition, list[decoder.Block]] = field(default_factory=dict)
+    blocks: dict[Partition, list[Block]] = field(default_factory=dict)
 
 
 class _Listener(ConsumerRebalanceListener):
@@ -345,15 +338,6 @@ class Member:
 
 def _names(partitions: Iterable[Partition]) -> str:
     return ",".join(f"{partition.topic}-{partition.partition}" for partition in sorted(partitions)) or "none"
-
-
-@dataclass(frozen=True)
-class Standing:
-    """Where a partition and the group in it stand. `committed` is None before the group's first commit."""
-
-    oldest: int
-    end: int
-    committed: Committed | None
 
 
 def standings(settings: Settings, topics: Iterable[str]) -> dict[Partition, Standing]:

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 
 from kafka import KafkaConsumer, TopicPartition
 
+from pipeline.landing.block import Block
 from pipeline.landing.plan import Buffer
 from pipeline.settings import Settings
 from pipeline.streams.kafka import decoder
@@ -19,7 +20,7 @@ READER = {
 }
 
 
-def read_range(settings: Settings, partition: TopicPartition, start: int, end: int) -> list[decoder.Block]:
+def read_range(settings: Settings, partition: TopicPartition, start: int, end: int) -> list[Block]:
     """The blocks of the offsets [start, end) as a read_committed reader sees them."""
     buffer = Buffer(start)
     with reaching(settings), KafkaConsumer(**connection(settings), **READER) as reader:
