@@ -23,9 +23,10 @@ from etl.publish import PublishFailed
 from pipeline import aws, terminal
 from pipeline.settings import ServiceError, Settings, load_settings
 from pipeline.tables import catalog, crawled, resources
-from pipeline.tables.athena_engine import AthenaEngine, etl_tables
+from pipeline.tables.athena_engine import AthenaEngine
 from pipeline.tables.changes import Change
-from pipeline.tables.landings import Landed
+from pipeline.tables.etl_inputs import etl_tables
+from pipeline.tables.lake_listing import LakeListing
 from pipeline.tables.provision import Provision
 from pipeline.tables.removal import removals
 
@@ -54,9 +55,10 @@ def main() -> int:
         "AWS_REGION, S3_BUCKET, GLUE_DATABASE", f"{settings.aws_region}, {settings.s3_bucket}, {settings.glue_database}"
     ):
         try:
-            return options.run(settings, options)
+            code: int = options.run(settings, options)
         except PublishFailed as error:
             raise ServiceError(f"GLUE_DATABASE={settings.glue_database}: {error}") from None
+    return code
 
 
 def create(settings: Settings, options: argparse.Namespace) -> int:
@@ -159,8 +161,8 @@ def etl(settings: Settings, options: argparse.Namespace) -> int:
     if options.engine == "glue":
         return _run_job(settings, options, tables)
     now = datetime.now(UTC)
-    landed = Landed(settings)
-    landings = {record: landed.landing(record, landed.first_day_declared(record)) for record in tables}
+    listing = LakeListing(settings)
+    landings = {record: listing.landing(record, listing.first_day_declared(record)) for record in tables}
     clients = {name: aws.client(settings, name) for name in ("s3", "glue", "athena")}
     curation = Curation(AthenaEngine(settings), **clients, run=f"{now:%Y%m%dT%H%M%SZ}_{uuid.uuid4().hex[:8]}", now=now)
     only_days = (options.first or "0001-01-01", options.last or "9999-12-31") if options.first or options.last else None

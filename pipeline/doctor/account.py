@@ -13,6 +13,7 @@ from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, 
 from pipeline import aws
 from pipeline.doctor.finding import Finding, ok, problem, warning
 from pipeline.settings import Settings
+from pipeline.tables import resources
 
 POLICIES = Path(__file__).parent.parent.parent / "deploy/iam"
 ROLES = tuple(sorted(path.stem for path in POLICIES.glob("*.json")))
@@ -117,7 +118,7 @@ def _other_region(settings: Settings, region: str) -> Finding:
 
 def policy(settings: Settings, role: str, account: str) -> dict[str, Any]:
     """deploy/iam/<role>.json with the settings filled in."""
-    output_bucket, _, output_prefix = settings.athena_output_location.removeprefix("s3://").partition("/")
+    output_bucket, _, output_prefix = resources.output_location(settings).removeprefix("s3://").partition("/")
     values = {
         "bucket": settings.s3_bucket,
         "root": settings.s3_root,
@@ -129,7 +130,10 @@ def policy(settings: Settings, role: str, account: str) -> dict[str, Any]:
         "output_bucket": output_bucket,
         "output_prefix": output_prefix,
     }
-    return json.loads(Template((POLICIES / f"{role}.json").read_text(encoding="utf-8")).substitute(values))
+    document: dict[str, Any] = json.loads(
+        Template((POLICIES / f"{role}.json").read_text(encoding="utf-8")).substitute(values)
+    )
+    return document
 
 
 def _permissions(settings: Settings, role: str, principal: str, account: str) -> Iterator[Finding]:
@@ -145,8 +149,8 @@ def _permissions(settings: Settings, role: str, principal: str, account: str) ->
     iam, denied = aws.client(settings, "iam"), []
     for statement in policy(settings, role, account)["Statement"]:
         actions = statement["Action"] if isinstance(statement["Action"], list) else [statement["Action"]]
-        resources = statement["Resource"] if isinstance(statement["Resource"], list) else [statement["Resource"]]
-        for resource in resources:
+        listed = statement["Resource"] if isinstance(statement["Resource"], list) else [statement["Resource"]]
+        for resource in listed:
             try:
                 answer = iam.simulate_principal_policy(
                     PolicySourceArn=arn,

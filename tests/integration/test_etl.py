@@ -10,7 +10,7 @@ import pytest
 from raw_objects import TODAY, bar, curate, land, parameters_of, set_up, settings_of, table_of
 
 from etl import publish
-from etl.curation import CuratedTable, Partition
+from etl.curation import CuratedTable, PartitionValues
 from local.stack import Stack
 from pipeline import aws, records
 from pipeline.athena.client import Athena
@@ -54,8 +54,8 @@ class Engine(AthenaEngine):
         self._before, self._after = before, after
 
     def write(
-        self, table: CuratedTable, days: list[str], partitions: list[Partition], place: str
-    ) -> dict[Partition, str]:
+        self, table: CuratedTable, days: list[str], partitions: list[PartitionValues], place: str
+    ) -> dict[PartitionValues, str]:
         self._before()
         locations = super().write(table, days, partitions, place)
         self._after()

@@ -41,7 +41,7 @@ def spark_job(stack: Stack, settings: Settings, *arguments: str) -> subprocess.C
     }
     command = ["spark-submit", "--master", "local[2]", "--driver-memory", "1g", "--jars", ",".join(map(str, s3_jars()))]
     command += [part for name, value in options.items() for part in ("--conf", f"{name}={value}")]
-    configuration = f"s3://{settings.s3_bucket}/{settings.s3_root}etl/curate.json"
+    configuration = f"s3://{settings.s3_bucket}/{settings.s3_root}etl/tables.json"
     job = aws.client(settings, "glue").get_job(JobName=f"{settings.glue_database}_curate")["Job"]
     assert job["DefaultArguments"]["--configuration"] == configuration
     programs = Path(sys.executable).parent

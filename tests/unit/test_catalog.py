@@ -9,8 +9,9 @@ import pytest
 from pipeline import records
 from pipeline.settings import Settings
 from pipeline.tables import catalog, resources
-from pipeline.tables.athena_engine import ETL_FOLDER, create_table_as, etl_files, etl_tables
+from pipeline.tables.athena_engine import create_table_as
 from pipeline.tables.catalog import CURATED, Landing
+from pipeline.tables.etl_inputs import ETL_FOLDER, etl_files, etl_tables
 
 SETTINGS = Settings(s3_bucket="lake", s3_prefix="stocks", glue_database="db")
 DAYS = Landing(first_day="2026-01-01")
@@ -77,7 +78,7 @@ def _order(sql: str) -> str:
 @pytest.mark.parametrize("record", ["bars", "news"])
 def test_etl_and_view_choose_the_same_record(record: str) -> None:
     """Of two records with one key the SQL of the ETL and that of the view choose by the same order."""
-    select = (ETL_FOLDER / f"curate_{record}.sql").read_text(encoding="utf-8")
+    select = (ETL_FOLDER / f"{record}.sql").read_text(encoding="utf-8")
     assert _order(select) == _order(catalog.view_sql(SETTINGS, record, DAYS, "2026-03-04"))
     assert select.count("PARTITION BY") == 1
 
@@ -85,7 +86,7 @@ def test_etl_and_view_choose_the_same_record(record: str) -> None:
 @pytest.mark.parametrize("record", list(CURATED))
 def test_etl_writes_the_curated_columns(record: str) -> None:
     """The SQL of the ETL gives the columns of the curated table, partition columns last, as CREATE TABLE AS wants them."""
-    select = re.sub(r"--.*", "", (ETL_FOLDER / f"curate_{record}.sql").read_text(encoding="utf-8"))
+    select = re.sub(r"--.*", "", (ETL_FOLDER / f"{record}.sql").read_text(encoding="utf-8"))
     columns = re.sub(r'[\s"]+', "", re.search(r"SELECT(.*?)FROM", select, re.DOTALL)[1]).split(",")
     table = catalog.curated_table(SETTINGS, record)
     assert columns == [c["Name"] for c in table["StorageDescriptor"]["Columns"] + table["PartitionKeys"]]
