@@ -39,7 +39,7 @@ def lake(stack: Stack, bucket: str) -> Settings:
 def query(lake: Settings, run: Callable) -> Callable:
     """Run pipeline.athena on the module's lake."""
     own = {"S3_PREFIX": lake.s3_prefix, "GLUE_DATABASE": lake.glue_database, "ATHENA_WORKGROUP": lake.athena_workgroup}
-    return lambda *arguments: run("-m", "pipeline.athena", *arguments, **own)
+    return lambda *arguments, **changes: run("-m", "pipeline.athena", *arguments, **own | changes)
 
 
 def test_lists_the_queries(query: Callable) -> None:
@@ -76,6 +76,21 @@ def test_csv_and_json_files(query: Callable, tmp_path: Path) -> None:
     assert json.loads(
         query("--sql", "SELECT DATE '2026-01-05' AS day, 1e0 / 3 AS x, NULL AS nothing, 7 AS n", "--json", "-").stdout
     ) == [{"day": "2026-01-05T00:00:00", "x": 1 / 3, "nothing": None, "n": 7}]
+
+
+def test_printed_rows_and_names_on_the_command_line(query: Callable, lake: Settings) -> None:
+    """--rows limits what is printed and says so; --database and --workgroup win over the environment; --show-sql runs
+    nothing.
+    """
+    given = ("--database", lake.glue_database, "--workgroup", lake.athena_workgroup)
+    unused = {"GLUE_DATABASE": "no_such_database", "ATHENA_WORKGROUP": "no_such_workgroup"}
+    done = query("closing_trend", "--rows", "1", *given, **unused)
+    assert done.returncode == 0, done.stderr
+    assert "2 more rows" in done.stdout
+    shown = query("closing_trend", "--show-sql", AWS_ENDPOINT_URL="http://127.0.0.1:1")
+    assert shown.returncode == 0, shown.stderr
+    assert shown.stdout.startswith("-- closing_trend\n")
+    assert "FROM bars" in shown.stdout
 
 
 def test_unknown_query_names_the_known(query: Callable) -> None:

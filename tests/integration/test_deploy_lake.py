@@ -105,3 +105,16 @@ def test_the_schedule_starts_the_job(lake):
     assert job["Role"].rpartition("/")[2] == crawler["Role"].rpartition("/")[2]
     schedules = client(lake, "scheduler").list_schedules()["Schedules"]
     assert schedules
+
+
+def test_the_etls_files_are_uploaded(lake, run):
+    """`deploy.lake_template --upload-etl` puts the files where the stack's job looks for them."""
+    done = run("-m", "deploy.lake_template", "--upload-etl", **lake)
+    assert done.returncode == 0, done.stderr
+    job = client(lake, "glue").get_job(JobName=f"{lake['GLUE_DATABASE']}_curate")["Job"]
+    wanted = [job["Command"]["ScriptLocation"], job["DefaultArguments"]["--extra-py-files"]]
+    wanted.append(job["DefaultArguments"]["--configuration"])
+    assert done.stdout.split() == wanted
+    for address in wanted:
+        key = address.removeprefix(f"s3://{lake['S3_BUCKET']}/")
+        assert client(lake, "s3").head_object(Bucket=lake["S3_BUCKET"], Key=key)["ContentLength"] > 100
