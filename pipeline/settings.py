@@ -118,6 +118,15 @@ class Settings:
         """The prefix as the start of a key: empty, or ending in a slash."""
         return self.s3_prefix.strip("/") + "/" if self.s3_prefix.strip("/") else ""
 
+    @property
+    def athena_output_location(self) -> str:
+        """The s3:// folder of query results, ending in a slash."""
+        return (
+            self.athena_output.rstrip("/") + "/"
+            if self.athena_output
+            else f"s3://{self.s3_bucket}/{self.s3_root}athena-results/"
+        )
+
 
 def load_settings(
     command_line: Mapping[str, Any] | None = None,

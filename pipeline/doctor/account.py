@@ -13,7 +13,6 @@ from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, 
 from pipeline import aws
 from pipeline.doctor.finding import Finding, ok, problem, warning
 from pipeline.settings import Settings
-from pipeline.tables import resources
 
 POLICIES = Path(__file__).parent.parent.parent / "deploy/iam"
 ROLES = tuple(sorted(path.stem for path in POLICIES.glob("*.json")))
@@ -118,7 +117,7 @@ def _other_region(settings: Settings, region: str) -> Finding:
 
 def policy(settings: Settings, role: str, account: str) -> dict[str, Any]:
     """deploy/iam/<role>.json with the settings filled in."""
-    output_bucket, _, output_prefix = resources.output_location(settings).removeprefix("s3://").partition("/")
+    output_bucket, _, output_prefix = settings.athena_output_location.removeprefix("s3://").partition("/")
     values = {
         "bucket": settings.s3_bucket,
         "root": settings.s3_root,

@@ -20,13 +20,6 @@ def crawled_database(settings: Settings) -> str:
     return f"{settings.glue_database}_crawled"
 
 
-def output_location(settings: Settings) -> str:
-    """Return the s3:// folder of query results, ending in a slash."""
-    if settings.athena_output:
-        return settings.athena_output.rstrip("/") + "/"
-    return f"s3://{settings.s3_bucket}/{bucket.results_folder(settings.s3_root)}"
-
-
 def crawler_name(settings: Settings) -> str:
     """Return the name of the crawler over the raw folder."""
     return f"{settings.glue_database}_raw"
@@ -69,7 +62,7 @@ def lifecycle_rules(settings: Settings) -> list[dict[str, Any]]:
     """Query results expire after a month. The ETL deletes the files that it superseded; in a bucket with versions their
     old versions would stay for ever, so they expire too, as do uploads that were never completed.
     """
-    output = output_location(settings).removeprefix(f"s3://{settings.s3_bucket}/")
+    output = settings.athena_output_location.removeprefix(f"s3://{settings.s3_bucket}/")
     ours = f"{RULE_PREFIX}{settings.s3_root}"
     rules = [
         {
@@ -106,7 +99,7 @@ def etl_workgroup(settings: Settings) -> dict[str, Any]:
         "Name": etl_workgroup_name(settings),
         "Description": "The ETL of the stock market data pipeline; people use the other workgroup",
         "Configuration": {
-            "ResultConfiguration": {"OutputLocation": output_location(settings)},
+            "ResultConfiguration": {"OutputLocation": settings.athena_output_location},
             "EnforceWorkGroupConfiguration": False,
             "PublishCloudWatchMetricsEnabled": True,
             "EngineVersion": {"SelectedEngineVersion": "Athena engine version 3"},
@@ -120,7 +113,7 @@ def workgroup(settings: Settings) -> dict[str, Any]:
         "Name": settings.athena_workgroup,
         "Description": "Queries of the stock market data pipeline",
         "Configuration": {
-            "ResultConfiguration": {"OutputLocation": output_location(settings)},
+            "ResultConfiguration": {"OutputLocation": settings.athena_output_location},
             "EnforceWorkGroupConfiguration": True,
             "PublishCloudWatchMetricsEnabled": True,
             "BytesScannedCutoffPerQuery": settings.athena_scan_limit_gb * _GB,
@@ -207,7 +200,7 @@ def role_policy(settings: Settings, account: str) -> dict[str, Any]:
         f"{glue}:catalog",
         *(f"{glue}:{kind}" for name in databases for kind in (f"database/{name}", f"table/{name}/*")),
     ]
-    output_bucket, _, output_key = output_location(settings).removeprefix("s3://").partition("/")
+    output_bucket, _, output_key = settings.athena_output_location.removeprefix("s3://").partition("/")
     output = f"arn:aws:s3:::{output_bucket}/{output_key}*"
     return {
         "Version": "2012-10-17",
