@@ -31,8 +31,7 @@ def client(settings: Settings, service: str, *, attempts: int = 5, pool_connecti
 
 def error_code(error: ClientError) -> str:
     """Return the service's own code, such as NoSuchKey or AccessDenied."""
-    code: str = error.response.get("Error", {}).get("Code", "")
-    return code
+    return str(error.response.get("Error", {}).get("Code", ""))
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-# ruff: noqa: S608 - the parts of the SQL built here are names of ours and checked settings
+# ruff: noqa: S608 - the parts of the SQL built here are names of ours and checked settings, never a user's text
 """The ETL by Athena: the engine that etl/curation.py drives."""
 
 import logging
