@@ -1,7 +1,7 @@
 """Create, show, update and delete the Glue and Athena side of the lake, and run its ETL.
 
-python glue_setup.py                     create bucket, database, tables, views, workgroup, saved queries; safe to repeat
-python glue_setup.py --with-roles        the same, with the IAM role of the crawler and the ETL job, then crawler and job
+python glue_setup.py                     create bucket, database, tables, views, workgroup, queries; safe to repeat
+python glue_setup.py --with-roles        the same, with the IAM role of crawler and ETL job, then crawler and job
 python glue_setup.py --dry-run           print the calls and make none that changes anything
 python glue_setup.py show                what exists, and what differs from the definition
 python glue_setup.py crawl               run the crawler over the landed objects, and compare with the declared tables
@@ -68,10 +68,12 @@ def create(settings: Settings, options: argparse.Namespace) -> int:
     _carry_out(made.changes(), dry_run=options.dry_run)
     if made.missing_role_policy:
         print(
-            f"\nThe role {settings.glue_role} does not exist, so crawler and job were not created. `--with-roles` creates it; or have it created with"
+            f"\nThe role {settings.glue_role} does not exist, so crawler and job were not created. "
+            "`--with-roles` creates it; or have it created with"
         )
         print(
-            f"this trust policy:\n{json.dumps(resources.trust_policy())}\nand this policy:\n{json.dumps(made.missing_role_policy, indent=1)}"
+            f"this trust policy:\n{json.dumps(resources.trust_policy())}\n"
+            f"and this policy:\n{json.dumps(made.missing_role_policy, indent=1)}"
         )
     return terminal.EXIT_DONE
 
@@ -140,14 +142,14 @@ def crawl(settings: Settings, _options: argparse.Namespace) -> int:
         print(f"crawler {name} is running already")
     except glue.exceptions.EntityNotFoundException:
         raise ServiceError(
-            f"GLUE_ROLE={settings.glue_role}: crawler {name} does not exist; `python glue_setup.py --with-roles` makes it"
+            f"GLUE_ROLE={settings.glue_role}: crawler {name} does not exist; "
+            "`python glue_setup.py --with-roles` makes it"
         ) from None
     crawler = _wait(lambda: glue.get_crawler(Name=name)["Crawler"], lambda found: found["State"] == "READY")
     last = crawler.get("LastCrawl") or {}
     if last.get("Status") != "SUCCEEDED":
-        raise ServiceError(
-            f"crawler {name}: {last.get('Status')}: {last.get('ErrorMessage', 'its log says why: ' + last.get('LogGroup', ''))}"
-        )
+        why = last.get("ErrorMessage", f"its log says why: {last.get('LogGroup', '')}")
+        raise ServiceError(f"crawler {name}: {last.get('Status')}: {why}")
     for line in crawled.comparison(settings, glue):
         print(line)
     return terminal.EXIT_DONE
@@ -195,9 +197,8 @@ def _run_job(settings: Settings, options: argparse.Namespace, tables: list[str])
         lambda: glue.get_job_run(JobName=name, RunId=run)["JobRun"], lambda found: found["JobRunState"] not in _RUNNING
     )
     if state["JobRunState"] != "SUCCEEDED":
-        raise ServiceError(
-            f"job {name}, run {run}: {state['JobRunState']}: {state.get('ErrorMessage', 'its log says why: /aws-glue/jobs')}"
-        )
+        why = state.get("ErrorMessage", "its log says why: /aws-glue/jobs")
+        raise ServiceError(f"job {name}, run {run}: {state['JobRunState']}: {why}")
     print(f"job {name}: succeeded in {state.get('ExecutionTime', 0)} s")
     return terminal.EXIT_DONE
 

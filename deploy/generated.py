@@ -37,7 +37,8 @@ def _dashboards() -> dict[str, str]:
         template = _run("dashboards.quicksight", "template", folder=folder)
         _run("dashboards.tableau", "workbook", "--output", folder, folder=folder)
         tableau = {
-            f"dashboards/tableau/{path.name}": path.read_text(encoding="utf-8") for path in sorted(Path(folder).iterdir())
+            f"dashboards/tableau/{path.name}": path.read_text(encoding="utf-8")
+            for path in sorted(Path(folder).iterdir())
         }
     return {"dashboards/quicksight/stock_market.template.json": template, **tableau}
 

@@ -1,7 +1,7 @@
 """IAM policies of deploy/iam, filled in; and deploy/iam/etl_job.json, which `python -m deploy.generated` writes.
 
-  python -m deploy.iam_policies               print the policy of the ETL job with its placeholders
-  python -m deploy.iam_policies consumer      print the policy of a role with the settings filled in
+python -m deploy.iam_policies               print the policy of the ETL job with its placeholders
+python -m deploy.iam_policies consumer      print the policy of a role with the settings filled in
 """
 
 import argparse
@@ -36,7 +36,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m deploy.iam_policies", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("role", nargs="?", choices=ROLES, help="print the policy of this role with the settings filled in")
+    parser.add_argument("role", nargs="?", choices=ROLES, help="print this role's policy with the settings filled in")
     role = parser.parse_args().role
     if role is None:
         print(etl_job(), end="")

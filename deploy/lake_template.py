@@ -1,7 +1,7 @@
 """deploy/lake.yaml from the definitions that glue_setup.py uses; `python -m deploy.generated` writes it.
 
-  python -m deploy.lake_template                  print the template
-  python -m deploy.lake_template --upload-etl     upload the ETL job's files to S3_BUCKET, which CloudFormation cannot do
+python -m deploy.lake_template                  print the template
+python -m deploy.lake_template --upload-etl     upload the ETL job's files to S3_BUCKET: CloudFormation cannot
 """
 
 import argparse
@@ -162,7 +162,9 @@ def _with_watermark(table: dict[str, Any]) -> dict[str, Any]:
 
 
 def _view(settings: Settings, record: str, landing: Landing) -> dict[str, Any]:
-    """As Athena itself stores a view: JSON in base64 in a comment. Source: trinodb's ViewReaderUtil (PrestoViewReader)."""
+    """As Athena itself stores a view: JSON in base64 in a comment. Source: trinodb's ViewReaderUtil
+    (PrestoViewReader).
+    """
     sql = catalog.view_sql(settings, record, landing, "${FirstDay}")
     columns = _view_columns(record)
     definition = {

@@ -182,7 +182,10 @@ class Curation:
 
 def _reason_to_skip(table: CuratedTable, found: RawDays, before: CuratedState, *, is_asked: bool) -> str:
     if table.record == "ticks" and table.partition_time == "event":
-        return "ticks in folders of the event's day are read from the raw table: a day that never closes cannot be copied once"
+        return (
+            "ticks in folders of the event's day are read from the raw table: "
+            "a day that never closes cannot be copied once"
+        )
     if not found.days:
         return "no raw day is due"
     is_same = found.listing == before.parameters.get(publish.LISTING) and found.watermark == before.watermark

@@ -91,7 +91,10 @@ def _sigterm_as_ctrl_c() -> Iterator[None]:
 
 
 def _show(query: Query, result: Result, options: argparse.Namespace, *, is_one: bool) -> None:
-    cost = f"{len(result.rows):,} rows, {result.seconds:.2f} s, {_size(result.scanned_bytes)} scanned, {result.cost_usd:.6f} USD at list price"
+    cost = (
+        f"{len(result.rows):,} rows, {result.seconds:.2f} s, {_size(result.scanned_bytes)} scanned, "
+        f"{result.cost_usd:.6f} USD at list price"
+    )
     for kind, place in (("csv", options.csv), ("json", options.json)):
         if place:
             print(f"{query.name}: {cost}{_write(result.rows, kind, place, query.name, is_one=is_one)}", file=sys.stderr)

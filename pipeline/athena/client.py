@@ -82,8 +82,8 @@ class Athena:
         return self.run(query).rows
 
     def run(self, query: str | Query) -> Result:
-        """Run one statement to its end. Ctrl-C cancels it in Athena, so that it scans and costs no more. Raises QueryFailed
-        and ServiceError.
+        """Run one statement to its end. Ctrl-C cancels it in Athena, so that it scans and costs no more. Raises
+        QueryFailed and ServiceError.
         """
         sql = query.sql if isinstance(query, Query) else query
         began = time.monotonic()
@@ -157,7 +157,9 @@ class Athena:
 
 
 def _frame(body: bytes, columns: list[Column]) -> pd.DataFrame:
-    """The rows of Athena's CSV. Every value is quoted and null is nothing at all, which tells null from the empty text."""
+    """The rows of Athena's CSV. Every value is quoted and null is nothing at all, which tells null from the
+    empty text.
+    """
     places = [f"c{number}" for number in range(len(columns))]
     table = (
         csv.read_csv(

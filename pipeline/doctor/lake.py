@@ -89,7 +89,8 @@ def _sizes(folder: str, own: list[dict[str, Any]]) -> Iterator[Finding]:
         yield warning(
             "lake",
             f"{len(small)} of {len(own)} objects in {folder} hold {_FEW_RECORDS} records or fewer",
-            "consumer.py with a longer --flush-seconds (300) and no small --flush-records; queries read many small objects slowly",
+            "consumer.py with a longer --flush-seconds (300) and no small --flush-records; "
+            "queries read many small objects slowly",
         )
 
 
@@ -104,7 +105,8 @@ def _groups(settings: Settings, s3: Any, own: list[dict[str, Any]]) -> Iterator[
             yield problem(
                 "lake",
                 f"{key} was landed by group {name}, and KAFKA_GROUP is {settings.kafka_group}",
-                "one group per S3_PREFIX: two groups land every record twice. Set KAFKA_GROUP back, or give this group another S3_PREFIX",
+                "one group per S3_PREFIX: two groups land every record twice. "
+                "Set KAFKA_GROUP back, or give this group another S3_PREFIX",
             )
 
 

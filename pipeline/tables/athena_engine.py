@@ -15,8 +15,10 @@ log = logging.getLogger(__name__)
 
 
 class AthenaEngine:
-    """Runs the statements of an ETL run in the ETL's own workgroup. Athena takes at most 100 partitions in one CREATE TABLE AS, so a run writes in slices.
-    Source: https://docs.aws.amazon.com/athena/latest/ug/ctas-insert-into.html"""
+    """Runs the statements of an ETL run in the ETL's own workgroup. Athena takes at most 100 partitions in one CREATE
+    TABLE AS, so a run writes in slices.
+    Source: https://docs.aws.amazon.com/athena/latest/ug/ctas-insert-into.html
+    """
 
     partitions_per_write = 100
 
@@ -74,7 +76,8 @@ def create_table_as(table: CuratedTable, name: str, place: str, select: str) -> 
     order = ", ".join(f'"{column}"' for column in (*table.partition_columns, "symbol", "time"))
     return (
         f"CREATE TABLE {name}\n"
-        f"WITH (format = 'PARQUET', write_compression = 'ZSTD', external_location = {text(place)}, partitioned_by = ARRAY[{partitions}])\n"
+        f"WITH (format = 'PARQUET', write_compression = 'ZSTD', external_location = {text(place)}, "
+        f"partitioned_by = ARRAY[{partitions}])\n"
         f"AS SELECT * FROM (\n{select}\n)\nORDER BY {order}\nOFFSET 0"
     )
 

@@ -179,8 +179,10 @@ def ddl(database: str, table: TableInput) -> str:
         f"CREATE EXTERNAL TABLE `{database}`.`{table['Name']}` (\n{_ddl_columns(storage['Columns'])}\n)\n"
         f"COMMENT {_literal(table['Description'])}\n{partitions}"
         f"ROW FORMAT SERDE {_literal(serde['SerializationLibrary'])}\n{properties}"
-        f"STORED AS INPUTFORMAT {_literal(storage['InputFormat'])}\n  OUTPUTFORMAT {_literal(storage['OutputFormat'])}\n"
-        f"LOCATION {_literal(storage['Location'])}\nTBLPROPERTIES (\n  {_ddl_properties(parameters, separator=f',{chr(10)}  ')}\n)"
+        f"STORED AS INPUTFORMAT {_literal(storage['InputFormat'])}\n"
+        f"  OUTPUTFORMAT {_literal(storage['OutputFormat'])}\n"
+        f"LOCATION {_literal(storage['Location'])}\n"
+        f"TBLPROPERTIES (\n  {_ddl_properties(parameters, separator=f',{chr(10)}  ')}\n)"
     )
 
 

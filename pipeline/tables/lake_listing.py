@@ -32,13 +32,14 @@ class LakeListing:
         formats = {kind for key in keys if (kind := _format(key))}
         if len(formats) > 1:
             raise ServiceError(
-                f"S3_PREFIX={self._settings.s3_prefix}: {folder} holds {' and '.join(sorted(formats))}, and a table reads one format only; "
-                "give each format a prefix of its own"
+                f"S3_PREFIX={self._settings.s3_prefix}: {folder} holds {' and '.join(sorted(formats))}, "
+                "and a table reads one format only; give each format a prefix of its own"
             )
         hours = {"/hour=" in key for key in keys}
         if len(hours) > 1:
             raise ServiceError(
-                f"S3_PREFIX={self._settings.s3_prefix}: {folder} has days with and without hours; give each a prefix of its own"
+                f"S3_PREFIX={self._settings.s3_prefix}: {folder} has days with and without hours; "
+                "give each a prefix of its own"
             )
         plan = self._plan(keys[-1]) if keys else {}
         return Landing(

@@ -104,7 +104,8 @@ def test_failed_query_tells_reason_and_line(query: Callable, tmp_path: Path) -> 
     """A failed query says Athena's reason and the line in the file; the others still run, and the exit code is 1."""
     file = tmp_path / "mine.sql"
     file.write_text(
-        "-- name: wrong\n-- Why?\nSELECT symbol,\n  no_such_column\nFROM bars;\n-- name: right\n-- Yes.\nSELECT 1 AS one;\n",
+        "-- name: wrong\n-- Why?\nSELECT symbol,\n  no_such_column\nFROM bars;\n"
+        "-- name: right\n-- Yes.\nSELECT 1 AS one;\n",
         encoding="utf-8",
     )
     done = query("--file", file, "--all")
@@ -129,7 +130,8 @@ def test_missing_workgroup_names_the_setting(stack: Stack, bucket: str) -> None:
 def test_large_result_is_whole(lake: Settings) -> None:
     """A result far longer than a page of the API comes whole and in its order."""
     rows = Athena(lake).query(
-        "SELECT x * 1000 + y AS n FROM UNNEST(sequence(0, 24)) AS a (x) CROSS JOIN UNNEST(sequence(0, 999)) AS b (y) ORDER BY n"
+        "SELECT x * 1000 + y AS n "
+        "FROM UNNEST(sequence(0, 24)) AS a (x) CROSS JOIN UNNEST(sequence(0, 999)) AS b (y) ORDER BY n"
     )
     assert rows["n"].tolist() == list(range(25_000))
 

@@ -1,4 +1,6 @@
-"""deploy/iam by the local AWS's policy simulation: what each role needs is allowed, and what it must never do is not."""
+"""deploy/iam by the local AWS's policy simulation: what each role needs is allowed, and what it must never do
+is not.
+"""
 
 import json
 

@@ -37,7 +37,9 @@ listener.name.scram.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.secur
 
 @pytest.fixture(scope="module")
 def broker(tmp_path_factory) -> Iterator[tuple[dict[str, int], str]]:
-    """Ports of listeners of which each is wrong, or asks for something, in a way of its own; and the authority's file."""
+    """Ports of listeners of which each is wrong, or asks for something, in a way of its own; and the
+    authority's file.
+    """
     folder = tmp_path_factory.mktemp("broker")
     certificates.make(folder)
     with ExitStack() as held:
@@ -192,7 +194,9 @@ def test_records_that_nobody_lands(settings):
 
 
 def test_transaction_that_does_not_end(settings):
-    """What a transaction hides from readers for longer than it should is a problem; a moment after it began it is none."""
+    """What a transaction hides from readers for longer than it should is a problem; a moment after it began it
+    is none.
+    """
     produce(settings, 40)
     with KafkaProducer(**topic.connection(settings), transactional_id=uuid.uuid4().hex) as producer:
         producer.init_transactions()

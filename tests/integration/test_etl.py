@@ -274,7 +274,9 @@ def test_rival_in_the_middle_of_publishing_moves_the_watermark_back(
 
 
 def test_superseded_files_go_after_a_while(lake: Settings) -> None:
-    """Files that no partition points at any more stay for a reader in flight, and are removed by a run an hour later."""
+    """Files that no partition points at any more stay for a reader in flight, and are removed by a run an hour
+    later.
+    """
     land(lake, "bars", [bar("A", "2025-01-06", 1.0)])
     set_up(lake)
     curate(lake, now=NOW, run="one")

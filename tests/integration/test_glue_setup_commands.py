@@ -1,4 +1,6 @@
-"""glue_setup.py's options as a user types them: printed definitions, settings on the command line, days of an ETL run."""
+"""glue_setup.py's options as a user types them: printed definitions, settings on the command line, days of an
+ETL run.
+"""
 
 import json
 from collections.abc import Callable
@@ -10,7 +12,9 @@ from pipeline.settings import Settings
 
 
 def test_definitions_are_printed(run: Callable, settings: Settings) -> None:
-    """`show --ddl` prints every table as a statement, `show --policy` the role's policy; neither needs anything made."""
+    """`show --ddl` prints every table as a statement, `show --policy` the role's policy; neither needs anything
+    made.
+    """
     ddl = run("glue_setup.py", "show", "--ddl")
     assert ddl.returncode == 0, ddl.stderr
     assert ddl.stdout.count("CREATE EXTERNAL TABLE") == 7

@@ -1,4 +1,6 @@
-"""Every block of athena_queries.sql on Trino, the engine of Athena 3, with results worked out anew by pandas, to 1e-9."""
+"""Every block of athena_queries.sql on Trino, the engine of Athena 3, with results worked out anew by pandas,
+to 1e-9.
+"""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -132,7 +134,9 @@ def by_symbol(daily: pd.DataFrame, of: Callable[[pd.Series], pd.Series], column:
 
 
 def windows(column: pd.Series, size: int, of: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    """A function of the last `size` values, each window worked out on its own: pandas' rolling sums carry errors along."""
+    """A function of the last `size` values, each window worked out on its own: pandas' rolling sums carry
+    errors along.
+    """
     values = np.full(len(column), np.nan)
     if len(column) >= size:
         values[size - 1 :] = of(np.lib.stride_tricks.sliding_window_view(column.to_numpy(), size))

@@ -87,7 +87,9 @@ def test_etl_and_view_choose_the_same_record(record: str) -> None:
 
 @pytest.mark.parametrize("record", list(CURATED))
 def test_etl_writes_the_curated_columns(record: str) -> None:
-    """The SQL of the ETL gives the columns of the curated table, partition columns last, as CREATE TABLE AS wants them."""
+    """The SQL of the ETL gives the columns of the curated table, partition columns last, as CREATE TABLE AS
+    wants them.
+    """
     select = re.sub(r"--.*", "", (ETL_FOLDER / f"{record}.sql").read_text(encoding="utf-8"))
     columns = re.sub(r'[\s"]+', "", re.search(r"SELECT(.*?)FROM", select, re.DOTALL)[1]).split(",")
     table = catalog.curated_table(SETTINGS, record)
@@ -97,11 +99,11 @@ def test_etl_writes_the_curated_columns(record: str) -> None:
 def test_touched_partitions_are_named_by_column() -> None:
     """Partitions are named so that an engine can prune by each column, and quotes in values are doubled."""
     table = etl_tables(SETTINGS, {"bars": DAYS})["bars"]
-    condition = table.touched([("1d", "2026-01"), ("1d", "2026-02"), ("1m'", "2026-02")])
-    assert (
-        condition
-        == """("interval" = '1d' AND "month" IN ('2026-01', '2026-02')) OR ("interval" = '1m''' AND "month" IN ('2026-02'))"""
-    )
+    conditions = table.touched([("1d", "2026-01"), ("1d", "2026-02"), ("1m'", "2026-02")]).split(" OR ")
+    assert conditions == [
+        """("interval" = '1d' AND "month" IN ('2026-01', '2026-02'))""",
+        """("interval" = '1m''' AND "month" IN ('2026-02'))""",
+    ]
 
 
 def test_create_table_as_is_sorted_and_compressed() -> None:
@@ -113,7 +115,9 @@ def test_create_table_as_is_sorted_and_compressed() -> None:
 
 
 def test_job_files_are_the_same_bytes_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same code and settings give the same files for Glue in another year, so that a second set-up uploads nothing."""
+    """The same code and settings give the same files for Glue in another year, so that a second set-up uploads
+    nothing.
+    """
     landings = {"bars": DAYS, "ticks": HOURS, "news": DAYS}
     first = etl_files(SETTINGS, landings)
     later = time.time() + 400 * 86_400
