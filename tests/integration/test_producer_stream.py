@@ -229,8 +229,11 @@ def test_stream_to_kafka_with_missed_minutes(start: Callable, settings: Settings
             "AAPL,MSFT",
             "--channels",
             "seconds,trades,minutes",
+            "--buffer",
+            "1000",
+            "--url",
+            url,
             POLYGON_API_KEY=KEY,
-            POLYGON_STREAM_URL=url,
             POLYGON_BASE_URL=server.url,
             POLYGON_REQUESTS_PER_MINUTE="0",
         )

@@ -36,7 +36,6 @@ def add_options(command: ArgumentParser) -> None:
     said.add_argument(
         "--timezone",
         type=given.zone,
-        default="",
         metavar="ZONE",
         help="of times without an offset, such as America/New_York (default: UTC)",
     )
@@ -74,7 +73,7 @@ class Replay(Source):
             symbol=options.symbol,
             symbol_column=options.symbol_column,
             interval=options.interval,
-            timezone=options.timezone,
+            timezone=options.timezone or "",
             day_first=options.day_first,
             ends=options.stamped_end,
             missing=options.missing,
