@@ -71,7 +71,7 @@ def test_replay_land_and_rebalance(run: Run, start: Start, s3: object, settings:
 
 @pytest.mark.usefixtures("shut")
 def test_a_member_that_lost_its_group_joins_again(settings: Settings) -> None:
-    """A rebalance that kafka-python forgets to finish ends by leaving and joining again, after the time of a session."""
+    """A rebalance that kafka-python forgets to finish ends by leaving and joining again after a session's time."""
     produce(settings, 100)
     with Member(settings, [settings.kafka_topic_bars]) as member:
         wait_for(lambda: member.poll(100).given, 60, pause=False)
