@@ -65,11 +65,7 @@ def main() -> None:
     if options.only in (None, "landing"):
         size = fill(settings, options.records)
         print(f"{options.records:,} JSON bars of {size:.0f} bytes, {PARTITIONS} partitions, {os.cpu_count()} cores")
-        for name, arguments in (
-            ("one process", []),
-            ("--workers 2", ["--workers", "2"]),
-            ("one process, --stock-decoder", ["--stock-decoder"]),
-        ):
+        for name, arguments in (("one process", []), ("--workers 2", ["--workers", "2"])):
             print(land(settings, options.records, arguments).line(name, options.records), flush=True)
     if options.only in (None, "tutorial"):
         tutorial(replace(settings, kafka_topic_bars=f"bench_tutorial_{own}"))

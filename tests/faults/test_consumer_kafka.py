@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 from aws_proxy import HOLD, HOLD_ANSWER, PASS, aws_proxy
 from committed import wait_until_settled
+from counting import assert_exactly_once, bars, in_lake, in_topic, keys, produce, wait_for
 from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
-from landed import assert_exactly_once, bars, in_lake, in_topic, keys, produce, wait_for
 
 from local.stack import Stack
 from pipeline import records

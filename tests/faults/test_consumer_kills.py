@@ -10,7 +10,7 @@ from subprocess import CompletedProcess, Popen
 
 import pytest
 from aws_proxy import HOLD, HOLD_ANSWER, PASS, aws_proxy
-from landed import assert_exactly_once, in_lake, in_topic, keys, produce, wait_for
+from counting import assert_exactly_once, in_lake, in_topic, keys, produce, wait_for
 
 from pipeline.settings import Settings
 from pipeline.streams.kafka.member import standings

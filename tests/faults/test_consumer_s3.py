@@ -7,7 +7,7 @@ from subprocess import CompletedProcess, Popen
 
 import pytest
 from aws_proxy import CUT, LOSE, PASS, aws_proxy
-from landed import assert_exactly_once, keys, produce, wait_for
+from counting import assert_exactly_once, keys, produce, wait_for
 
 from pipeline.settings import Settings
 

@@ -14,11 +14,11 @@ from typing import Any
 import msgspec
 import pytest
 from aws_proxy import CUT, HOLD, LOSE, PASS, Decision, Refusal, aws_proxy
-from dynamodb_table import assert_all_there, client, items, volumes
-from landed import bars, in_topic, produce, wait_for
+from counting import bars, in_topic, produce, wait_for
+from table_contents import assert_all_there, client, items, volumes
 
-from pipeline import dynamodb
 from pipeline.settings import Settings
+from pipeline.sinks.dynamodb.table import PriceTable
 from pipeline.streams.kafka import producer as topic
 from pipeline.streams.kafka.member import standings
 
@@ -35,7 +35,7 @@ def table(environment: dict[str, str], settings: Settings, monkeypatch: pytest.M
     """A client; the table is there."""
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, environment[name])
-    dynamodb.Table(settings).create()
+    PriceTable(settings).create()
     return client(environment)
 
 

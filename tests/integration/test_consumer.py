@@ -10,8 +10,8 @@ from dataclasses import replace
 from subprocess import CompletedProcess, Popen
 
 import pytest
+from counting import assert_exactly_once, bars, in_lake, keys, produce, wait_for
 from kafka import KafkaProducer
-from landed import assert_exactly_once, bars, in_lake, keys, produce, wait_for
 
 from pipeline.settings import Settings
 from pipeline.sinks.lake import verify

@@ -13,9 +13,9 @@ from datetime import UTC, datetime, timedelta
 import boto3
 import certificates
 import pytest
+from counting import produce, wait_for
 from kafka import KafkaAdminClient, KafkaProducer
 from kafka.admin import ScramMechanism, UserScramCredentialUpsertion
-from landed import produce, wait_for
 
 from local.stack import Stack
 from pipeline.doctor import account, cluster, lake, tables

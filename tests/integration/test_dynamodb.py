@@ -13,12 +13,13 @@ from typing import Any
 import msgspec
 import pandas as pd
 import pytest
-from dynamodb_table import assert_all_there, client, items
-from landed import bars, in_topic, keys, produce
+from counting import bars, in_topic, keys, produce
+from table_contents import assert_all_there, client, items
 
-from pipeline import dynamodb
 from pipeline.records import Bar
 from pipeline.settings import Settings
+from pipeline.sinks.dynamodb.daily_bars import daily_bars
+from pipeline.sinks.dynamodb.table import PriceTable
 from pipeline.streams.kafka import producer as topic
 
 Run = Callable[..., CompletedProcess]
@@ -72,7 +73,7 @@ def test_the_table_that_is_made(run: Run, table: Any, settings: Settings) -> Non
     first = run("-m", "pipeline.dynamodb", "create", AWS_TAGS="team=quants")
     assert first.returncode == 0, first.stderr
     second = run("-m", "pipeline.dynamodb", "create")
-    assert ("made" in first.stdout, "already" in second.stdout) == (True, True)
+    assert ("created" in first.stdout, "already" in second.stdout) == (True, True)
     found = table.describe_table(TableName=settings.dynamodb_table)["Table"]
     assert found["KeySchema"] == [
         {"AttributeName": "Company Name", "KeyType": "HASH"},
@@ -205,7 +206,7 @@ def test_all_companies_of_a_large_table(table: Any, settings: Settings, environm
     """companies() finds each partition key once, without reading the items between; daily_bars gives them as data
     frame.
     """
-    route = dynamodb.Table(settings)
+    route = PriceTable(settings)
     route.create()
     names = {f"Company {number}" for number in range(40)}
     for name in names:
@@ -230,16 +231,16 @@ def test_all_companies_of_a_large_table(table: Any, settings: Settings, environm
         )
     found = list(route.companies())
     assert (len(found), set(found)) == (40, names)
-    frame = dynamodb.daily_bars(settings, first_day="2025-01-03", last_day="2025-01-04")
+    frame = daily_bars(settings, first_day="2025-01-03", last_day="2025-01-04")
     assert (len(frame), str(frame["day"].dtype)[:10], frame["close"].dtype.name) == (80, "datetime64", "float64")
-    assert len(dynamodb.daily_bars(settings, symbols=["11"])) == 10
+    assert len(daily_bars(settings, symbols=["11"])) == 10
 
 
 @pytest.mark.parametrize(
     ("changes", "arguments", "code", "told"),
     [
         ({}, (), 1, "has no such table; `python -m pipeline.dynamodb create`"),
-        ({}, ("--format", "parquet"), 2, "--format: DynamoDB has items"),
+        ({}, ("--format", "parquet"), 2, "--format: belongs to --sink s3"),
         ({"DYNAMODB_SORT_KEY": "time"}, (), 2, "DYNAMODB_SORT_KEY: 'time' is another field"),
         ({"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, (), 1, "AWS_REGION or AWS_ENDPOINT_URL"),
     ],

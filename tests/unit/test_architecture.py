@@ -19,7 +19,7 @@ PRODUCT = [
 KAFKA_CLIENTS = {
     *(
         f"pipeline/streams/kafka/{name}.py"
-        for name in ("producer", "member", "reader", "decoder", "transport", "encoder")
+        for name in ("producer", "member", "reader", "decoder", "transport", "encoder", "sender")
     ),
     "pipeline/doctor/cluster.py",
 }
@@ -30,8 +30,13 @@ PURE = {
     "sources/csv/dialects",
     "sources/csv/cells",
     "sources/csv/bars",
-    "landing/plan",
+    "landing/block",
+    "landing/buffer",
     "landing/lane",
+    "landing/plan",
+    "landing/positions",
+    "sinks/lake/dead_letters",
+    "sinks/lake/objects",
     "tables/catalog",
     "tables/resources",
     "sinks/dynamodb/items",

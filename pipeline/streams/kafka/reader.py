@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from kafka import KafkaConsumer, TopicPartition
 
 from pipeline.landing.block import Block
-from pipeline.landing.plan import Buffer
+from pipeline.landing.buffer import Buffer
 from pipeline.settings import Settings
 from pipeline.streams.kafka import decoder
 from pipeline.streams.kafka.producer import connection, reaching
