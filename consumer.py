@@ -38,7 +38,7 @@ from pipeline.streams.kafka.sender import Sender
 
 log = logging.getLogger("consumer")
 
-STOP_WITHIN_SECONDS = 8
+STOP_WITHIN_SECONDS = 7  # a service manager kills after 10 s, and leaving the group takes a moment
 POLL_MS = 100
 DRAINING_POLL_MS = 10  # when only uploads are waited for, which do not end a poll
 SINKS = sinks.kinds()

@@ -86,6 +86,20 @@ def test_the_table_that_is_made(run: Run, table: Any, settings: Settings) -> Non
     assert table.list_tags_of_resource(ResourceArn=found["TableArn"])["Tags"] == [{"Key": "team", "Value": "quants"}]
 
 
+def test_a_table_named_on_the_command_line(run: Run, table: Any, settings: Settings) -> None:
+    """--table, --partition-key and --sort-key win over the settings, and the queries take them too."""
+    name = f"{settings.dynamodb_table}_own"
+    where = ("--table", name, "--partition-key", "symbol", "--sort-key", "Day")
+    assert run("-m", "pipeline.dynamodb", "create", *where).returncode == 0
+    keys_made = table.describe_table(TableName=name)["Table"]["KeySchema"]
+    assert [key["AttributeName"] for key in keys_made] == ["symbol", "Day"]
+    send(settings, daily(company="Apple"))
+    own = {"DYNAMODB_TABLE": name, "DYNAMODB_PARTITION_KEY": "symbol", "DYNAMODB_SORT_KEY": "Day"}
+    assert run(*LAND, **own).returncode == 0
+    got = run("-m", "pipeline.dynamodb", "get", "AAPL", "2025-04-15", "--format", "json", *where)
+    assert [item["company"] for item in json.loads(got.stdout)] == ["Apple"]
+
+
 def test_revisions_replace_and_late_ones_do_not(run: Run, table: Any, settings: Settings) -> None:
     """A later revision takes the place of an earlier one, in the same run or another; an earlier one that comes late
     never does.
