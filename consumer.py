@@ -31,10 +31,10 @@ from pipeline.settings import ServiceError, Settings, SettingsError, load_settin
 from pipeline.sinks import sink as sinks
 from pipeline.sinks.lake import verify
 from pipeline.sinks.sink import Sink
-from pipeline.streams.kafka import member as group
-from pipeline.streams.kafka.member import Member, Polled
-from pipeline.streams.kafka.reader import read_range
-from pipeline.streams.kafka.sender import Sender
+from pipeline.streams.kafka import reader
+from pipeline.streams.kafka.member import Member
+from pipeline.streams.kafka.producer import AcknowledgedProducer
+from pipeline.streams.stream import Polled
 
 log = logging.getLogger("consumer")
 
@@ -56,13 +56,15 @@ def main() -> int:
     settings = kind.settings_of(settings, is_group_given=options.kafka_group is not None)
     topics = options.topics or kind.topics_of(settings)
     if options.command == "verify":
-        standings = group.standings(settings, topics)
-        return verify.report(settings, topics, standings, partial(read_range, settings) if options.deep else None)
+        standings = reader.standings(settings, topics)
+        return verify.report(
+            settings, topics, standings, partial(reader.read_range, settings) if options.deep else None
+        )
     _refuse_options_of_others(options, of_sinks)
     kind.check(settings, topics, vars(options))
     if options.from_beginning:
         kind.check_replay(settings, topics)
-        group.reset_to_oldest(settings, topics)
+        reader.reset_to_oldest(settings, topics)
     if options.workers > 1:
         return workers.run(partial(_work, settings, topics, options), options.workers)
     return land(settings, topics, options)
@@ -85,12 +87,11 @@ def land(settings: Settings, topics: list[str], options: argparse.Namespace) -> 
         terminal.stop_signals() as is_stopping,
         Member(settings, topics) as member,
         Watch(options.metrics_port) as watch,
-        Sender(settings, settings.kafka_topic_dead_letters) as sender,
     ):
         existing = _check_topics(member, topics, options)
         ends = member.end_offsets(existing) if options.until_caught_up else None
         watch.expect(ends)
-        sink = kind(settings, vars(options), sender.send)
+        sink = kind(settings, vars(options), partial(AcknowledgedProducer, settings))
         with Uploads(sink.write, sink.stop, threads=options.uploads) as uploads:
             landing = Landing(member, sink, uploads, watch, ends, _limits(kind, options), options)
             while not landing.is_over:

@@ -208,7 +208,7 @@ def _send_new(
     options: Namespace,
 ) -> int:
     """Ask for what is missing of one series and send what is new, some thousands in a transaction. Returns how many."""
-    progress = Progress(producer.checkpoint(key), revise=options.revise)
+    progress = Progress(producer.position(key), revise=options.revise)
     end = options.end or _now()
     start = producer_options.first_time(options) or (
         earlier(progress.last, options.revise) if progress.last else earlier(end, producer_options.lookback(options))
@@ -395,7 +395,7 @@ def _is_valid(record: Record) -> bool:
 def _checkpoint(producer: Producer, key: str, options: Namespace) -> dict:
     if options.restart:
         producer.forget(key)
-    return producer.checkpoint(key) or {}
+    return producer.position(key) or {}
 
 
 def _id(options: Namespace, command: str, *parts: str) -> str:

@@ -1,17 +1,14 @@
 """The Kafka cluster as this machine sees it: addresses, protocol, topics, and where the group stands."""
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from datetime import UTC, datetime
-
-from kafka import KafkaAdminClient
 
 from pipeline.doctor import wire
 from pipeline.doctor.finding import Finding, ok, problem, warning
 from pipeline.landing.positions import Partition
 from pipeline.settings import ServiceError, Settings
-from pipeline.streams.kafka import member as group
-from pipeline.streams.kafka import producer as topic
-from pipeline.streams.kafka import reader
+from pipeline.streams.kafka import cluster, reader
 
 
 def findings(settings: Settings, *, workers: int, waits_minutes: float, now: datetime) -> Iterator[Finding]:
@@ -32,18 +29,17 @@ def findings(settings: Settings, *, workers: int, waits_minutes: float, now: dat
     yield from protocol
     if not reachable or any(found.state == "problem" for found in protocol):
         return
-    try:
-        with topic.reaching(settings):
-            client = KafkaAdminClient(**topic.connection(settings))
-    except ServiceError as error:
-        yield _login_refused(settings, error)
-        return
-    with topic.reaching(settings), client as admin:
-        advertised = list(_advertised(admin))
+    with ExitStack() as connections:
+        try:
+            asked = connections.enter_context(cluster.connected(settings))
+        except ServiceError as error:
+            yield _login_refused(settings, error)
+            return
+        advertised = list(_advertised(asked.advertised()))
         yield from advertised
         if any(found.state == "problem" for found in advertised):
             return
-        partitions, members = _partitions(admin), _members(admin, settings)
+        partitions, members = asked.partitions(), asked.members()
     yield from _topics(settings, partitions, max(workers, len(members)))
     yield from _progress(settings, members, waits_minutes, now)
 
@@ -105,37 +101,20 @@ def _login_refused(settings: Settings, error: ServiceError) -> Finding:
     )
 
 
-def _advertised(admin: KafkaAdminClient) -> Iterator[Finding]:
+def _advertised(brokers: list[tuple[int, str, int]]) -> Iterator[Finding]:
     """The first answer tells clients where to connect to from then on: advertised.listeners. The commonest failure of
     all.
     """
-    for broker in sorted(admin._manager.cluster.brokers(), key=str):  # noqa: SLF001 - describe_cluster() would ask the address in question
-        # Before the first answer the client knows the bootstrap servers only, under names of its own.
-        if str(broker.node_id).startswith("bootstrap"):
-            continue
-        address = f"{broker.host}:{broker.port}"
-        if fault := wire.reach(broker.host, broker.port):
+    for number, host, port in brokers:
+        if fault := wire.reach(host, port):
             yield problem(
                 "kafka",
-                f"the cluster tells clients to connect to {address} (broker {broker.node_id}), which this machine cannot reach: {fault}",
+                f"the cluster tells clients to connect to {host}:{port} (broker {number}), which this machine cannot reach: {fault}",
                 "advertised.listeners in the broker's server.properties must hold an address that clients can reach, on a listener of its own for "
                 "clients outside the network; after that restart the broker",
             )
         else:
-            yield ok("kafka", f"advertised address {address} can be reached")
-
-
-def _partitions(admin: KafkaAdminClient) -> dict[str, int]:
-    names = admin.list_topics()
-    return {found["name"]: len(found["partitions"]) for found in admin.describe_topics(names)} if names else {}
-
-
-def _members(admin: KafkaAdminClient, settings: Settings) -> list[str]:
-    """Who is in the group now; of a group that does not exist, nobody."""
-    if settings.kafka_group not in {found["group_id"] for found in admin.list_groups()}:
-        return []
-    described = admin.describe_groups([settings.kafka_group])[settings.kafka_group]
-    return [f"{member['client_id']} on {member['client_host'].lstrip('/')}" for member in described["members"]]
+            yield ok("kafka", f"advertised address {host}:{port} can be reached")
 
 
 def _topics(settings: Settings, partitions: dict[str, int], workers: int) -> Iterator[Finding]:
@@ -170,10 +149,10 @@ def _progress(settings: Settings, members: list[str], waits_minutes: float, now:
     """Lag alone says little: a batch is waiting until it is full. How long its oldest record has waited says whether
     anybody lands.
     """
-    standings = group.standings(settings, settings.topics)
+    standings = reader.standings(settings, settings.topics)
     lag = 0
     for partition, standing in standings.items():
-        name = f"{partition.topic}-{partition.partition}"
+        name = str(partition)
         start = standing.committed.offset if standing.committed else standing.oldest
         lag += max(standing.end - start, 0)
         if start < standing.oldest:
@@ -202,7 +181,7 @@ def _progress(settings: Settings, members: list[str], waits_minutes: float, now:
         if (minutes := _minutes_since(since_ms, now)) > waits_minutes:
             yield problem(
                 "kafka",
-                f"{partition.topic}-{partition.partition}: a transaction has been open for {minutes:,.0f} minutes; nobody "
+                f"{partition}: a transaction has been open for {minutes:,.0f} minutes; nobody "
                 f"can read on from offset {standings[partition].end}",
                 "a producer that died is waited for no longer than its transaction timeout; one that the broker has forgotten, for "
                 "ever: kafka-transactions.sh find-hanging, then abort",

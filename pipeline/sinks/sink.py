@@ -19,8 +19,18 @@ from pipeline.landing.plan import Plan
 from pipeline.landing.positions import Committed, Partition
 from pipeline.settings import Settings
 
-# Sends one record, key and value, to the topic of dead letters, and waits until all replicas have it.
-Send = Callable[[bytes, bytes], None]
+
+class Sender(Protocol):
+    """Sends single records to a topic of the stream."""
+
+    def send(self, topic: str, key: bytes, value: bytes) -> None:
+        """Send one record, and return when it is safe. Raise ServiceError."""
+
+    def close(self) -> None: ...
+
+
+# Connects to the stream, creates the topics that do not exist, and returns what sends to them.
+OpenSender = Callable[[list[str]], Sender]
 
 
 class ForEach(Protocol):
@@ -72,8 +82,10 @@ class Sink(ABC):
         """Raise ServiceError if landing the topics from their oldest record would keep any record twice."""
 
     @abstractmethod
-    def __init__(self, settings: Settings, options: Mapping[str, Any], send: Send) -> None:
-        """`options` has a value for each option of add_options, and `uploads`: how many requests run at once."""
+    def __init__(self, settings: Settings, options: Mapping[str, Any], open_sender: OpenSender) -> None:
+        """`options` has a value for each option of add_options, and `uploads`: how many requests run at once.
+        `open_sender` is for a sink that keeps refused records in the stream.
+        """
 
     @abstractmethod
     def begin(self, partition: Partition, committed: Committed) -> Lane:

@@ -14,7 +14,7 @@ from counting import assert_exactly_once, etags, in_lake, in_topic, keys, produc
 
 from pipeline.landing.positions import Partition
 from pipeline.settings import Settings
-from pipeline.streams.kafka.member import standings
+from pipeline.streams.kafka.reader import standings
 
 # `make test` runs a few rounds of the random loops, `make faults` a hundred.
 KILLS = int(os.environ.get("KILLS", "8"))

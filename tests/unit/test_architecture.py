@@ -15,14 +15,6 @@ PRODUCT = [
     *sorted((ROOT / "pipeline").rglob("*.py")),
     *sorted((ROOT / "dashboards").rglob("*.py")),
 ]
-# The only files that speak to Kafka through the client library.
-KAFKA_CLIENTS = {
-    *(
-        f"pipeline/streams/kafka/{name}.py"
-        for name in ("producer", "member", "reader", "decoder", "transport", "encoder", "sender")
-    ),
-    "pipeline/doctor/cluster.py",
-}
 # Modules that compute and decide, and leave input and output to others.
 PURE = {
     "records",
@@ -62,13 +54,6 @@ def name_of(path: Path) -> str:
 def test_product_code_does_not_know_the_embedded_stack(path: Path) -> None:
     """Product code knows an endpoint setting, never local/."""
     assert not [name for name in imports(path) if name.split(".")[0] == "local"]
-
-
-@pytest.mark.parametrize("path", PRODUCT, ids=name_of)
-def test_only_its_few_files_import_kafka(path: Path) -> None:
-    """The Kafka client is imported in its few files alone."""
-    if name_of(path) not in KAFKA_CLIENTS:
-        assert not [name for name in imports(path) if name.split(".")[0] == "kafka"]
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "pipeline/sources").glob("*.py")), ids=name_of)

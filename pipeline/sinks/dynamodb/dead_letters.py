@@ -5,6 +5,7 @@ With a bucket a refused record is an object below dead_letter/<topic>.<name>/, a
 the same topic. Without one it is a record of a topic, whose key is the refused record's topic, partition and offset.
 """
 
+import threading
 from dataclasses import dataclass
 
 import msgspec
@@ -14,7 +15,7 @@ from pipeline.settings import Settings
 from pipeline.sinks.lake.dead_letters import dead_letter
 from pipeline.sinks.lake.objects import Object, gzipped
 from pipeline.sinks.lake.writer import ObjectWriter
-from pipeline.sinks.sink import Send
+from pipeline.sinks.sink import OpenSender, Sender
 
 
 @dataclass(frozen=True)
@@ -64,13 +65,20 @@ class DeadLetterObjects:
 class DeadLetterTopic:
     """Sends one record per refused record. Delivery: at least once; a repetition has the same key and value."""
 
-    def __init__(self, send: Send) -> None:
-        self._send = send
+    def __init__(self, settings: Settings, open_sender: OpenSender) -> None:
+        self._topic, self._open_sender = settings.kafka_topic_dead_letters, open_sender
+        self._lock = threading.Lock()
+        self._sender: Sender | None = None
 
     def keep(self, topic: str, partition: int, refused: Refused) -> int:
         """Send the record and wait until all replicas have it. Return 0: that makes no object. Raise ServiceError."""
-        self._send(f"{topic}-{partition}-{refused.offset}".encode(), _letter(topic, partition, refused))
+        with self._lock:
+            if self._sender is None:
+                self._sender = self._open_sender([self._topic])
+        key = f"{topic}-{partition}-{refused.offset}".encode()
+        self._sender.send(self._topic, key, _letter(topic, partition, refused))
         return 0
 
     def stop(self) -> None:
-        """Nothing waits here for longer than one send."""
+        if self._sender is not None:
+            self._sender.close()

@@ -14,7 +14,7 @@ from pipeline.settings import Settings, SettingsError
 from pipeline.sinks.dynamodb.dead_letters import DeadLetterObjects, DeadLetterTopic
 from pipeline.sinks.dynamodb.table import PriceTable
 from pipeline.sinks.dynamodb.writer import ItemWriter
-from pipeline.sinks.sink import ForEach, Send, Sink
+from pipeline.sinks.sink import ForEach, OpenSender, Sink
 
 _WORD = "dynamodb"  # in the group's commits, in the default group, and in the folder of dead letters
 
@@ -59,9 +59,13 @@ class DynamoDB(Sink):
         else:
             table.check()
 
-    def __init__(self, settings: Settings, options: Mapping[str, Any], send: Send) -> None:
+    def __init__(self, settings: Settings, options: Mapping[str, Any], open_sender: OpenSender) -> None:
         threads = options["uploads"]
-        letters = DeadLetterObjects(settings, _WORD, threads=threads) if settings.s3_bucket else DeadLetterTopic(send)
+        letters = (
+            DeadLetterObjects(settings, _WORD, threads=threads)
+            if settings.s3_bucket
+            else DeadLetterTopic(settings, open_sender)
+        )
         self._writer = ItemWriter(settings, letters, threads=threads)
 
     def begin(self, partition: Partition, committed: Committed) -> Lane:

@@ -15,7 +15,7 @@ from pipeline.settings import ServiceError, Settings
 from pipeline.sinks.lake import verify
 from pipeline.sinks.lake.objects import objects_of, written
 from pipeline.sinks.lake.writer import ObjectWriter
-from pipeline.sinks.sink import ForEach, Send, Sink
+from pipeline.sinks.sink import ForEach, OpenSender, Sink
 
 
 class Lake(Sink):
@@ -53,7 +53,7 @@ class Lake(Sink):
                 f"S3_PREFIX: it already holds objects of {names}; --from-beginning needs a prefix of its own"
             )
 
-    def __init__(self, settings: Settings, options: Mapping[str, Any], send: Send) -> None:  # noqa: ARG002 - dead letters are objects
+    def __init__(self, settings: Settings, options: Mapping[str, Any], open_sender: OpenSender) -> None:  # noqa: ARG002 - dead letters are objects
         self._settings, self._options = settings, options
         self._writer = ObjectWriter(settings, threads=options["uploads"])
 
