@@ -139,8 +139,10 @@ class Landing:
     def close_what_is_due(self) -> None:
         """Fix the batches that are due; all that there is when draining, or when memory is half used up."""
         at_once = self.is_draining or held_bytes(self.lanes) >= self.options.buffer_bytes // 2
+        planned_ms = int(time.time() * 1000)
         for partition, lane in self.lanes.items():
-            lane.close(self.limits, self.member.position(partition), self.now, at_once=at_once)
+            position = self.member.position(partition)
+            lane.close(self.limits, position, self.now, planned_ms=planned_ms, at_once=at_once)
 
     def commit(self) -> None:
         """Commit all plans and ends that are wanted, in one commit. Raise what an upload has raised."""

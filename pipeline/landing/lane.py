@@ -55,6 +55,7 @@ class Lane:
     partition: Partition
     layout: Layout
     buffer: Buffer
+    generation: str = ""  # see Plan
     end_word: str = ""  # committed as the metadata of an end; not empty where there are no plans
     found: Plan | None = None  # a predecessor's plan that is being read again
     closed: Closed | None = None  # its plan is not known to be committed
@@ -89,9 +90,9 @@ class Lane:
         """Nothing read, nothing under way."""
         return not (self.buffer.blocks or self.found or self.closed or self.uploading)
 
-    def close(self, limits: Limits, position: int, now: float, *, at_once: bool = False) -> None:
+    def close(self, limits: Limits, position: int, now: float, *, planned_ms: int = 0, at_once: bool = False) -> None:
         """Fix the next batch if one is due, or with `at_once` if there is anything. `position` is the next offset to
-        read.
+        read, `now` a clock's reading in seconds, `planned_ms` the time for the plan.
         """
         if self.found:
             # Exactly the plan's offsets, whatever today's limits are. It is committed already, so it goes straight on.
@@ -103,7 +104,7 @@ class Lane:
             return
         start = self.buffer.start
         end, blocks = self.buffer.cut(limits, position, now)
-        self.closed = _closed(Plan(*self.partition, start, end, self.layout), blocks)
+        self.closed = _closed(Plan(*self.partition, start, end, self.layout, self.generation, planned_ms), blocks)
         if not self.is_planned and not self.uploading:
             self.uploading, self.closed = self.closed, None
 

@@ -7,7 +7,7 @@ the plan before it uploads anything, so that whoever finds the plan again writes
 import re
 from dataclasses import asdict, dataclass
 from datetime import date, timedelta
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -18,11 +18,14 @@ Format = Literal["json", "csv", "parquet"]
 PartitionBy = Literal["day", "hour", "month"]
 PartitionTime = Literal["arrival", "event"]
 
-_PLAN_VERSION = 1
+_PLAN_VERSIONS = (1, 2)
 _HOUR_MS = 3_600_000
 _DAY_MS = 24 * _HOUR_MS
 _EPOCH = date(1970, 1, 1)
-_NAME = re.compile(r"(.+)-(\d+)-(\d{20})-(\d{20})\.(?:json|csv|parquet)(?:\.gz)?", re.ASCII)
+# Timestamps that have a folder: the years 1970 to 2199.
+FIRST_MS, LAST_MS = 0, 7_258_118_400_000 - 1
+_SHORT_GENERATION = 8
+_NAME = re.compile(r"(.+)-(\d+)-(\d{20})-(\d{20})(?:-([0-9a-f]{8}))?\.(?:json|csv|parquet)(?:\.gz)?", re.ASCII)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,17 +49,26 @@ class Layout:
 
 @dataclass(frozen=True)
 class Plan:
-    """A batch to land: offsets [start, end) of one partition, and the layout of that moment."""
+    """A batch to land: offsets [start, end) of one partition, and the layout of that moment.
+
+    `generation` says which topic of this name the offsets belong to (32 hexadecimal digits; empty where the brokers do
+    not tell), `planned_ms` when the plan was made (milliseconds since 1970; 0 in plans of version 1, which had neither).
+    """
 
     topic: str
     partition: int
     start: int
     end: int
     layout: Layout
+    generation: str = ""
+    planned_ms: int = 0
 
     def metadata(self) -> str:
         """The text in the offset commit; well under the broker's limit of 4 KB."""
-        return msgspec.json.encode({"v": _PLAN_VERSION, "end": self.end, **asdict(self.layout)}).decode()
+        fields: dict[str, Any] = {"v": 1, "end": self.end}
+        if self.generation or self.planned_ms:
+            fields = {"v": 2, "id": self.generation, "at": self.planned_ms, "end": self.end}
+        return msgspec.json.encode(fields | asdict(self.layout)).decode()
 
     @property
     def committed(self) -> Committed:
@@ -73,7 +85,15 @@ class Plan:
 
     @property
     def _name(self) -> str:
-        return f"{self.topic}-{self.partition}-{self.start:020}-{self.end:020}"
+        name = f"{self.topic}-{self.partition}-{self.start:020}-{self.end:020}"
+        return f"{name}-{self.generation[:_SHORT_GENERATION]}" if self.generation else name
+
+
+def longest_key(partition: Partition, layout: Layout) -> int:
+    """Return the length in bytes of the longest key that an object of this partition and layout may have."""
+    plan = Plan(*partition, 0, 1, layout, generation="0" * 32)
+    folder = "dt=2024-01-02/hour=00"
+    return max(len(plan.object_key(folder).encode()), len(plan.dead_letter_key(folder).encode()))
 
 
 class UnreadablePlan(ValueError):
@@ -88,12 +108,18 @@ def read_plan(partition: Partition, committed: Committed) -> Plan | None:
     try:
         fields = msgspec.json.decode(committed.metadata, type=dict)
         version, end = fields.pop("v"), fields.pop("end")
+        generation, planned_ms = (fields.pop("id"), fields.pop("at")) if version == 2 else ("", 0)
         layout = msgspec.convert(fields, Layout)
     except (msgspec.MsgspecError, KeyError) as error:
         raise UnreadablePlan(f"{place} is not a plan ({error})") from None
-    if version != _PLAN_VERSION or not isinstance(end, int) or end <= committed.offset:
-        raise UnreadablePlan(f"{place} is not a plan of version {_PLAN_VERSION}")
-    return Plan(*partition, committed.offset, end, layout)
+    if version not in _PLAN_VERSIONS or not isinstance(end, int) or end <= committed.offset:
+        raise UnreadablePlan(f"{place} is not a plan of a version that this program knows")
+    return Plan(*partition, committed.offset, end, layout, generation, planned_ms)
+
+
+def nearest_ms(timestamp_ms: int) -> int:
+    """Return the timestamp, or the nearest one that has a folder."""
+    return min(max(timestamp_ms, FIRST_MS), LAST_MS)
 
 
 def arrival_folder(partition_by: PartitionBy, timestamp_ms: int) -> str:
@@ -122,16 +148,19 @@ def event_folder(partition_by: PartitionBy, time: str) -> str:
 
 @dataclass(frozen=True)
 class ObjectName:
-    """What an object's key says about it."""
+    """What an object's key says about it. `generation` is the first eight digits of its plan's, or empty."""
 
     key: str
     topic: str
     partition: int
     start: int
     end: int
+    generation: str = ""
 
 
 def read_object_key(key: str) -> ObjectName | None:
     """Return the range in an object's key, None for an object of another writer."""
     match = _NAME.fullmatch(key.rsplit("/", 1)[-1])
-    return ObjectName(key, match[1], int(match[2]), int(match[3]), int(match[4])) if match else None
+    if match is None:
+        return None
+    return ObjectName(key, match[1], int(match[2]), int(match[3]), int(match[4]), match[5] or "")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from pipeline.landing.plan import Layout, Plan, arrival_folder
+from pipeline.landing.plan import Layout, Plan, arrival_folder, nearest_ms
 from pipeline.settings import Settings
 from pipeline.sinks.lake.dead_letters import dead_letter
 from pipeline.sinks.lake.objects import Object, gzipped
@@ -44,7 +44,9 @@ class DeadLetterObjects:
     """Puts one object per refused record. Delivery: exactly once, for name and bytes depend on the record alone."""
 
     def __init__(self, settings: Settings, name: str, *, threads: int) -> None:
-        self._writer = ObjectWriter(settings, threads=threads)
+        # Name and bytes depend on the record alone, so it does not matter which group kept it.
+        self._writer = ObjectWriter(settings, threads=threads, is_any_group=True)
+        self._writer.check(settings.s3_bucket, settings.s3_root)
         self._layout = Layout(bucket=settings.s3_bucket, root=settings.s3_root, table="")
         self._name = name
 
@@ -53,7 +55,7 @@ class DeadLetterObjects:
         WriteAbandoned after stop().
         """
         plan = Plan(f"{topic}.{self._name}", partition, refused.offset, refused.offset + 1, self._layout)
-        key = plan.dead_letter_key(arrival_folder("day", refused.timestamp_ms))
+        key = plan.dead_letter_key(arrival_folder("day", nearest_ms(refused.timestamp_ms)))
         body = gzipped(_letter(topic, partition, refused) + b"\n")
         self._writer.put(plan, Object(key, body, 1, is_dead_letter=True))
         return 1

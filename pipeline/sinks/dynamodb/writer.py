@@ -14,12 +14,13 @@ from typing import Any, Protocol
 
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, ParamValidationError
 
-from pipeline import aws, records
+from pipeline import aws
 from pipeline.landing.block import Block
 from pipeline.landing.lane import Written
 from pipeline.landing.plan import Plan
 from pipeline.records import Bar, InvalidRecord
 from pipeline.settings import ServiceError, Settings
+from pipeline.sinks.checks import check_batch
 from pipeline.sinks.dynamodb import items
 from pipeline.sinks.dynamodb.dead_letters import Refused
 from pipeline.sinks.dynamodb.items import BarItem, Keys
@@ -75,7 +76,7 @@ class ItemWriter:
         """Write a batch's records. Raise ServiceError when DynamoDB refuses for good or for too long, and
         WriteAbandoned after stop().
         """
-        found, refused = self._items_of(blocks)
+        found, refused = self._items_of(plan, blocks)
         count = len(found) + len(refused)
         waiting = items.newest(found)
         self._count(superseded=len(found) - len(waiting))
@@ -97,26 +98,23 @@ class ItemWriter:
             extra={"table": self._table, "written": self._counts["written"], "superseded": self._counts["superseded"]},
         )
 
-    def _items_of(self, blocks: list[Block]) -> tuple[list[BarItem], list[Refused]]:
+    def _items_of(self, plan: Plan, blocks: list[Block]) -> tuple[list[BarItem], list[Refused]]:
+        are_lines = [block.is_one_a_line for block in blocks]
+        checked, reasons = check_batch(Bar, blocks, are_lines, planned_ms=plan.planned_ms, keep=True)
+        places = (
+            place
+            for block in blocks
+            for place in zip(block.values, block.offsets.tolist(), block.timestamps.tolist(), strict=True)
+        )
         found: list[BarItem] = []
         refused: list[Refused] = []
-        for block in blocks:
-            bars: list[Any] | None = records.decode_lines(Bar, block.lines, len(block)) if block.is_one_a_line else None
-            for value, bar, offset, timestamp in zip(
-                block.values,
-                bars or [None] * len(block),
-                block.offsets.tolist(),
-                block.timestamps.tolist(),
-                strict=True,
-            ):
-                try:
-                    found.append(
-                        items.bar_item(
-                            self._keys, value or b"", bar or _decoded(value), offset=offset, timestamp_ms=timestamp
-                        )
-                    )
-                except InvalidRecord as error:
-                    refused.append(Refused(offset, timestamp, value, str(error)))
+        for index, (bar, (value, offset, timestamp_ms)) in enumerate(zip(checked or (), places, strict=True)):
+            try:
+                if index in reasons:
+                    raise InvalidRecord(reasons[index])  # noqa: TRY301 - handled as what DynamoDB would refuse
+                found.append(items.bar_item(self._keys, value or b"", bar, offset=offset, timestamp_ms=timestamp_ms))
+            except InvalidRecord as error:
+                refused.append(Refused(offset, timestamp_ms, value, str(error)))
         return found, refused
 
     def _store(self, chunk: list[BarItem]) -> list[Refused]:
@@ -214,14 +212,6 @@ def _passing_code(error: Exception) -> str | None:
         code, status = aws.error_code(error), error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
         return (code or str(status)) if code in _PASSING or status >= 500 or status == 429 else None
     return None if isinstance(error, NoCredentialsError | ParamValidationError) else type(error).__name__
-
-
-def _decoded(value: bytes | None) -> Bar:
-    if value is None:
-        raise InvalidRecord("value: is null")
-    bar = records.decode(Bar, value)
-    assert isinstance(bar, Bar)
-    return bar
 
 
 def _apart(found: list[BarItem]) -> tuple[list[BarItem], list[BarItem]]:

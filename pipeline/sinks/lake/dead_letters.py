@@ -5,6 +5,7 @@ import base64
 import msgspec
 
 from pipeline import records
+from pipeline.landing.plan import nearest_ms
 
 
 class DeadLetter(msgspec.Struct, kw_only=True):
@@ -33,7 +34,7 @@ def dead_letter(
         topic=topic,
         partition=partition,
         offset=offset,
-        time=records.time_text_ms(timestamp_ms),
+        time=records.time_text_ms(nearest_ms(timestamp_ms)),
         reason=reason,
         encoding=encoding,
         value=text,

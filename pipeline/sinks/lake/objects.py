@@ -18,8 +18,9 @@ from isal import igzip
 from pipeline import records
 from pipeline.landing.block import Block
 from pipeline.landing.lane import Written
-from pipeline.landing.plan import Layout, Plan, arrival_folder, arrival_unit_ms, event_folder
+from pipeline.landing.plan import Layout, Plan, arrival_folder, arrival_unit_ms, event_folder, nearest_ms
 from pipeline.records import Record
+from pipeline.sinks.checks import check_batch
 from pipeline.sinks.lake.dead_letters import dead_letter
 
 _GZIP_LEVEL = 1
@@ -44,13 +45,13 @@ def written(objects: list[Object]) -> Written:
 
 def objects_of(plan: Plan, blocks: list[Block]) -> list[Object]:
     """Return the objects of a batch, in order of their keys: one per folder, and dead letters of the records that fail
-    the checks.
+    the checks. Raise nothing, whatever the records hold.
     """
     timestamps = np.concatenate([block.timestamps for block in blocks])
     kind = records.TABLES.get(plan.layout.table)
     needs_records = kind is not None and (plan.layout.format != "json" or plan.layout.partition_time == "event")
     are_lines = [block.is_one_a_line for block in blocks]
-    checked, reasons = _check(kind, blocks, are_lines, keep=needs_records)
+    checked, reasons = check_batch(kind, blocks, are_lines, planned_ms=plan.planned_ms, keep=needs_records)
     if all(are_lines) and not reasons and not needs_records and (folder := _only_folder(plan.layout, timestamps)):
         # The usual case: nothing to take out, to sort or to rewrite.
         body = _compressed(plan.layout, b"".join([block.lines for block in blocks]))
@@ -68,43 +69,6 @@ def objects_of(plan: Plan, blocks: list[Block]) -> list[Object]:
         body = _body(plan.layout, kind, [values[index] for index in chosen], some_records)
         objects.append(Object(plan.object_key(folder), body, len(chosen), is_dead_letter=False))
     return sorted(objects, key=lambda an_object: an_object.key)
-
-
-def _check(
-    kind: type[Record] | None, blocks: list[Block], are_lines: list[bool], *, keep: bool
-) -> tuple[list[Any] | None, dict[int, str]]:
-    """Return the decoded records if they are to be kept, and the reason of each bad one by its index. Records of
-    unknown topics need only be JSON. Block by block: records that are only checked are gone before the next block's are
-    made, which is faster too.
-    """
-    kept: list[Any] = []
-    reasons: dict[int, str] = {}
-    index = 0
-    for block, is_lines in zip(blocks, are_lines, strict=True):
-        decoded: list[Any] | None = None
-        if kind is not None and is_lines:
-            decoded = records.decode_lines(kind, block.lines, len(block))
-        if decoded is None:
-            decoded = []
-            for value in block.values:
-                record, reason = _check_one(kind, value)
-                decoded.append(record)
-                if reason:
-                    reasons[index + len(decoded) - 1] = reason
-        if keep:
-            kept += decoded
-        index += len(block)
-    return (kept if keep else None), reasons
-
-
-def _check_one(kind: type[Record] | None, value: bytes | None) -> tuple[Any, str]:
-    """Return the record, or the reason why it is none."""
-    if value is None:
-        return None, "value: is null"
-    try:
-        return (records.decode(kind, value) if kind else msgspec.json.decode(value, type=msgspec.Raw)), ""
-    except (records.InvalidRecord, msgspec.DecodeError, UnicodeDecodeError) as error:
-        return None, str(error)
 
 
 def _only_folder(layout: Layout, timestamps: np.ndarray) -> str | None:
@@ -188,7 +152,7 @@ def _dead_letters(
             value=values[index],
             reason=reason,
         )
-        by_folder.setdefault(arrival_folder("day", timestamp_ms), []).append(msgspec.json.encode(letter))
+        by_folder.setdefault(arrival_folder("day", nearest_ms(timestamp_ms)), []).append(msgspec.json.encode(letter))
     return [
         Object(
             plan.dead_letter_key(folder),

@@ -9,13 +9,15 @@ from pipeline import aws
 from pipeline.landing.block import Block
 from pipeline.landing.buffer import Limits
 from pipeline.landing.lane import Lane, Written
-from pipeline.landing.plan import Format, Layout, Plan
+from pipeline.landing.plan import Format, Layout, Plan, longest_key
 from pipeline.landing.positions import Committed, Partition
 from pipeline.settings import ServiceError, Settings
 from pipeline.sinks.lake import verify
 from pipeline.sinks.lake.objects import objects_of, written
 from pipeline.sinks.lake.writer import ObjectWriter
 from pipeline.sinks.sink import ForEach, OpenSender, Sink
+
+_KEY_BYTES = 1024
 
 
 class Lake(Sink):
@@ -55,10 +57,19 @@ class Lake(Sink):
 
     def __init__(self, settings: Settings, options: Mapping[str, Any], open_sender: OpenSender) -> None:  # noqa: ARG002 - dead letters are objects
         self._settings, self._options = settings, options
-        self._writer = ObjectWriter(settings, threads=options["uploads"])
+        # A command that is to end must not wait for ever.
+        wait_seconds = settings.s3_wait_seconds if options["until_caught_up"] else None
+        self._writer = ObjectWriter(settings, threads=options["uploads"], wait_seconds=wait_seconds)
+        self._writer.check(settings.s3_bucket, settings.s3_root)
 
     def begin(self, partition: Partition, committed: Committed) -> Lane:
-        return Lane.begin(partition, self._layout(partition.topic), committed)
+        layout = self._layout(partition.topic)
+        if (size := longest_key(partition, layout)) > _KEY_BYTES:
+            raise ServiceError(
+                f"S3_PREFIX: with it and the topic {partition.topic} an object's key has {size} bytes, and S3 takes "
+                f"{_KEY_BYTES}"
+            )
+        return Lane.begin(partition, layout, committed)
 
     def write(self, plan: Plan, blocks: list[Block], for_each: ForEach) -> Written:
         objects = objects_of(plan, blocks)
