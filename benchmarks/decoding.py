@@ -89,7 +89,8 @@ def main() -> None:
             stock = microseconds(lambda data=fetched: read(data, Fetcher.PartitionRecords), 3)
             fast = microseconds(lambda data=fetched: read(data, compatibility.BlockFetcher.PartitionRecords))
             print(
-                f"{name}, batches of {size:,}: kafka-python {stock:.2f}, blocks {fast:.2f}, {stock / fast:.1f} times faster"
+                f"{name}, batches of {size:,}: kafka-python {stock:.2f}, blocks {fast:.2f}, "
+                f"{stock / fast:.1f} times faster"
             )
     check = msgspec.json.Decoder(Bar).decode
     for kind, some in (("bytes", values), ("memoryview", [memoryview(value) for value in values])):

@@ -69,14 +69,16 @@ def _protocol(settings: Settings, host: str, port: int) -> Iterator[Finding]:
     elif found.mechanisms and settings.kafka_sasl_mechanism not in found.mechanisms:
         yield problem(
             "kafka",
-            f"{address} knows {', '.join(found.mechanisms)}, and KAFKA_SASL_MECHANISM is {settings.kafka_sasl_mechanism}",
+            f"{address} knows {', '.join(found.mechanisms)}, and KAFKA_SASL_MECHANISM is "
+            f"{settings.kafka_sasl_mechanism}",
             f"set KAFKA_SASL_MECHANISM={found.mechanisms[0]}",
         )
     elif wanted.endswith("SSL") and (fault := wire.certificate_fault(host, port, settings.kafka_ssl_cafile)):
         yield problem(
             "kafka",
             f"{address} shows a certificate that is not trusted: {fault}",
-            "KAFKA_SSL_CAFILE must be the PEM file of the authority that signed it, and the certificate must name this address",
+            "KAFKA_SSL_CAFILE must be the PEM file of the authority that signed it, and the certificate must name "
+            "this address",
         )
     else:
         yield ok("kafka", f"{address} speaks {found.protocol}")
@@ -87,11 +89,17 @@ def _login_refused(settings: Settings, error: ServiceError) -> Finding:
     got no answer.
     """
     if settings.kafka_sasl_mechanism == "AWS_MSK_IAM":
-        cure = "the identity of the aws lines needs kafka-cluster:Connect (deploy/msk.md), and AWS_REGION must be the cluster's"
+        cure = (
+            "the identity of the aws lines needs kafka-cluster:Connect (deploy/msk.md), and AWS_REGION must be the "
+            "cluster's"
+        )
     elif settings.kafka_sasl_mechanism:
         cure = "KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD"
     elif settings.kafka_security_protocol == "SSL":
-        cure = "KAFKA_SSL_CERTFILE and KAFKA_SSL_KEYFILE: the listener asks for a client's certificate, of an authority that it trusts"
+        cure = (
+            "KAFKA_SSL_CERTFILE and KAFKA_SSL_KEYFILE: the listener asks for a client's certificate, of an authority "
+            "that it trusts"
+        )
     else:
         return problem("kafka", str(error), "the broker's log; it may still be starting")
     return problem(
@@ -109,9 +117,10 @@ def _advertised(brokers: list[tuple[int, str, int]]) -> Iterator[Finding]:
         if fault := wire.reach(host, port):
             yield problem(
                 "kafka",
-                f"the cluster tells clients to connect to {host}:{port} (broker {number}), which this machine cannot reach: {fault}",
-                "advertised.listeners in the broker's server.properties must hold an address that clients can reach, on a listener of its own for "
-                "clients outside the network; after that restart the broker",
+                f"the cluster tells clients to connect to {host}:{port} (broker {number}), which this machine cannot "
+                f"reach: {fault}",
+                "advertised.listeners in the broker's server.properties must hold an address that clients can reach, "
+                "on a listener of its own for clients outside the network; after that restart the broker",
             )
         else:
             yield ok("kafka", f"advertised address {host}:{port} can be reached")
@@ -126,8 +135,10 @@ def _topics(settings: Settings, partitions: dict[str, int], workers: int) -> Ite
         if count < workers:
             yield problem(
                 "kafka",
-                f"topic {name} has {count} partitions for {workers} workers: {workers - count} of them would have nothing to do",
-                f"fewer workers, or kafka-topics.sh --alter --topic {name} --partitions {workers} (a symbol's later records then go to another partition)",
+                f"topic {name} has {count} partitions for {workers} workers: {workers - count} of them would have "
+                "nothing to do",
+                f"fewer workers, or kafka-topics.sh --alter --topic {name} --partitions {workers} (a symbol's later "
+                "records then go to another partition)",
             )
         else:
             yield ok("kafka", f"topic {name}: {count} partitions")
@@ -166,13 +177,15 @@ def _progress(settings: Settings, members: list[str], waits_minutes: float, now:
             and (minutes := _waited_minutes(settings, partition, start, standing.end, now)) > waits_minutes
         ):
             who = (
-                f"its members are {', '.join(members)}; the one that has it hangs or cannot upload: its log, then restart it"
+                f"its members are {', '.join(members)}; the one that has it hangs or cannot upload: read its log, "
+                "then restart it"
                 if members
                 else "nobody is in the group: start consumer.py"
             )
             yield problem(
                 "kafka",
-                f"{name}: {standing.end - start:,} records are not landed, the oldest has waited {minutes:,.0f} minutes",
+                f"{name}: {standing.end - start:,} records are not landed, the oldest has waited {minutes:,.0f} "
+                "minutes",
                 who,
             )
     for partition, since_ms in reader.hidden_since(
@@ -183,8 +196,8 @@ def _progress(settings: Settings, members: list[str], waits_minutes: float, now:
                 "kafka",
                 f"{partition}: a transaction has been open for {minutes:,.0f} minutes; nobody "
                 f"can read on from offset {standings[partition].end}",
-                "a producer that died is waited for no longer than its transaction timeout; one that the broker has forgotten, for "
-                "ever: kafka-transactions.sh find-hanging, then abort",
+                "a producer that died is waited for no longer than its transaction timeout; one that the broker has "
+                "forgotten, for ever: kafka-transactions.sh find-hanging, then abort",
             )
     state = f"group {settings.kafka_group}: {len(members)} members, {lag:,} records to land"
     if standings and not members and not any(standing.committed for standing in standings.values()):
@@ -198,7 +211,7 @@ def _progress(settings: Settings, members: list[str], waits_minutes: float, now:
 
 
 def _waited_minutes(settings: Settings, partition: Partition, start: int, end: int, now: datetime) -> float:
-    """Minutes since the first record from `start` on came to Kafka; 0 when there is none, only marks of transactions."""
+    """Return the minutes since the first record from `start` on came to Kafka; 0 if there is none."""
     try:
         blocks = reader.read_range(settings, partition, start, min(start + 100, end))
     except ServiceError:

@@ -64,11 +64,11 @@ class Block:
 
     @property
     def is_one_a_line(self) -> bool:
-        """Whether every value is on a line of its own: no line end, nor any other control character, is inside a value."""
+        """Whether every value is on a line of its own: no value has a line end or another control character."""
         return int(np.count_nonzero(np.frombuffer(self.lines, np.uint8) < ord(" "))) == len(self)
 
     def drop_before(self, offset: int) -> bool:
-        """Drop the records before an offset from this very block. False, and nothing dropped, if that is all of them."""
+        """Drop the records before an offset from this block. False, and nothing dropped, if that is all of them."""
         count = int(np.searchsorted(self.offsets, offset))
         if count == len(self):
             return False

@@ -16,6 +16,12 @@ from pipeline.streams.kafka.connection import connection, ensure_topics
 from pipeline.streams.kafka.producer import Producer
 
 
+@pytest.fixture(scope="module")
+def stack(private_stack: Stack) -> Stack:
+    """A stack whose broker may be killed."""
+    return private_stack
+
+
 def bars(start: int, count: int, symbols: int = 5) -> list[Bar]:
     """Bars whose volume is their number."""
     return [
@@ -142,7 +148,7 @@ def test_a_checkpoint_behind_an_open_transaction_is_waited_for(settings: Setting
 
 
 def test_second_producer_fences_the_first(settings: Settings, topic: str) -> None:
-    """The first stops with a message that says why, in a transaction or between two, and the second is not disturbed."""
+    """The first stops with a message that says why, in a transaction or between two; the second is not disturbed."""
     with Producer(settings, "same-id") as second_to_come:
         second_to_come.send({topic: bars(0, 10)}, {"k": {"row": 10}})
         with Producer(settings, "same-id") as second:
@@ -186,7 +192,7 @@ def test_broker_that_is_away_is_waited_for(
 
 
 def test_waiting_for_the_broker_is_bounded(settings: Settings, topic: str, stack: Stack) -> None:
-    """A broker that stays away ends in an error that names the setting, after about the time that the setting allows."""
+    """A broker that stays away ends in an error that names the setting, after about the time that is allowed."""
     producer = Producer(replace(settings, kafka_wait_seconds=3), "bounded")
     producer.send({topic: bars(0, 10)}, {"k": {"row": 10}})
     wait_until_settled(settings, topic)

@@ -27,7 +27,7 @@ INT64 = range(-(1 << 63), 1 << 63)
 
 
 def is_sound(records: list[tuple]) -> bool:
-    """Whether these are records at all: kafka-python checks neither that offsets ascend nor that numbers fit 64 bits."""
+    """Whether these are records: kafka-python checks neither that offsets ascend nor that numbers fit 64 bits."""
     offsets = [offset for offset, _, _ in records]
     return offsets == sorted(set(offsets)) and all(offset in INT64 and time in INT64 for offset, time, _ in records)
 
@@ -218,7 +218,7 @@ def test_wrong_number_of_records(more: int) -> None:
 @thorough
 @given(partitions(), st.data())
 def test_damaged_and_cut_off_batches(partition: tuple, data: st.DataObject) -> None:
-    """Bytes flipped anywhere and an answer cut off anywhere, as brokers do at the fetch size, end as with kafka-python."""
+    """Bytes flipped anywhere and an answer cut off anywhere, as brokers do, end as with kafka-python."""
     answer, aborted, _ = partition
     damaged = bytearray(answer[: data.draw(st.integers(0, len(answer)) | st.just(len(answer)))])
     for _ in range(data.draw(st.integers(0, 2)) if damaged else 0):

@@ -2,7 +2,6 @@
 
 import ast
 import logging
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,11 +14,6 @@ from pipeline.streams.kafka import compatibility
 
 ROOT = Path(__file__).parent.parent.parent
 KAFKA = ROOT / "pipeline/streams/kafka"
-PRODUCT = [
-    *ROOT.glob("*.py"),
-    *(path for folder in ("pipeline", "etl", "dashboards", "deploy") for path in (ROOT / folder).rglob("*.py")),
-]
-OTHERS = sorted(path for path in PRODUCT if path != KAFKA / "compatibility.py")
 # The classes of kafka-python that are made to be derived from.
 MADE_FOR_IT = {"ConsumerRebalanceListener"}
 
@@ -68,13 +62,6 @@ def test_private_parts_are_reached_by_one_module(path: Path) -> None:
         assert derived_classes(text)
     else:
         assert (private_parts(text), derived_classes(text)) == ([], [])
-
-
-@pytest.mark.parametrize("path", OTHERS, ids=name_of)
-def test_nothing_of_kafka_python_leaves_its_room(path: Path) -> None:
-    """Only the files of streams/kafka import the client library."""
-    if path.parent != KAFKA:
-        assert not re.search(r"^\s*(?:import|from) kafka\b", path.read_text(), re.MULTILINE)
 
 
 def test_the_pinned_version_is_the_tested_one() -> None:
@@ -139,7 +126,7 @@ def test_a_shut_gate_leaves_the_decoder_alone() -> None:
     "cause", [kafka_errors.ProducerFencedError(), kafka_errors.InvalidProducerEpochError("[Error 47] old"), None]
 )
 def test_a_cause_is_read_from_the_text(cause: Exception | None) -> None:
-    """Why a producer is in its error state is found in kafka-python's own words; without any, the error is the cause."""
+    """Why a producer is in its error state is in kafka-python's own words; without any, the error is the cause."""
     text = f"Cannot execute transactional method because we are in an error state: {cause}"
     error = kafka_errors.KafkaError(text if cause else "something else")
     found = compatibility.cause(SimpleNamespace(), error)

@@ -10,7 +10,7 @@ from pipeline.landing.positions import Partition
 
 
 class Assignment(ConsumerRebalanceListener):  # type: ignore[misc] # kafka-python has no types
-    """Notes revoked and assigned partitions; runs on the client's thread. `on_begun` is called when a rebalance begins."""
+    """Notes revoked and assigned partitions, on the client's thread, and calls `on_begun` when a rebalance begins."""
 
     def __init__(self, on_begun: Callable[[], None]) -> None:
         self._on_begun = on_begun

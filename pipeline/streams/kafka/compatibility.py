@@ -298,4 +298,4 @@ def advertised_brokers(admin: KafkaAdminClient) -> list[tuple[int, str, int]]:
         described = admin.describe_cluster()["brokers"]
     except kafka_errors.KafkaError:
         return []
-    return sorted((broker["node_id"], broker["host"], broker["port"]) for broker in described)
+    return sorted((broker["broker_id"], broker["host"], broker["port"]) for broker in described)

@@ -71,8 +71,9 @@ def reaching(settings: Settings) -> Iterator[None]:
         # kafka-python hides a refused password while it bootstraps.
         secrets = ", KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD right" if settings.kafka_sasl_mechanism else ""
         raise ServiceError(
-            f"KAFKA_BOOTSTRAP_SERVERS={servers}: no answer ({error or type(error).__name__}); is the broker up, its advertised "
-            f"listener reachable from here{secrets}, and KAFKA_SECURITY_PROTOCOL={settings.kafka_security_protocol} what it speaks?"
+            f"KAFKA_BOOTSTRAP_SERVERS={servers}: no answer ({error or type(error).__name__}); is the broker up, its "
+            f"advertised listener reachable from here{secrets}, and "
+            f"KAFKA_SECURITY_PROTOCOL={settings.kafka_security_protocol} what it speaks?"
         ) from error
     except kafka_errors.KafkaError as error:
         raise ServiceError(f"KAFKA_BOOTSTRAP_SERVERS={servers}: {type(error).__name__}: {error}"[:1_000]) from error

@@ -168,9 +168,10 @@ class Member:
 
     def _gone(self, detail: object) -> str:
         return (
-            f"KAFKA_GROUP={self._settings.kafka_group}: its next records are no longer in the topic, retention deleted them "
-            f"before they were landed, or the topic was made anew ({detail}). Nothing was skipped. To go on from what is left, "
-            "reset the group's offsets with kafka-consumer-groups.sh, or use a new group and a new S3_PREFIX"
+            f"KAFKA_GROUP={self._settings.kafka_group}: its next records are no longer in the topic, retention deleted "
+            f"them before they were landed, or the topic was made anew ({detail}). Nothing was skipped. To go on from "
+            "what is left, reset the group's offsets with kafka-consumer-groups.sh, or use a new group and a new "
+            "S3_PREFIX"
         )
 
     def commit(self, offsets: Mapping[Partition, Committed]) -> bool:
@@ -233,7 +234,7 @@ class Member:
         return None if end is None else max(end - self.position(partition), 0)
 
     def position(self, partition: Partition) -> int:
-        """The offset behind everything that the last poll has returned, or passed over, of a partition that was given."""
+        """Return the offset behind everything that the last poll returned, or passed over, of a partition given."""
         return self._positions[partition]
 
     def existing(self, topics: Iterable[str]) -> list[str]:
