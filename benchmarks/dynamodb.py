@@ -119,7 +119,8 @@ def batch(settings: Settings) -> None:
             _environment(settings),
         )
         print(
-            f"{name:<44}{BATCH_ROWS / cost.wall_seconds:>8,.0f} records/s {cost.cpu_seconds / BATCH_ROWS * 1e6:>6,.0f} µs CPU/record "
+            f"{name:<44}{BATCH_ROWS / cost.wall_seconds:>8,.0f} records/s "
+            f"{cost.cpu_seconds / BATCH_ROWS * 1e6:>6,.0f} µs CPU/record "
             f"{cost.peak_mb:>5.0f} MB peak {cost.wall_seconds:>6.1f} s",
             flush=True,
         )

@@ -1,8 +1,8 @@
 """One price by key from the DynamoDB table, without SQL.
 
-  python -m pipeline.dynamodb get Apple 2025-04-15               one day's bar; a time for shorter bars: "2025-04-15 13:30:00.000"
-  python -m pipeline.dynamodb range Apple 2025-01-01 2025-03-31  all bars of these days, first and last included
-  python -m pipeline.dynamodb latest                             the last bar of every company, or of those that are named
+  python -m pipeline.dynamodb get Apple 2025-04-15               a day's bar; for shorter ones "2025-04-15 13:30:00.000"
+  python -m pipeline.dynamodb range Apple 2025-01-01 2025-03-31  all bars of these days, both included
+  python -m pipeline.dynamodb latest                             the last bar of every company, or of those named
   python -m pipeline.dynamodb create                             create the table
 
 `consumer.py --sink dynamodb` fills it. Companies are spelled as the records spell them; a bar without a company stands
@@ -42,7 +42,8 @@ def main() -> int:
         found = [item for company in companies if (item := table.latest(company, interval=options.interval))]
     if not found:
         print(
-            f"{table.name}: no item for this; `python -m pipeline.dynamodb latest` lists the companies as they are spelled",
+            f"{table.name}: no item for this; `python -m pipeline.dynamodb latest` lists the companies as they "
+            "are spelled",
             file=sys.stderr,
         )
         return terminal.EXIT_FAILED

@@ -259,8 +259,9 @@ def is_printable(text: str) -> bool:
 
 @lru_cache(maxsize=1 << 17)
 def is_time(text: str) -> bool:
-    """Whether the text is a real instant of the form YYYY-MM-DD HH:MM:SS.SSS, and of a year that makes sense. Cached, as
-    many bars share a time.
+    """Whether the text is a real instant of the form YYYY-MM-DD HH:MM:SS.SSS, and of a year that makes sense.
+
+    Cached, as many bars share a time.
     """
     if not _TIME.fullmatch(text) or not FIRST_YEAR <= int(text[:4]) <= LAST_YEAR:
         return False

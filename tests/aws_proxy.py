@@ -1,4 +1,4 @@
-"""A proxy in front of the embedded AWS that fails as it is told: refusals, cut connections, lost answers, held calls."""
+"""A proxy in front of the embedded AWS that fails as it is told: refusals, cut connections, lost answers, holds."""
 
 import http.client
 import json

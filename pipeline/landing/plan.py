@@ -52,7 +52,7 @@ class Plan:
     """A batch to land: offsets [start, end) of one partition, and the layout of that moment.
 
     `generation` says which topic of this name the offsets belong to (32 hexadecimal digits; empty where the brokers do
-    not tell), `planned_ms` when the plan was made (milliseconds since 1970; 0 in plans of version 1, which had neither).
+    not tell), `planned_ms` when the plan was made (ms since 1970; 0 in plans of version 1, which have neither).
     """
 
     topic: str
@@ -123,7 +123,7 @@ def nearest_ms(timestamp_ms: int) -> int:
 
 
 def arrival_folder(partition_by: PartitionBy, timestamp_ms: int) -> str:
-    """Return the folder of a Kafka timestamp (ms since 1970, UTC). A month's folder is its first day: dt stays a date."""
+    """Return the folder of a Kafka timestamp (ms since 1970, UTC). A month's folder is its first day, a date too."""
     day = _EPOCH + timedelta(days=timestamp_ms // _DAY_MS)
     if partition_by == "month":
         day = day.replace(day=1)

@@ -74,7 +74,8 @@ def _have_folders(timestamps: np.ndarray) -> bool:
 
 def _latest_ingestion(planned_ms: int, timestamp_ms: int = FIRST_MS) -> str:
     """Return the latest ingested_at that is no mistake: a day after the batch was planned, or the record came to Kafka.
-    Of the records of one key the greatest wins, so one in the far future would win for ever. The plan's time is the same
-    whenever the batch is repeated; a plan of version 1 has none, and no bound.
+
+    Of the records of one key the greatest wins, so one in the far future would win for ever. A batch that is repeated
+    has the time of its plan; a plan of version 1 has none, and no bound.
     """
     return records.time_text_ms(nearest_ms(max(planned_ms, timestamp_ms) + _DAY_MS)) if planned_ms else LAST_TIME

@@ -1,4 +1,4 @@
-"""The broker away, frozen or without the records; bad records; changed settings; another group; and tests of the tests."""
+"""The broker away, frozen or without the records; bad records; changed settings; another group; tests of tests."""
 
 import io
 import json

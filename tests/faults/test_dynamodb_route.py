@@ -50,7 +50,7 @@ def of_the_route(settings: Settings) -> Settings:
 
 
 def test_random_kills(start: Start, run: Run, table: Any, settings: Settings, environment: dict[str, str]) -> None:
-    """Killed at random instants while records keep arriving and answers are slow or lost, the consumers miss nothing."""
+    """Killed at random instants while records keep arriving and answers are slow or lost, consumers miss nothing."""
     chance = random.Random(20_251_121)
     produce(settings, 1_000)
     produced, stop = [1_000], threading.Event()

@@ -46,7 +46,7 @@ def daily(**changes: object) -> Bar:
 
 
 def test_a_whole_file_to_the_cent(run: Run, table: Any, settings: Settings, shared_data: Path) -> None:
-    """Every row of a CSV of six tickers is an item with exactly the numbers of the file; landing again changes nothing."""
+    """Every row of a CSV of six tickers is an item with exactly the file's numbers; landing again changes nothing."""
     path = shared_data / "multi_ticker/faang_nvda_2013_2018.csv"
     assert run("producer.py", "replay", path).returncode == 0
     done = run(*LAND, S3_BUCKET="")

@@ -35,7 +35,7 @@ def item_of(changed: Bar, offset: int = 0) -> BarItem:
     ],
 )
 def test_sort_key_is_the_day_or_the_whole_time(interval: str, time: str, expected: str) -> None:
-    """A daily bar stands under its day, a shorter one under its start, a longer one under its first day and its length."""
+    """A daily bar stands under its day, a shorter one under its start, a longer one under its first day and length."""
     assert items.date_text(bar(interval=interval, time=time)) == expected
 
 

@@ -107,7 +107,7 @@ def test_throttled_requests_shrink_and_grow(writer: tuple) -> None:
 
 
 def test_revisions_of_one_batch_and_bars_of_one_place(writer: tuple) -> None:
-    """A key is in a request once: of revisions the newest is sent, another bar of the same place in a request after it."""
+    """A key is in a request once: of revisions the newest is sent, another bar of its place in a request after it."""
     made, answers, sizes, _ = writer
     daily = msgspec.structs.replace(bars(0, 1)[0], company="Alphabet", symbol="GOOG")
     later, other = (

@@ -84,7 +84,7 @@ def test_folders_by_event_time() -> None:
 
 
 def test_bad_records_become_dead_letters() -> None:
-    """A bad record goes to the dead letters of its batch with place, reason and value; the good ones land without it."""
+    """A bad record goes to the dead letters of its batch with place, reason and value; the good ones land."""
     good = bars(2)
     values = [good[0], b"not json", None, b"\xff\xfe\x00", good[1], json.dumps({"symbol": "A"}).encode()]
     letters, landed = objects_of(plan(6), [block(values, timestamp_ms=DAY_MS)])

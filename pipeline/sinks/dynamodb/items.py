@@ -37,8 +37,8 @@ class Keys:
     sort: str
 
     def mistakes(self) -> list[str]:
-        """Return the key names that would hide a field of the item. A partition key may be one: `symbol` makes an item a symbol and
-        date.
+        """Return the key names that would hide a field of the item. A partition key may be one: with `symbol` there is
+        an item per symbol and date.
         """
         names, found = {name for name, _ in _FIELDS}, []
         if self.partition in names - {"symbol", "company"}:
@@ -116,7 +116,8 @@ def put(table: str, keys: Keys, one: BarItem) -> dict[str, Any]:
     return {
         "TableName": table,
         "Item": one.item,
-        "ConditionExpression": "attribute_not_exists(#key) OR (#at <= :at AND #symbol = :symbol AND #interval = :interval)",
+        "ConditionExpression": "attribute_not_exists(#key) OR "
+        "(#at <= :at AND #symbol = :symbol AND #interval = :interval)",
         "ExpressionAttributeNames": {
             "#key": keys.partition,
             "#at": "ingested_at",
@@ -139,6 +140,6 @@ def taken_by(keys: Keys, one: BarItem, present: Mapping[str, Any]) -> str:
     symbol, interval = one.identity
     holder = f"{present['symbol']} {present.get('interval')}" if present.get("symbol") else "an item that is no bar"
     return (
-        f"{keys.partition} {one.key[0]!r}, {keys.sort} {one.key[1]!r} is taken by {holder}, this is {symbol} {interval}; "
-        "give each interval a table of its own, or a table the partition key symbol"
+        f"{keys.partition} {one.key[0]!r}, {keys.sort} {one.key[1]!r} is taken by {holder}, this is {symbol} "
+        f"{interval}; give each interval a table of its own, or a table the partition key symbol"
     )

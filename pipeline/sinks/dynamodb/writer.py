@@ -153,7 +153,7 @@ class ItemWriter:
     def _sort_out(
         self, part: list[BarItem], reasons: list[dict[str, Any]]
     ) -> tuple[list[BarItem], list[Refused], set[str]]:
-        """Return what to try again of a cancelled transaction, what has no place, and why the others were not written."""
+        """Return what to try again of a cancelled transaction, what has no place, and why others were not written."""
         left: list[BarItem] = []
         refused: list[Refused] = []
         codes: set[str] = set()
@@ -194,8 +194,8 @@ class _Trouble:
         self._began = self._began or now
         if now - self._began > self._longest_seconds:
             raise ServiceError(
-                f"DYNAMODB_TABLE={self._table}: no write succeeded in {self._longest_seconds} s (DYNAMODB_WAIT_SECONDS), last answer: "
-                f"{error}. Nothing of this batch is committed; the next start writes it"
+                f"DYNAMODB_TABLE={self._table}: no write succeeded in {self._longest_seconds} s (DYNAMODB_WAIT_SECONDS), "
+                f"last answer: {error}. Nothing of this batch is committed; the next start writes it"
             ) from error
         log.warning(
             "write failed, trying again",

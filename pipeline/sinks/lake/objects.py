@@ -118,8 +118,8 @@ def json_lines(values: list[bytes]) -> bytes:
 
 
 def _csv(kind: type[Record], checked: list[Record]) -> bytes:
-    """Return a header line and a line a record; null is empty. Athena reads CSV by lines, so a line end inside a text becomes
-    a space.
+    """Return a header line and a line per record; null is empty. Athena reads CSV by lines, so a line end inside a text
+    becomes a space.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

@@ -19,7 +19,9 @@ _ARROW_TYPES = {
 
 
 def encode(kind: type[records.Record], found: list[records.Record], compression: str) -> bytes:
-    """Return a file of one row group, with the types of the tables and times as timestamps. Compressed by gzip, else zstd."""
+    """Return a file of one row group, with the types of the tables and times as timestamps; `compression` is gzip, else
+    zstd.
+    """
     arrays, fields = [], []
     for column in records.columns(kind):
         arrow_type = _ARROW_TYPES[column.type]

@@ -133,7 +133,7 @@ class ObjectWriter:
             present = self._present(plan.layout.bucket, an_object.key)
             if present.plan != plan.metadata() or (present.group != self._group and not self._is_any_group):
                 raise ServiceError(_taken(plan, an_object.key, present, self._group)) from None
-            # This batch, by an earlier or unanswered request. The ETag of an unencrypted object is the MD5 of its bytes.
+            # This batch, by an earlier or unanswered request. Without KMS the ETag is the MD5 of the bytes.
             if present.etag != hashlib.md5(an_object.body, usedforsecurity=False).hexdigest():
                 try:
                     self._request(*place, {"IfMatch": present.etag})
@@ -183,8 +183,8 @@ class ObjectWriter:
         def give_up(state: tenacity.RetryCallState) -> None:
             error = state.outcome.exception() if state.outcome else None
             raise ServiceError(
-                f"S3_WAIT_SECONDS={self._wait_seconds:g}: S3 was away for longer, last answer: {error}. The plan of this "
-                "batch is committed, and the next start completes it"
+                f"S3_WAIT_SECONDS={self._wait_seconds:g}: S3 was away for longer, last answer: {error}. The plan of "
+                "this batch is committed, and the next start completes it"
             ) from error
 
         return tenacity.Retrying(
@@ -228,9 +228,9 @@ def _is_not_implemented(error: BaseException | None) -> bool:
 def _taken(plan: Plan, key: str, present: _Present, group: str) -> str:
     return (
         f"S3_PREFIX={plan.layout.root.rstrip('/')}: s3://{plan.layout.bucket}/{key} is there already, put by "
-        f"{f'group {present.group}' if present.group else 'another program'} as another batch, not by group {group} for "
-        f"offsets {plan.start} to {plan.end} of {plan.topic}-{plan.partition}. Nothing was overwritten. One group lands "
-        "one topic under one S3_PREFIX: use a prefix of its own"
+        f"{f'group {present.group}' if present.group else 'another program'} as another batch, not by group {group} "
+        f"for offsets {plan.start} to {plan.end} of {plan.topic}-{plan.partition}. Nothing was overwritten. One group "
+        "lands one topic under one S3_PREFIX: use a prefix of its own"
     )
 
 
