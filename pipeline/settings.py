@@ -68,6 +68,9 @@ class Settings:
     aws_endpoint_url: str = _setting("", "another endpoint than AWS's, as boto3 reads it; the embedded stack sets it")
     s3_bucket: str = _setting("", "bucket of the lake")
     s3_prefix: str = _setting("", "folder inside the bucket, empty for its root")
+    s3_wait_seconds: int = _setting(
+        600, "how long S3 may be away before consumer.py --until-caught-up stops, in seconds; a service waits"
+    )
     s3_encryption: Literal["", "AES256", "aws:kms", "aws:kms:dsse"] = _setting(
         "", "AES256, aws:kms, aws:kms:dsse; empty: the bucket's own"
     )
@@ -211,6 +214,7 @@ def _mistakes_between(settings: Settings) -> list[str]:
         "kafka_wait_seconds",
         "athena_scan_limit_gb",
         "dynamodb_wait_seconds",
+        "s3_wait_seconds",
     ):
         if getattr(settings, name) < 1:
             mistakes.append(f"{name.upper()}: {getattr(settings, name)} is less than 1")

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from kafka import KafkaConsumer, OffsetAndMetadata
 
 from pipeline.landing.block import Block
-from pipeline.landing.plan import Buffer
+from pipeline.landing.buffer import Buffer
 from pipeline.landing.positions import Committed, Partition, Standing
 from pipeline.settings import ServiceError, Settings
 from pipeline.streams.kafka import compatibility, decoder
