@@ -11,7 +11,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select
 
 from dashboards import query_results
-from dashboards.report import __main__ as report
+from dashboards.report.page import build
 
 NOW = datetime(2026, 11, 21, 9, 0, tzinfo=UTC)
 
@@ -27,7 +27,7 @@ def address(expected, tmp_path_factory):
     folder = tmp_path_factory.mktemp("report")
     page = folder / "report.html"
     page.write_text(
-        report.build(query_results.from_exports(by_pandas.export(expected, folder / "exports")), now=NOW),
+        build(query_results.from_exports(by_pandas.export(expected, folder / "exports")), now=NOW),
         encoding="utf-8",
     )
     return page.as_uri()
@@ -257,12 +257,12 @@ def test_without_rows_the_page_says_what_is_missing(browser, expected, tmp_path)
     """Empty results give a page without charts that names the commands and each query without rows."""
     empty = {name: frame.head(0) for name, frame in expected.items()}
     (tmp_path / "report.html").write_text(
-        report.build(query_results.from_exports(by_pandas.export(empty, tmp_path / "none")), now=NOW)
+        build(query_results.from_exports(by_pandas.export(empty, tmp_path / "none")), now=NOW)
     )
     browser.open((tmp_path / "report.html").as_uri())
     browser.wait("return document.documentElement.dataset.drawnMs")
     text = browser.run("return document.body.innerText")
     assert "python consumer.py --until-caught-up" in text
-    assert "The query monthly_performance gave no rows." in text
+    assert "The query monthly_performance returned no rows." in text
     assert browser.run("return document.querySelectorAll('svg').length") == 0
     assert browser.console() == []

