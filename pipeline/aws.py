@@ -31,7 +31,7 @@ def client(settings: Settings, service: str, *, attempts: int = 5, pool_connecti
 
 def error_code(error: ClientError) -> str:
     """The service's own code, such as NoSuchKey or AccessDenied."""
-    return error.response.get("Error", {}).get("Code", "")
+    return str(error.response.get("Error", {}).get("Code", ""))
 
 
 @contextmanager

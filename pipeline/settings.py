@@ -14,6 +14,8 @@ from typing import Any, Literal
 import msgspec
 from dotenv import dotenv_values
 
+from pipeline.bucket import results_folder
+
 CONFIG_FILE = "config.env"
 SecurityProtocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
 SaslMechanism = Literal["", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "AWS_MSK_IAM"]
@@ -124,7 +126,7 @@ class Settings:
         return (
             self.athena_output.rstrip("/") + "/"
             if self.athena_output
-            else f"s3://{self.s3_bucket}/{self.s3_root}athena-results/"
+            else f"s3://{self.s3_bucket}/{results_folder(self.s3_root)}"
         )
 
 
@@ -135,7 +137,7 @@ def load_settings(
     environ: Mapping[str, str] | None = None,
     config_file: str | Path = CONFIG_FILE,
 ) -> Settings:
-    """The settings; raises SettingsError with every mistake.
+    """Return the settings; raises SettingsError with every mistake.
 
     `command_line` holds values by name, such as vars() of argparse's options: those whose names are settings count, None
     is an option that was not given. `required` names the attributes that the calling command cannot do without.

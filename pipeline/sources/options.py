@@ -248,7 +248,7 @@ class _CsvOption(Action):
 
     def __call__(
         self, parser: ArgumentParser, namespace: Namespace, values: object, option_string: str | None = None
-    ) -> None:  # noqa: ARG002
+    ) -> None:
         value = self.const if self.nargs == 0 else values
         namespace.csv = Options(**{**vars(namespace.csv), self.dest: value})
 

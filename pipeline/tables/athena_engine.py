@@ -1,4 +1,3 @@
-# ruff: noqa: S608 - the parts of the SQL built here are names of ours and checked settings
 """The ETL by Athena, and what the ETL by Glue needs in the bucket. What a run is, etl/curation.py says."""
 
 import io

@@ -1,4 +1,3 @@
-# ruff: noqa: S608 - the parts of the SQL built here are names of ours and checked settings, never a user's text
 """What the Glue Data Catalog holds: tables and views, derived from the records. Pure: no call to AWS is made here.
 
 Raw tables lie over what consumer.py lands, curated_bars over what the ETL writes, and the views bars, ticks and news

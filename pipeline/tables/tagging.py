@@ -28,7 +28,7 @@ def tag_changes(settings: Settings) -> Iterator[Change]:
     )
     for name in (settings.athena_workgroup, resources.etl_workgroup_name(settings)):
         arn = f"arn:aws:athena:{region}:{account}:workgroup/{name}"
-        read = lambda arn=arn: _pairs(athena.list_tags_for_resource(ResourceARN=arn)["Tags"])  # noqa: E731
+        read = lambda arn=arn: _pairs(athena.list_tags_for_resource(ResourceARN=arn)["Tags"])
         yield from _tagged(
             f"workgroup {name}",
             wanted,

@@ -22,7 +22,7 @@ class Listing:
     def get_paginator(self, _name: str) -> "Listing":
         return self
 
-    def paginate(self, *, Bucket: str, Prefix: str, Delimiter: str = "") -> list[dict]:  # noqa: N803 - S3's names
+    def paginate(self, *, Bucket: str, Prefix: str, Delimiter: str = "") -> list[dict]:
         found = {key: modified for key, modified in self._objects.items() if key.startswith(Prefix)}
         if Delimiter:
             return [{"CommonPrefixes": [{"Prefix": key.rpartition("/")[0] + "/"} for key in found]}]

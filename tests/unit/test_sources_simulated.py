@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from itertools import islice, pairwise
 
-from pipeline.records import encode, parse_time
+from pipeline.records import encode
 from pipeline.sources import simulated
 
 START = datetime(2024, 1, 2, 14, 30, tzinfo=UTC)
@@ -24,7 +24,7 @@ def test_ticks_are_valid_and_keep_the_rate_by_their_own_time() -> None:
     """Every tick keeps to its definition and they are as far apart as the rate says."""
     ticks = list(islice(simulated.ticks(["A", "B", "C"], seed=1, rate=1000, **HOW), 5001))
     assert all(encode(tick) for tick in ticks)
-    assert (parse_time(ticks[-1].time) - parse_time(ticks[0].time)).total_seconds() == 5
+    assert (datetime.fromisoformat(ticks[-1].time) - datetime.fromisoformat(ticks[0].time)).total_seconds() == 5
     assert {tick.symbol for tick in ticks} == {"A", "B", "C"}
     assert len({tick.price for tick in ticks}) > 3
 
@@ -40,7 +40,7 @@ def test_bars_are_valid_and_lie_in_trading_hours() -> None:
         "2024-01-02 20:59:00.000",
         "2024-01-03 14:30:00.000",
     ]
-    assert all(parse_time(bar.time).weekday() < 5 for bar in bars)
+    assert all(datetime.fromisoformat(bar.time).weekday() < 5 for bar in bars)
     assert all(bar.low <= bar.open <= bar.high and bar.low <= bar.close <= bar.high for bar in bars)
     assert all(after.open == before.close for before, after in pairwise(bars))
 

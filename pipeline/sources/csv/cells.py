@@ -117,7 +117,7 @@ def _iso(text: str) -> datetime:
     if found := _DIGITS.fullmatch(text):  # 20240102 093000, which two columns of ASCII exports make
         return datetime.strptime(
             found[1] + found[2].zfill(4 if len(found[2]) == 4 else 6).ljust(6, "0"), "%Y%m%d%H%M%S"
-        )  # noqa: DTZ007
+        )
     if found := _YEAR_FIRST.fullmatch(text):
         return datetime.combine(date(int(found[1]), int(found[2]), int(found[3])), _time_of_day(found[4]))
     raise ValueError(text)
@@ -138,7 +138,7 @@ def _epoch(text: str) -> datetime:
 def _named_month(text: str) -> datetime:
     for form in _NAMED_MONTHS:
         try:
-            return datetime.strptime(text, form)  # noqa: DTZ007 - the file's zone is applied by time_reader
+            return datetime.strptime(text, form)
         except ValueError:
             continue
     raise ValueError(text)
@@ -149,7 +149,7 @@ def _time_of_day(text: str | None) -> object:
         return datetime.min.time()
     for form in ("%H:%M", "%H:%M:%S", "%H:%M:%S.%f", "%I:%M %p", "%I:%M:%S %p"):
         try:
-            return datetime.strptime(text.strip(), form).time()  # noqa: DTZ007
+            return datetime.strptime(text.strip(), form).time()
         except ValueError:
             continue
     raise ValueError(text)

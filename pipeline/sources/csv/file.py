@@ -70,7 +70,7 @@ def find(places: list[str], settings: Settings) -> list[str]:
             # A file may have a name with brackets in it.
             matches = (
                 [place] if Path(place).is_file() else sorted(filter(os.path.isfile, glob.glob(place, recursive=True)))
-            )  # noqa: PTH207
+            )
         if not matches:
             raise UnusableFile(
                 f"{place}: there is no such file, and no {', '.join(_SUFFIXES[:2])} in it if it is a folder"

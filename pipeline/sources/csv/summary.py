@@ -65,7 +65,7 @@ class Rejects(AbstractContextManager):
         self._writer = None
         if path:
             try:
-                file = self._closing.enter_context(Path(path).open("w", newline="", encoding="utf-8"))  # noqa: SIM115 - it is one
+                file = self._closing.enter_context(Path(path).open("w", newline="", encoding="utf-8"))
             except OSError as error:
                 raise SettingsError([f"--rejects {path}: {error.strerror}"]) from None
             self._writer = csv.writer(file)
