@@ -33,7 +33,7 @@ class Plot:
 
 @dataclass(frozen=True, kw_only=True)
 class Picture:
-    """What the index page needs of a written plot. The figure itself is freed, because hundreds would fill the memory."""
+    """What the index page needs of a written plot. Its figure is freed: hundreds of them would fill the memory."""
 
     file: str
     title: str
@@ -96,7 +96,7 @@ def _of_all_tickers(results: Results, bars: pd.DataFrame) -> Iterator[Plot]:
     if len(returns := bars.dropna(subset=["daily_return"])):
         title = "Spread of the daily returns"
         yield _of_all("box_returns", title, figures.box_plot(returns, "daily_return", title))
-    if bars["symbol"].nunique() > 1:
+    if len(bars["symbol"].unique()) > 1:
         for column in [*figures.COLUMNS, "daily_return"]:
             wide = bars.pivot_table(index="day", columns="symbol", values=column)
             title = f"Correlation of tickers by {column.replace('_', ' ')}"

@@ -1,4 +1,4 @@
-"""The QuickSight assets: an Athena data source, three data sets and the dashboard, as arguments of QuickSight's API. Pure.
+"""The QuickSight assets: an Athena data source, three data sets and the dashboard, as arguments of its API. Pure.
 
 The same values are the properties of the CloudFormation template, so an ARN or a name may be a text or one of
 CloudFormation's intrinsic functions.

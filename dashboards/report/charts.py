@@ -1,8 +1,8 @@
 """The report's charts: a query's result in, a Vega-Lite chart out. Pure.
 
 Colours are names of CSS variables, so the style sheet chooses them for a light screen, a dark screen and paper. Every
-chart names its data set and the page supplies the rows, so that none is in the page twice. A chart over time follows two
-signals that the page's controls set: `tickers`, those to show, and `since`, the first instant to show.
+chart names its data set and the page supplies the rows, so that none is in the page twice. The page's controls set two
+signals of a chart over time: `tickers`, those to show, and `since`, the first instant to show.
 """
 
 from typing import Any
@@ -77,10 +77,10 @@ def _day_axis() -> alt.X:
 
 
 def index_edges(index_100: pd.Series) -> list[float]:
-    """Return the eight limits between nine colours, symmetric around 100: the middle colour means "as in the first month".
+    """Return the eight limits between nine colours: the middle colour means "as in the first month", which is 100.
 
-    They span the smallest round distance that holds 19 cells in 20, and at most 0 to 200, because no price falls below
-    0.
+    They are symmetric around it and span the smallest round distance that holds 19 cells in 20, at most 0 to 200,
+    because no price falls below 0.
     """
     distance = np.quantile((index_100 - 100).abs(), 0.95) if len(index_100) else 0
     outermost = next((step for step in (5, 10, 20, 50) if step >= distance), 100)
@@ -104,7 +104,8 @@ def monthly_heatmap(rows: pd.DataFrame) -> alt.LayerChart:
         scale=alt.Scale(domain=list(range(1, 13)), paddingInner=0.04),
         axis=alt.Axis(orient="top", domain=False, ticks=False, labelAngle=0, labelExpr=f"{_MONTHS}[datum.value - 1]"),
     )
-    label = f"indexof({named}, datum.value) >= 0 ? datum.value : slice(datum.value, -1) == ' ' ? '' : slice(datum.value, -4)"
+    year = "slice(datum.value, -1) == ' ' ? '' : slice(datum.value, -4)"
+    label = f"indexof({named}, datum.value) >= 0 ? datum.value : {year}"
     y = alt.Y(
         "row:N",
         title=None,
@@ -120,8 +121,9 @@ def monthly_heatmap(rows: pd.DataFrame) -> alt.LayerChart:
     base = _chart("monthly_performance", height=22 * len(order)).encode(x, y, tooltip=tooltip)
     # A narrow cell has no room for cents, a narrower one none for the dollar either.
     fitting = alt.expr(
-        "bandwidth('x') >= 48 ? format(datum.average_close, '$,.2f') : bandwidth('x') >= 34 ? format(datum.average_close, "
-        "'$,.0f') : format(datum.average_close, datum.average_close < 100 ? '.0f' : '.3~s')"
+        "bandwidth('x') >= 48 ? format(datum.average_close, '$,.2f') : "
+        "bandwidth('x') >= 34 ? format(datum.average_close, '$,.0f') : "
+        "format(datum.average_close, datum.average_close < 100 ? '.0f' : '.3~s')"
     )
     return _coloured_text(base, "index_100", edges, fitting, font_size=alt.expr("bandwidth('x') < 34 ? 9 : 11"))
 

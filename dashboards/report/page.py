@@ -20,8 +20,8 @@ from dashboards.report.sections import QUERIES, Section, sections, symbols_of
 HERE = Path(__file__).parent
 RANGES = [("50", 50), ("1 year", 252), ("3 years", 756), ("all", 0)]
 NOTHING = (
-    "The queries returned no price. Have you produced some (python producer.py replay samples/daily_prices.csv), landed "
-    "them (python consumer.py --until-caught-up) and made the tables (python glue_setup.py)? "
+    "The queries returned no price. Have you produced some (python producer.py replay samples/daily_prices.csv), "
+    "landed them (python consumer.py --until-caught-up) and made the tables (python glue_setup.py)? "
     "And do --tickers, --from and --to leave any?"
 )
 # A column of numbers is a list; of any other column each distinct value stands once: {"of": values, "at": positions}.

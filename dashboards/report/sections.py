@@ -65,8 +65,8 @@ def sections(results: Results) -> list[Section]:
         _section(
             "monthly",
             "Monthly performance: average close by ticker and month",
-            "Text is the average close in $. Colour is the same with the ticker's first month = 100, so that an expensive "
-            "ticker does not outshine the rest.",
+            "Text is the average close in $. Colour is the same with the ticker's first month = 100, so that an "
+            "expensive ticker does not outshine the rest.",
             results,
             {"monthly_performance": _monthly},
         ),

@@ -1,7 +1,7 @@
 """Tableau: the workbook and data source for Athena, or a packaged workbook with its data for Tableau Public.
 
-python -m dashboards.tableau workbook              stock_market.twb and stock_market.tds, for Athena
-python -m dashboards.tableau public                stock_market.csv and stock_market.twbx, a workbook with the CSV inside
+python -m dashboards.tableau workbook              stock_market.twb and .tds, for Athena
+python -m dashboards.tableau public                stock_market.csv and .twbx, a workbook with the CSV inside
 python -m dashboards.tableau public --extract      the .twbx with a Hyper extract instead (pip install tableauhyperapi)
 """
 

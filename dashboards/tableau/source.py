@@ -61,7 +61,7 @@ class Connection:
 def athena(region: str, database: str) -> Connection:
     """Return a connection to Amazon Athena, without keys: Tableau asks for them when it opens the workbook.
 
-    It names no staging directory, because no public document names that attribute: the workgroup has an output location.
+    It names no staging directory: no public document names that attribute, and the workgroup has an output location.
     """
     server = f"athena.{region}.amazonaws.com"
     attributes = {"class": "athena", "dbname": "AwsDataCatalog", "port": "443", "schema": database, "server": server}

@@ -59,7 +59,7 @@ def workbook(connection: Connection) -> str:
 
 @dataclass
 class Sheet:
-    """A worksheet. use() declares a field in a derivation and returns its full name for a shelf, an encoding or a filter."""
+    """A worksheet. use() declares a field and returns its full name for a shelf, an encoding or a filter."""
 
     name: str
     title: str
@@ -72,7 +72,7 @@ class Sheet:
     styles: list[Element] = field(default_factory=list)
 
     def use(self, column: str, derivation: str, type: str) -> str:
-        """Declare the field and return its full name."""
+        """Declare the field in a derivation and return its full name."""
         name = f"[{_PREFIXES[derivation]}:{column.strip('[]')}:{_KINDS[type]}]"
         self._columns.setdefault(column, field_column(column))
         children = [node("table-calc", {"ordering-type": "Rows"})] if derivation == "User" else []
@@ -122,7 +122,7 @@ class Sheet:
         return node("worksheet", {"name": self.name}, title, table, _simple_id(f"worksheet {self.name}"))
 
     def _filters(self) -> list[Element]:
-        """Return the filters: daily bars only, and what the dashboard's controls choose. All sheets share a filter group."""
+        """Return the filters: daily bars only, and what the dashboard's controls choose. Sheets share each group."""
         interval, symbol, time = self.use("[interval]", "None", "nominal"), *filter_fields(self)
         return [
             node(

