@@ -35,7 +35,7 @@ def main() -> int:
         for source in command.sources(settings, options, Clock(is_stopping)):
             if failure := run(source, settings, options):
                 has_failed = True
-                print(f"error: {source.name}: {failure}", file=sys.stderr)
+                print(terminal.printable(f"error: {source.name}: {failure}"), file=sys.stderr)
             if is_stopping():
                 break
     return terminal.EXIT_FAILED if has_failed else terminal.EXIT_DONE
@@ -47,7 +47,7 @@ def run(source: Source, settings: Settings, options: Namespace) -> str:
         with source:
             send(source, settings, options)
             if summary := source.summary():
-                print(summary)
+                print(terminal.printable(summary))
             return source.failure
     except Unusable as error:
         return str(error)
