@@ -2,54 +2,68 @@
 PYTHON := .venv/bin/python
 # Kills of the random fault loops: few in `make test`, all of them in `make faults`.
 KILLS ?= 8
-TWO_AT_A_TIME := -n 2 --dist loadfile
+# Most of a fault test is waiting, so four tests at a time keep two cores busy. They share one stack.
+AT_A_TIME := -n 4 --dist loadfile
 
-.PHONY: help demo test retest faults lint bench up down clean
+.PHONY: help demo test check faults bench generated lock up down clean
 
 help:
-	@echo "make demo    run the whole pipeline on the embedded stack, from a CSV to a page"
-	@echo "make test    run all tests on the embedded stack"
-	@echo "make retest  run again what failed last"
-	@echo "make faults  run the fault tests with their full counts (long)"
-	@echo "make lint    check the style"
-	@echo "make bench   measure what benchmarks/README.md claims (long)"
-	@echo "make up      start the embedded stack        make down   stop it"
-	@echo "make clean   stop it and remove its data and .venv"
+	@echo "make demo       run the whole pipeline on the embedded stack, from a CSV to a page"
+	@echo "make test       run all tests on the embedded stack"
+	@echo "make check      format, lint, types and the tests that need no stack, within a minute"
+	@echo "make faults     run the fault tests with their full counts (long)"
+	@echo "make bench      measure what benchmarks/README.md claims (long)"
+	@echo "make generated  write anew the files that are generated from the definitions"
+	@echo "make lock       write requirements.lock anew"
+	@echo "make up         start the embedded stack        make down   stop it"
+	@echo "make clean      stop it and remove its data and .venv"
 
-demo: .venv/installed
+demo: .venv/local
 	@$(PYTHON) -m local run sh samples/demo.sh
 
-test: .venv/installed
-	KILLS=$(KILLS) $(PYTHON) -m pytest $(TWO_AT_A_TIME)
+test: .venv/dev
+	KILLS=$(KILLS) $(PYTHON) -m pytest $(AT_A_TIME)
 
-retest: .venv/installed
-	KILLS=$(KILLS) $(PYTHON) -m pytest --last-failed --last-failed-no-failures none
+check: .venv/dev
+	.venv/bin/ruff format --check --quiet .
+	.venv/bin/ruff check --quiet .
+	.venv/bin/mypy
+	$(PYTHON) -m pytest -n 2 --quiet tests/unit
 
-faults: .venv/installed
-	KILLS=100 $(PYTHON) -m pytest $(TWO_AT_A_TIME) --timeout 0 tests/faults
+faults: .venv/dev
+	KILLS=100 $(PYTHON) -m pytest $(AT_A_TIME) --timeout 0 tests/faults
 
-lint: .venv/installed
-	.venv/bin/ruff check .
-
-bench: .venv/installed
+bench: .venv/dev
 	$(PYTHON) -m local run $(PYTHON) -m benchmarks.landing
 	$(PYTHON) -m local run $(PYTHON) -m benchmarks.decoding
 	$(PYTHON) -m local run $(PYTHON) -m benchmarks.replay
 	$(PYTHON) -m local run $(PYTHON) -m benchmarks.queries
 	$(PYTHON) -m local run $(PYTHON) -m benchmarks.dynamodb
 
-up: .venv/installed
+generated: .venv/dev
+	$(PYTHON) -m deploy.generated
+
+up: .venv/local
 	@$(PYTHON) -m local up
 
-down: .venv/installed
+down: .venv/local
 	@$(PYTHON) -m local down
 
 clean:
 	@test ! -x $(PYTHON) || $(PYTHON) -m local down --wipe
 	rm -rf .venv .local
 
-.venv/installed: requirements.txt requirements-dev.txt
-	python3 -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed, this is " + sys.version)'
-	test -x $(PYTHON) || python3 -m venv .venv
-	$(PYTHON) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
-	touch $@
+# Python compiles a module when it is first imported: compiling all of them at once would take a third of the installation.
+INSTALL := $(PYTHON) -m pip install --quiet --disable-pip-version-check --no-compile
+
+.venv/bin/python:
+	@python3 -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed, this is " + sys.version)'
+	python3 -m venv .venv
+
+.venv/local: requirements.txt requirements-local.txt | .venv/bin/python
+	$(INSTALL) -r requirements-local.txt
+	@touch $@
+
+.venv/dev: requirements-dev.txt requirements-local.txt requirements.txt | .venv/bin/python
+	$(INSTALL) -r requirements-dev.txt
+	@touch $@ .venv/local

@@ -37,7 +37,8 @@ from pipeline.records import Bar
 from pipeline.settings import Settings, load_settings
 from pipeline.sinks.lake import writer as lake
 from pipeline.tables import catalog
-from pipeline.tables.athena_engine import AthenaEngine, etl_tables
+from pipeline.tables.athena_engine import AthenaEngine
+from pipeline.tables.etl_inputs import etl_tables
 from pipeline.tables.provision import Provision
 from pipeline.tables.removal import removals
 
@@ -116,10 +117,11 @@ def one_object_an_event(settings: Settings, count: int) -> None:
     s3, glue = aws.client(settings, "s3", pool_connections=8), aws.client(settings, "glue")
     folder = f"{settings.s3_root}events/"
     with ThreadPoolExecutor(8) as pool:
-        put = lambda item: s3.put_object(
-            Bucket=settings.s3_bucket, Key=f"{folder}{item[0]}.json", Body=records.encode(item[1])
-        )  # noqa: E731
-        list(pool.map(put, enumerate(bars(count))))
+
+        def put(number: int, bar: Bar) -> None:
+            s3.put_object(Bucket=settings.s3_bucket, Key=f"{folder}{number}.json", Body=records.encode(bar))
+
+        list(pool.map(put, range(count), bars(count)))
     table: dict[str, Any] = catalog.raw_table(settings, "bars", catalog.Landing(first_day="2026-01-01"))
     table |= {"Name": "raw_events", "PartitionKeys": [], "Parameters": {"classification": "json"}}
     table["StorageDescriptor"] |= {"Location": f"s3://{settings.s3_bucket}/{folder}"}

@@ -40,7 +40,7 @@ def check_version(installed: str) -> None:
         raise StackError(
             f"ministack {installed} is installed, but the embedded stack needs {MINISTACK_VERSION}: it replaces functions "
             f"inside ministack (Athena's query executor, Glue's crawler) that another version may not have. "
-            f"Install what requirements-dev.txt names."
+            f"Install what requirements-local.txt names."
         )
 
 

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from tqdm import tqdm
 
@@ -58,26 +59,29 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
 
 
-def _event_fields(record: logging.LogRecord) -> dict:
+def _event_fields(record: logging.LogRecord) -> dict[str, object]:
     return {name: value for name, value in vars(record).items() if name not in _STANDARD_ATTRIBUTES}
 
 
-class _TextFormatter(logging.Formatter):
-    converter = time.gmtime
+class _UtcFormatter(logging.Formatter):
+    """Times in UTC, to the second."""
 
+    def time_of(self, record: logging.LogRecord) -> str:
+        return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record.created))
+
+
+class _TextFormatter(_UtcFormatter):
     def format(self, record: logging.LogRecord) -> str:
         fields = "".join(f" {name}={value}" for name, value in _event_fields(record).items())
         event = printable(f"{record.getMessage()}{fields}").replace("\n", "\\n")
-        line = f"{self.formatTime(record, '%Y-%m-%dT%H:%M:%SZ')} {record.levelname:<7} {event}"
+        line = f"{self.time_of(record)} {record.levelname:<7} {event}"
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
 
-class _JsonFormatter(logging.Formatter):
-    converter = time.gmtime
-
+class _JsonFormatter(_UtcFormatter):
     def format(self, record: logging.LogRecord) -> str:
         fields = {
-            "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%SZ"),
+            "time": self.time_of(record),
             "level": record.levelname,
             "logger": record.name,
             "event": record.getMessage(),
@@ -94,7 +98,7 @@ def stop_signals() -> Iterator[Callable[[], bool]]:
 
     Yields a function that says whether to stop. kafka-python has no wakeup(), so loops ask at least once a second.
     """
-    asked = []
+    asked: list[int] = []
 
     def note(signum: int, _frame: object) -> None:
         if asked and signum == signal.SIGINT:
@@ -125,6 +129,6 @@ def _mask(how: str) -> None:
         signal.pthread_sigmask(getattr(signal, how), _STOP_SIGNALS)
 
 
-def progress(unit: str, total: int | None = None) -> tqdm:
+def progress(unit: str, total: int | None = None) -> "tqdm[Any]":
     """A progress bar on a terminal, and silence elsewhere."""
     return tqdm(total=total, unit=f" {unit}", unit_scale=True, dynamic_ncols=True, disable=None)

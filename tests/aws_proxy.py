@@ -115,7 +115,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(content)
 
-    do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _serve  # noqa: N815 - the names that http.server looks for
+    do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _serve
 
     def log_message(self, *_: object) -> None:
         """Silence: the tests count the calls themselves."""

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -21,26 +22,46 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 SHARED_DATA = ROOT.parent / "shared/data"
 
 
-@pytest.fixture(scope="session")
-def stack() -> Iterator[Stack]:
-    """Kafka, the local AWS and Trino, started once on ports of their own and stopped at the end; one for each worker of
-    xdist.
-    """
-    running = Stack(
-        Path(os.environ.get("LOCAL_STACK_DIR", ROOT / ".local")) / f"test{os.environ.get('PYTEST_XDIST_WORKER', '')}"
-    )
-    running.down(wipe=True)
-    running.up()
-    yield running
-    running.down(wipe=True)
+TEST_STACK = Path(os.environ.get("LOCAL_STACK_DIR", ROOT / ".local")) / "test"
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Begin with nothing of an earlier run. The workers of xdist share what the first of them that needs it starts."""
+    if not hasattr(session.config, "workerinput"):
+        Stack(TEST_STACK).down(wipe=True)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Stop the stack when all tests are over, by the process that all workers report to."""
+    if not hasattr(session.config, "workerinput"):
+        Stack(TEST_STACK).down(wipe=True)
 
 
 @pytest.fixture(scope="session")
+def stack() -> Stack:
+    """Kafka, the local AWS and Trino on ports of their own: one stack for all tests, which hurt it in no way."""
+    shared = Stack(TEST_STACK)
+    shared.up()
+    return shared
+
+
+@pytest.fixture(scope="module")
+def private_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A stack that the tests of one file may kill, freeze and restart; such a file has it as its `stack`."""
+    own = Stack(tmp_path_factory.mktemp("stack"))
+    own.up()
+    yield own
+    own.down(wipe=True)
+
+
+@pytest.fixture(scope="module")
 def bucket(stack: Stack) -> str:
-    """The bucket of the tests, made once."""
-    environment = stack.environment()
-    client(stack, "s3").create_bucket(Bucket=environment["S3_BUCKET"])
-    return environment["S3_BUCKET"]
+    """The bucket of the tests."""
+    name = stack.environment()["S3_BUCKET"]
+    s3 = client(stack, "s3")
+    with suppress(s3.exceptions.BucketAlreadyOwnedByYou, s3.exceptions.BucketAlreadyExists):
+        s3.create_bucket(Bucket=name)
+    return name
 
 
 @pytest.fixture

@@ -109,7 +109,7 @@ def _advertised(admin: KafkaAdminClient) -> Iterator[Finding]:
     """The first answer tells clients where to connect to from then on: advertised.listeners. The commonest failure of
     all.
     """
-    for broker in sorted(admin._manager.cluster.brokers(), key=str):  # noqa: SLF001 - describe_cluster() would ask the address in question
+    for broker in sorted(admin._manager.cluster.brokers(), key=str):
         # Before the first answer the client knows the bootstrap servers only, under names of its own.
         if str(broker.node_id).startswith("bootstrap"):
             continue

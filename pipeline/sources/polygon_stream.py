@@ -156,13 +156,13 @@ class Feed:
                 self._has_worked = True
                 for message in connection:
                     self._put(message)
-            return "closed by the server"
         except (OSError, TimeoutError, WebSocketException) as error:
             if isinstance(error, InvalidURI) or (
                 isinstance(error, InvalidStatus) and 400 <= error.response.status_code < 429
             ):
                 raise SourceError(f"POLYGON_STREAM_URL={self._url}: {error}") from error
             return self._clean(f"{type(error).__name__}: {error}")
+        return "closed by the server"
 
     def _fail(self, error: SourceError) -> None:
         self._failure = SourceError(self._clean(str(error)), error.status)

@@ -27,6 +27,12 @@ Start = Callable[..., Popen]
 MUTANTS = str(Path(__file__).with_name("mutants.py"))
 
 
+@pytest.fixture(scope="module")
+def stack(private_stack: Stack) -> Stack:
+    """A stack whose broker may be killed and frozen."""
+    return private_stack
+
+
 def test_broker_killed_and_restarted(stack: Stack, start: Start, s3: object, settings: Settings) -> None:
     """A consumer goes on by itself after the broker was killed and came back, and lands everything once."""
     produce(settings, 3_000)
@@ -240,7 +246,7 @@ def test_verify_finds_what_is_missing_or_changed(run: Run, s3: object, settings:
         ("no_seek", None, r"missing \[b"),
     ],
 )
-def test_the_tests_have_teeth(  # noqa: PLR0917 - pytest passes them by name
+def test_the_tests_have_teeth(
     mutant: str,
     how: str | None,
     symptom: str,

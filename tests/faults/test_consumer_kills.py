@@ -51,7 +51,7 @@ def test_kill_before_the_plan(start: Start, run: Run, s3: object, settings: Sett
     ],
     ids=lambda value: str(value).replace(" ", "-"),
 )
-def test_kill_inside_a_batch(  # noqa: PLR0917 - pytest passes them by name
+def test_kill_inside_a_batch(
     name: str,
     held_write: int,
     how: str,

@@ -61,6 +61,12 @@ class Athena:
 
 
 @pytest.fixture(scope="module")
+def stack(private_stack: Stack) -> Stack:
+    """A stack whose local AWS may be restarted."""
+    return private_stack
+
+
+@pytest.fixture(scope="module")
 def athena(stack):
     return Athena(stack)
 

@@ -15,6 +15,12 @@ from pipeline.settings import ServiceError, Settings
 from pipeline.streams.kafka.producer import Producer, connection, ensure_topics
 
 
+@pytest.fixture(scope="module")
+def stack(private_stack: Stack) -> Stack:
+    """A stack whose broker may be killed."""
+    return private_stack
+
+
 def bars(start: int, count: int, symbols: int = 5) -> list[Bar]:
     """Bars whose volume is their number."""
     return [

@@ -141,7 +141,7 @@ class Reader:
         try:
             while polled := self.poll_records(max_records):
                 found += polled
-        except Exception as caught:  # noqa: BLE001 - whatever it is, both decoders must say the same
+        except Exception as caught:
             error = repr(caught)
         return found, error, self.position
 

@@ -1,41 +1,78 @@
-"""The shape of the tree: who imports whom, and what the README promises."""
+"""The shape of the tree: who imports whom, and how long things are."""
 
 import ast
 import re
+import statistics
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent.parent.parent
 SCRIPTS = ("producer.py", "consumer.py", "glue_setup.py")
+
+# The house from the ground up: each room, and the rooms that it may import beside itself. A file belongs to the longest name
+# here that its own begins with, and a file that belongs to none has no place in the product.
+GROUND = ["pipeline.records", "pipeline.settings", "pipeline.bucket", "pipeline.spreadsheet", "pipeline.intervals"]
+GROUND += ["pipeline.terminal", "pipeline.aws"]
+PIPELINE = [*GROUND, "pipeline.landing", "pipeline.sources", "pipeline.streams", "pipeline.sinks", "pipeline.athena"]
+PIPELINE += ["pipeline.tables", "pipeline.process", "pipeline.doctor", "pipeline.dynamodb", "etl"]
+LAYERS: dict[str, list[str]] = {
+    "pipeline": [],  # pipeline/__init__.py
+    "pipeline.records": [],
+    "pipeline.bucket": [],
+    "pipeline.spreadsheet": [],
+    "pipeline.settings": ["pipeline.bucket"],
+    "pipeline.intervals": ["pipeline.records"],
+    "pipeline.terminal": ["pipeline.settings"],
+    "pipeline.aws": ["pipeline.settings"],
+    "pipeline.landing": GROUND,
+    "pipeline.sources": GROUND,
+    "pipeline.streams": [*GROUND, "pipeline.landing"],
+    "pipeline.sinks": [*GROUND, "pipeline.landing"],
+    "pipeline.process": [*GROUND, "pipeline.landing", "pipeline.sinks"],
+    "pipeline.athena": GROUND,
+    "etl": [],
+    "pipeline.tables": [*GROUND, "pipeline.landing", "pipeline.athena", "etl"],
+    "pipeline.dynamodb": [*GROUND, "pipeline.sinks"],
+    "pipeline.doctor": [*GROUND, "pipeline.landing", "pipeline.streams", "pipeline.athena", "pipeline.tables"],
+    "dashboards": PIPELINE,
+    "deploy": [*PIPELINE, "dashboards"],
+    "producer": PIPELINE,
+    "consumer": PIPELINE,
+    "glue_setup": PIPELINE,
+}
 PRODUCT = [
     *(ROOT / name for name in SCRIPTS),
-    *sorted((ROOT / "pipeline").rglob("*.py")),
-    *sorted((ROOT / "dashboards").rglob("*.py")),
+    *(path for folder in ("pipeline", "etl", "dashboards", "deploy") for path in sorted((ROOT / folder).rglob("*.py"))),
 ]
-# The only files that speak to Kafka through the client library.
-KAFKA_CLIENTS = {
-    *(
-        f"pipeline/streams/kafka/{name}.py"
-        for name in ("producer", "member", "reader", "decoder", "transport", "encoder")
-    ),
-    "pipeline/doctor/cluster.py",
-}
-# Modules that compute and decide, and leave input and output to others.
+OURS = {"pipeline", "etl", "dashboards", "deploy", "local", "tests", "benchmarks", "producer", "consumer", "glue_setup"}
+# Rooms that compute and decide, and leave input and output to others.
 PURE = {
-    "records",
-    "intervals",
-    "sources/csv/dialects",
-    "sources/csv/cells",
-    "sources/csv/bars",
-    "landing/plan",
-    "landing/lane",
-    "tables/catalog",
-    "tables/resources",
-    "sinks/dynamodb/items",
+    *(
+        "pipeline/records.py",
+        "pipeline/intervals.py",
+        "pipeline/bucket.py",
+        "pipeline/spreadsheet.py",
+        "pipeline/landing",
+    ),
+    *("pipeline/sources/csv/dialects.py", "pipeline/sources/csv/cells.py", "pipeline/sources/csv/bars.py"),
+    *("pipeline/tables/catalog.py", "pipeline/tables/resources.py", "pipeline/sinks/dynamodb/items.py"),
 }
+EFFECTS = {
+    "boto3",
+    "botocore",
+    "kafka",
+    "requests",
+    "s3fs",
+    "socket",
+    "subprocess",
+    "time",
+    "os",
+    "random",
+    "websockets",
+}
+LONGEST_FILE, LONGEST_FUNCTION, LONGEST_MEDIAN = 400, 70, 12
 
 
 def imports(path: Path) -> set[str]:
@@ -53,107 +90,76 @@ def name_of(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
-@pytest.mark.parametrize("path", PRODUCT, ids=name_of)
-def test_product_code_does_not_know_the_embedded_stack(path: Path) -> None:
-    """Product code knows an endpoint setting, never local/."""
-    assert not [name for name in imports(path) if name.split(".")[0] == "local"]
+def room_of(dotted: str) -> str | None:
+    """The longest room of LAYERS that a dotted name lies in."""
+    words = dotted.split(".")
+    return next((".".join(words[:n]) for n in range(len(words), 0, -1) if ".".join(words[:n]) in LAYERS), None)
 
 
 @pytest.mark.parametrize("path", PRODUCT, ids=name_of)
-def test_only_its_few_files_import_kafka(path: Path) -> None:
-    """The Kafka client is imported in its few files alone."""
-    if name_of(path) not in KAFKA_CLIENTS:
-        assert not [name for name in imports(path) if name.split(".")[0] == "kafka"]
+def test_imports_run_down_the_house(path: Path) -> None:
+    """A file imports its own room and the rooms below it, as LAYERS has them, and nothing else of this project."""
+    room = room_of(name_of(path).removesuffix(".py").removesuffix("/__init__").replace("/", "."))
+    assert room is not None, "this file lies in no room of LAYERS"
+    found = {name: room_of(name) for name in imports(path) if name.split(".")[0] in OURS}
+    assert not {name for name, other in found.items() if other not in (room, *LAYERS[room])}
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "pipeline/sources").glob("*.py")), ids=name_of)
-def test_sources_yield_and_know_nothing_of_sinks(path: Path) -> None:
-    """A source imports no topic, lake, table or catalogue; only the scripts join the halves."""
-    forbidden = {"topic", "group", "lake", "landing", "dynamodb", "catalog", "athena", "terminal"}
-    assert not [name for name in imports(path) if name.startswith("pipeline.") and name.split(".")[1] in forbidden]
+def test_no_room_imports_one_above_it() -> None:
+    """The rows of LAYERS go from the ground up, so the house has no circle."""
+    rooms = list(LAYERS)
+    allowed = [(room, below) for room, others in LAYERS.items() for below in others]
+    assert not [(room, below) for room, below in allowed if rooms.index(below) > rooms.index(room)]
+    assert not [below for _, below in allowed if below not in LAYERS]
 
 
-@pytest.mark.parametrize("module", sorted(PURE))
-def test_pure_modules_do_no_input_or_output(module: str) -> None:
-    """Pure modules import no client of a service and no file, socket or clock."""
-    outside = {name.split(".")[0] for name in imports(ROOT / f"pipeline/{module}.py")}
-    assert not outside & {
-        "boto3",
-        "botocore",
-        "kafka",
-        "requests",
-        "s3fs",
-        "socket",
-        "subprocess",
-        "time",
-        "os",
-        "random",
-        "websockets",
-    }
+def test_only_the_kafka_room_imports_the_client() -> None:
+    """kafka-python is imported in pipeline/streams/kafka alone."""
+    users = [name_of(path) for path in PRODUCT if any(name.split(".")[0] == "kafka" for name in imports(path))]
+    assert users
+    assert not [name for name in users if not name.startswith("pipeline/streams/kafka/")]
 
 
-def test_records_and_settings_stand_at_the_bottom() -> None:
-    """records.py and settings.py import nothing of ours."""
-    for name in ("records", "settings"):
-        assert not [found for found in imports(ROOT / f"pipeline/{name}.py") if found.startswith("pipeline")]
+@pytest.mark.parametrize("place", sorted(PURE))
+def test_pure_rooms_do_no_input_or_output(place: str) -> None:
+    """Pure rooms import no client of a service and no file, socket or clock."""
+    files = sorted((ROOT / place).rglob("*.py")) or [ROOT / place]
+    assert not {name for path in files for name in imports(path) if name.split(".")[0] in EFFECTS}
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "local").rglob("*.py")), ids=name_of)
 def test_the_embedded_stack_does_not_know_the_product(path: Path) -> None:
     """local/ imports nothing of the product."""
-    assert not [
-        name
-        for name in imports(path)
-        if name.split(".")[0] in ("pipeline", "dashboards", "producer", "consumer", "glue_setup")
-    ]
+    assert not [name for name in imports(path) if name.split(".")[0] in OURS - {"local"}]
 
 
-@pytest.mark.parametrize(
-    "path", [path for path in ROOT.glob("**/*.py") if not {".venv", ".local"} & set(path.parts)], ids=name_of
-)
-def test_files_fit_their_bounds(path: Path) -> None:
-    """No file is longer than 400 lines and no function than 70."""
-    text = path.read_text()
-    assert text.count("\n") <= 400
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            assert node.end_lineno - node.lineno <= 70, node.name
-
-
-def readme_commands() -> list[str]:
-    """Each command line of the README's blocks that starts with python."""
-    blocks = re.findall(r"^    (python .*)$", (ROOT / "README.md").read_text(), re.MULTILINE)
-    return sorted({command.split("#")[0].strip() for command in blocks})
-
-
-def test_the_readme_shows_commands() -> None:
-    """The list that the next test goes through is not empty by accident."""
-    assert len(readme_commands()) >= 10
-
-
-@pytest.mark.parametrize("command", readme_commands())
-def test_every_command_of_the_readme_exists(command: str) -> None:
-    """Each script or module that the README names has help, and each option in the line is one of its options."""
-    words = command.split()[1:]
-    module = words[:2] if words[0] == "-m" else words[:1]
-    rest = words[len(module) :]
-    subcommand = (
-        rest[:1]
-        if rest and re.fullmatch(r"[a-z]+", rest[0]) and module[-1] in (*SCRIPTS, "pipeline.dynamodb", "local")
-        else []
+def sources_of_the_tree() -> list[Path]:
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard", "*.py"], cwd=ROOT, capture_output=True, text=True, check=False
     )
-    done = subprocess.run(
-        [sys.executable, *module, *subcommand, "--help"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
-    if done.returncode == 2 and subcommand:
-        done = subprocess.run(
-            [sys.executable, *module, "--help"], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60
-        )
-    assert done.returncode == 0, done.stderr
-    for option in re.findall(r"(?<=\s)--[a-z-]+", command):
-        assert option in done.stdout, f"{option} is not an option of {' '.join(module + subcommand)}"
+    return [ROOT / name for name in listed.stdout.split("\n") if name and (ROOT / name).is_file()]
+
+
+def functions(path: Path) -> list[tuple[str, int]]:
+    """Each function of a file with its number of lines."""
+    found = [n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
+    return [(f"{name_of(path)}:{node.lineno} {node.name}", (node.end_lineno or 0) - node.lineno + 1) for node in found]
+
+
+def test_files_and_functions_fit_their_bounds() -> None:
+    """No file is longer than 400 lines, no function than 70, and the median function of the product has at most 12."""
+    files = sources_of_the_tree()
+    assert len(files) > 100
+    assert not [name_of(path) for path in files if path.read_text().count("\n") > LONGEST_FILE]
+    assert not [name for path in files for name, lines in functions(path) if lines > LONGEST_FUNCTION]
+    assert statistics.median(lines for path in PRODUCT for _, lines in functions(path)) <= LONGEST_MEDIAN
+
+
+def test_nothing_escapes_the_formatter() -> None:
+    """`fmt: off` and `fmt: skip` stand around tables of data only: with no function in them."""
+    for path in sources_of_the_tree():
+        if path == Path(__file__):
+            continue
+        for part in re.findall(r"# fmt: off(.*?)(?:# fmt: on|\Z)", path.read_text(), re.DOTALL):
+            assert not re.search(r"^\s*(def|class|for|while|if|with) ", part, re.MULTILINE), name_of(path)
+        assert "fmt: skip" not in path.read_text(), name_of(path)

@@ -149,6 +149,4 @@ def test_time_text() -> None:
     instant = datetime(2024, 1, 2, 19, 30, 15, 123456, tzinfo=new_york)
     assert records.time_text(instant) == "2024-01-03 00:30:15.123"
     assert records.time_text(instant.replace(tzinfo=None)) == "2024-01-02 19:30:15.123"
-    assert records.trading_date_text(instant) == "2024-01-02 00:00:00.000"
     assert records.time_text_ms(-1) == "1969-12-31 23:59:59.999"
-    assert records.parse_time("2024-01-03 00:30:15.123") == datetime(2024, 1, 3, 0, 30, 15, 123000)

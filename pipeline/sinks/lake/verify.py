@@ -166,7 +166,7 @@ def _compare(settings: Settings, partition: Partition, plan: Plan, contents: dic
 def content(key: str, body: bytes) -> list:
     """The records of an object, as lines or as rows, so that two objects can be compared and counted."""
     if key.endswith(".parquet"):
-        from pipeline.sinks.lake import parquet  # noqa: PLC0415 - as in lake.py
+        from pipeline.sinks.lake import parquet
 
         return parquet.decode(body)
     lines = (igzip.decompress(body) if key.endswith(".gz") else body).splitlines()

@@ -163,7 +163,7 @@ def _folders(layout: batch.Layout, timestamps: np.ndarray, checked: list | None)
 
 def _body(layout: batch.Layout, kind: type[records.Record] | None, values: list[bytes], checked: list | None) -> bytes:
     if layout.format == "parquet" and kind is not None:
-        from pipeline.sinks.lake import parquet  # noqa: PLC0415 - pyarrow takes as long to import as 100,000 records take to land
+        from pipeline.sinks.lake import parquet
 
         return parquet.encode(kind, checked, layout.compression)
     return _compressed(

@@ -51,7 +51,7 @@ def install(consumer: KafkaConsumer, *, stock: bool = False) -> bool:
             extra={"version": kafka.__version__, "tested": sorted(TESTED_VERSIONS)},
         )
         return False
-    consumer._fetcher.__class__ = _BlockFetcher  # noqa: SLF001 - the seam; the class adds methods and no state
+    consumer._fetcher.__class__ = _BlockFetcher
     transport.install()
     return True
 
@@ -100,7 +100,7 @@ class _BlockFetcher(Fetcher):
 
     def _append(
         self, drained: dict, part: "_BlockFetcher.PartitionRecords", max_records: int, update_offsets: bool
-    ) -> int:  # noqa: ARG002
+    ) -> int:
         """Take one batch, and answer how many records it has: kafka-python calls again until it has enough of them."""
         try:
             taken = super()._append(drained, part, 1, update_offsets)
@@ -143,7 +143,7 @@ class _Batches(MemoryRecords):
     """What one fetch brought of one partition, as batches that yield blocks."""
 
     def __init__(self, records: MemoryRecords, partition: TopicPartition) -> None:
-        super().__init__(records._buffer)  # noqa: SLF001
+        super().__init__(records._buffer)
         self._partition = partition
 
     def next_batch(self) -> ABCRecordBatch | None:
@@ -171,7 +171,7 @@ class _BlockBatch(DefaultRecordBatch):
             self._buffer = bytearray(self._buffer)  # as kafka-python has it, so that its errors read the same
             try:
                 records.extend(map(next, itertools.repeat(self)))
-            except Exception as caught:  # noqa: BLE001 - raised below: kafka-python, too, returns the records before it first
+            except Exception as caught:
                 error = caught
             block = _gather(self._partition, records) if records else None
         if block:
@@ -192,9 +192,9 @@ def _decode(batch: _BlockBatch, partition: TopicPartition) -> Block | None:
     """
     if batch.records_count < _FEWEST_RECORDS or max(abs(batch.base_offset), abs(batch.first_timestamp)) > _GREATEST:
         return None
-    data = bytes(batch._buffer)  # noqa: SLF001 - the same object, unless it was decompressed
+    data = bytes(batch._buffer)
     buffer = np.frombuffer(data, np.uint8)
-    found = _find_records(buffer, batch._pos, batch.records_count)  # noqa: SLF001
+    found = _find_records(buffer, batch._pos, batch.records_count)
     if found is None:
         return None
     # Each field is read for all records at once. Where a length is wrong the positions that follow are too, and nothing

@@ -57,16 +57,16 @@ def append(producer: KafkaProducer, partition: TopicPartition, records: Iterable
     Returns a future a batch; `failure(future)` says how it went.
     """
     # What send() does first: the transaction has to hold the partition before anything is sent to it.
-    producer._transaction_manager.maybe_add_partition_to_transaction(partition)  # noqa: SLF001
-    accumulator = producer._accumulator  # noqa: SLF001
+    producer._transaction_manager.maybe_add_partition_to_transaction(partition)
+    accumulator = producer._accumulator
     timestamp_ms = int(time.time() * 1000)
     futures, parts, size, count = [], [], 0, 0
 
     def close() -> None:
         batch = _batch(partition, b"".join(parts), count, timestamp_ms)
-        with accumulator._tp_lock(partition):  # noqa: SLF001
-            accumulator._batches[partition].append(batch)  # noqa: SLF001
-            accumulator._incomplete.add(batch)  # noqa: SLF001
+        with accumulator._tp_lock(partition):
+            accumulator._batches[partition].append(batch)
+            accumulator._incomplete.add(batch)
         futures.append(batch.produce_future)
 
     for key, value in records:
@@ -83,18 +83,18 @@ def append(producer: KafkaProducer, partition: TopicPartition, records: Iterable
         count += 1
     if count:
         close()
-    producer._sender.wakeup()  # noqa: SLF001
+    producer._sender.wakeup()
     return futures
 
 
 def _batch(partition: TopicPartition, body: bytes, count: int, timestamp_ms: int) -> ProducerBatch:
     # A builder of no size counts as full, so that the sender does not wait for more.
     records = MemoryRecordsBuilder(2, 0, batch_size=0)
-    builder = records._builder  # noqa: SLF001
-    builder._buffer += body  # noqa: SLF001
-    builder._first_timestamp = builder._max_timestamp = timestamp_ms  # noqa: SLF001
-    builder._last_offset, builder._num_records = count - 1, count  # noqa: SLF001
-    records._next_offset = count  # noqa: SLF001
+    builder = records._builder
+    builder._buffer += body
+    builder._first_timestamp = builder._max_timestamp = timestamp_ms
+    builder._last_offset, builder._num_records = count - 1, count
+    records._next_offset = count
     return ProducerBatch(partition, records)
 
 

@@ -126,7 +126,7 @@ class Member:
             # and the one after subscribing so much that the member joins before it has the answer, and for it a second
             # time.
             with suppress(AttributeError):  # another version may keep it elsewhere
-                self._consumer._cluster.config["retry_backoff_ms"] = _RETRY_MS  # noqa: SLF001
+                self._consumer._cluster.config["retry_backoff_ms"] = _RETRY_MS
             decoder.install(self._consumer, stock=stock_decoder)
             self._wanted, self._looked = set(topics), time.monotonic()
             self._subscribe(self.existing(self._wanted))
@@ -139,7 +139,7 @@ class Member:
         the member has no partitions, and no heartbeat, for ever. A request to join holds until the group has been
         joined.
         """
-        self._consumer._coordinator.request_rejoin()  # noqa: SLF001 - there is no public way
+        self._consumer._coordinator.request_rejoin()
 
     def poll(self, timeout_ms: int) -> Polled:
         """Wait at most this long for records, a revocation or an assignment."""

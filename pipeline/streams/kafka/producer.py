@@ -149,7 +149,7 @@ class Producer:
                 self._try_transaction(pairs, checkpoints)
                 is_committed = True
             except kafka_errors.KafkaError as error:
-                cause = self._producer._transaction_manager.last_error or error  # noqa: SLF001 - the error itself names no cause
+                cause = self._producer._transaction_manager.last_error or error
                 # The coordinator ends a transaction that takes too long in the same way as one that was taken over.
                 is_in_time = time.monotonic() - began < _TRANSACTION_SECONDS
                 if isinstance(cause, _FENCED) and is_in_time:
@@ -280,7 +280,7 @@ class Producer:
 
     def _abandon(self) -> None:
         """Close at once. What is left unsent belongs to a transaction that is sent again as a whole."""
-        self._producer._sender.force_close()  # noqa: SLF001 - close(0) waits for what cannot be sent
+        self._producer._sender.force_close()
 
     def close(self) -> None:
         self._producer.close(timeout=_ANSWER_SECONDS)

@@ -36,13 +36,13 @@ class _BulkTransport(KafkaTCPTransport):
             count = self._sock.recv_into(room)
         except (BlockingIOError, InterruptedError):
             return room[:0], None
-        except Exception as error:  # noqa: BLE001 - as in kafka-python: whatever it is, it ends the connection
+        except Exception as error:
             return room[:0], KafkaConnectionError(error)
         return room[:count], None if count else KafkaConnectionError("socket disconnected")
 
     def _room(self) -> memoryview:
         """Where to receive: the rest of the answer that the parser is at, if that is much."""
-        frame = self._protocol.parser._rbuffer if self._protocol else None  # noqa: SLF001
+        frame = self._protocol.parser._rbuffer if self._protocol else None
         return frame.rest if type(frame) is _Frame and len(frame.rest) >= _BUFFER_BYTES else self._received
 
 
