@@ -6,9 +6,9 @@
   python producer.py simulate --rate 100                      a simulated market, without any account
   python producer.py news --once --symbols NVDA               news with sentiment from Polygon/Massive
 
-Delivery: exactly once from the source. Records and the checkpoint that says where the source was go in one transaction.
-Killed at any instant and started again, a run resumes from its last committed checkpoint. (stream: what a live feed sent
-while nobody listened is lost, except for minute bars, which REST fills in.)
+Delivery: exactly once from the source. Records and the checkpoint that says where the source was go in one
+transaction. Killed at any instant and started again, a run resumes from its last committed checkpoint. (stream: what a
+live feed sent while nobody listened is lost, except for minute bars, which REST fills in.)
 """
 
 import hashlib

@@ -41,7 +41,7 @@ def client(settings: Settings, sleep: Callable[[float], None], *, recorded: str 
 
 
 def refusal(body: Json) -> str:
-    """Return the message of an error that came with status 200; raises Limited for a limit that passes with the minute."""
+    """Return the message of an error that came with status 200; raises Limited for a limit that passes."""
     text = str(body.get("Note") or body.get("Information") or "")
     if text and not re.search(r"per day|premium|invalid|demo", text, re.IGNORECASE):
         raise Limited(f"the rate limit: {text}", 60)
@@ -58,8 +58,8 @@ def bars(
     adjusted: bool,
     ingested_at: Callable[[], str],
 ) -> Iterator[tuple[Bar, bool]]:
-    """Yield one symbol's bars from `start` to `end` (aware, both included), oldest first, each with False: nothing is said of
-    delay.
+    """Yield one symbol's bars from `start` to `end` (aware, both included), oldest first, each with False: the API
+    says nothing of delay.
 
     `adjusted` chooses the adjusted intraday series; the free daily ones are as traded.
     """

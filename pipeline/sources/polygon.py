@@ -65,7 +65,7 @@ def bars(
     adjusted: bool,
     ingested_at: Callable[[], str],
 ) -> Iterator[tuple[Bar, bool]]:
-    """Yield the aggregates of one symbol from `start` to `end` (aware, both included), each with whether its data is delayed.
+    """Yield one symbol's bars from `start` to `end` (aware, both included), each with whether its data is delayed.
 
     `/v2/aggs/ticker/{T}/range/{n}/{span}/{from}/{to}`; of bars of a day or longer the dates of start and end count.
     """
@@ -82,7 +82,7 @@ def bars(
 
 
 def grouped_daily(get: Get, day: date, *, adjusted: bool, ingested_at: Callable[[], str]) -> Iterator[tuple[Bar, bool]]:
-    """Yield one day's bar of every US stock in one request. `t` is the END of the window here, the same day in New York."""
+    """Yield one day's bar of every US stock in one request. `t` is the END of the window, the same day in New York."""
     path = f"/v2/aggs/grouped/locale/us/market/stocks/{day.isoformat()}"
     for page in paginate(get, path, {"adjusted": str(adjusted).lower()}):
         for item in _results(page):
@@ -130,8 +130,8 @@ def _results(page: Json) -> list[Json]:
 
 
 def trading_date(epoch_ms: int) -> str:
-    """Return the day in New York: daily bars start at its midnight (04:00 or 05:00 UTC), or are stamped with the end of the
-    session.
+    """Return the day in New York: daily bars start at its midnight (04:00 or 05:00 UTC), or are stamped with the end
+    of the session.
     """
     return datetime.fromtimestamp(epoch_ms / 1000, ZoneInfo(NEW_YORK)).strftime("%Y-%m-%d 00:00:00.000")
 

@@ -139,7 +139,7 @@ class Feed:
             self._stopping.wait(pause)
 
     def _read(self) -> str:
-        """Connect and put away what comes; return why the connection ended. Raises SourceError for what will not pass."""
+        """Connect and put away what comes; return why it ended. Raises SourceError for what will not pass."""
         try:
             with connect(
                 self._url,
@@ -233,7 +233,7 @@ def _events(message: str | bytes) -> list[Event] | None:
 
 
 def record(event: Event, ingested_at: str) -> Tick | Bar | None:
-    """Return the record of an event: T and A (a trade, a second) give a Tick, AM (a minute) a Bar. None for other events.
+    """Return the record of an event: T and A (a trade, a second) give a Tick, AM (a minute) a Bar, others None.
 
     `s` and `t` are milliseconds since 1970, UTC. A second's tick has its closing price and its volume. Raises
     ValueError.

@@ -155,9 +155,8 @@ class Cleaner:
     def _reject(self, chunk: Chunk, line: int, why: "_Unusable", cells: Row) -> None:
         reason = str(why)
         if self._missing == "refuse" and reason.startswith("no "):
-            raise UnusableFile(
-                f"line {line} has {reason}: {','.join(cells)[:_SHOWN_CHARACTERS]}; --missing drop or --missing fill goes on"
-            )
+            shown = ",".join(cells)[:_SHOWN_CHARACTERS]
+            raise UnusableFile(f"line {line} has {reason}: {shown}; --missing drop or --missing fill goes on")
         self.dropped[reason] += 1
         self.damaged += isinstance(why, _Damaged) or any("\0" in cell for cell in cells)
         chunk.rejects.append(Reject(line, reason, cells))

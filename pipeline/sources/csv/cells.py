@@ -223,7 +223,8 @@ def infer_interval(instants: dict[str, list[datetime]], zone: str) -> str:
         distance = f"{least_seconds:g} seconds"
     if found is None:
         raise UnusableFile(
-            f"the length of its bars is not clear: the nearest two of a symbol are {distance} apart; say it with --interval"
+            f"the length of its bars is not clear: the nearest two of a symbol are {distance} apart; say it with "
+            "--interval"
         )
     return found
 

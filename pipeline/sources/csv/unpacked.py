@@ -28,7 +28,7 @@ def unpacked(path: Path) -> Iterator[io.BufferedIOBase]:
 
 
 class _Bounded(io.BufferedIOBase):
-    """Passes bytes on, cuts lines that are too long, and raises UnusableFile when an archive grows out of proportion."""
+    """Passes bytes on, cuts lines that are too long, and raises UnusableFile for an archive that grows too much."""
 
     def __init__(self, plain: BinaryIO, packed_bytes: int | None) -> None:
         self._plain = plain
