@@ -35,7 +35,7 @@ from pipeline.sinks.dynamodb.table import Table
 from pipeline.sinks.dynamodb.writer import Writer
 from pipeline.sinks.lake import verify
 from pipeline.sinks.lake.writer import Lake, Landed, objects_of
-from pipeline.streams.kafka import member as group
+from pipeline.streams.kafka import reader
 from pipeline.streams.kafka.member import Member
 
 log = logging.getLogger("consumer")
@@ -85,7 +85,7 @@ def land(settings: Settings, options: argparse.Namespace) -> int:
     poll_ms, stopped_at = POLL_MS, None
     with (
         terminal.stop_signals() as is_stopping,
-        Member(settings, topics, stock_decoder=options.stock_decoder) as member,
+        Member(settings, topics) as member,
         watch.Watch(options.metrics_port) as seen,
         _uploads(settings, options) as upload,
     ):
@@ -146,7 +146,7 @@ def _begin_anew(settings: Settings, topics: list[str], sink: str) -> None:
         raise ServiceError(
             f"S3_PREFIX: it already holds objects of {names}; --from-beginning needs a prefix of its own"
         )
-    group.reset_to_oldest(settings, topics)
+    reader.reset_to_oldest(settings, topics)
 
 
 def _for_dynamodb(settings: Settings, options: argparse.Namespace) -> Settings:
@@ -375,7 +375,6 @@ def _parser() -> argparse.ArgumentParser:
         metavar="PORT",
         help="serve Prometheus metrics on this port of 127.0.0.1; with --workers the next ports too",
     )
-    run.add_argument("--stock-decoder", action="store_true", help="use kafka-python's own record decoder")
 
     verify_parser = commands.add_parser(
         "verify",

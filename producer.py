@@ -60,7 +60,7 @@ def send(source: Source, settings: Settings, options: Namespace) -> None:
             for key in source.keys:
                 producer.forget(key)
         with suppress(Interrupted):
-            for batch in source.batches(producer.checkpoint):
+            for batch in source.batches(producer.position):
                 producer.send(batch.records, batch.positions)
 
 

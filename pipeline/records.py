@@ -15,7 +15,7 @@ from msgspec import Meta
 
 TIME_FORMAT = "YYYY-MM-DD HH:MM:SS.SSS"
 _TIME = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}", re.ASCII)
-_EPOCH = datetime(1970, 1, 1)
+_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - naive on purpose: every time here is UTC
 
 # The start of a bar or the instant of a trade, always UTC. AWS's documents name this text as the one that the OpenX
 # JSON SerDe reads the same way every time, so raw tables keep it as a string and the views cast it once.

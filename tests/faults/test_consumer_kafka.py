@@ -20,7 +20,7 @@ from local.stack import Stack
 from pipeline import records
 from pipeline.settings import Settings
 from pipeline.streams.kafka import producer as topic
-from pipeline.streams.kafka.member import standings
+from pipeline.streams.kafka.reader import standings
 
 Run = Callable[..., CompletedProcess]
 Start = Callable[..., Popen]

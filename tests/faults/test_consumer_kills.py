@@ -13,7 +13,7 @@ from aws_proxy import HOLD, HOLD_ANSWER, PASS, aws_proxy
 from landed import assert_exactly_once, in_lake, in_topic, keys, produce, wait_for
 
 from pipeline.settings import Settings
-from pipeline.streams.kafka.member import standings
+from pipeline.streams.kafka.reader import standings
 
 # `make test` runs a few rounds of the random loops, `make faults` a hundred.
 KILLS = int(os.environ.get("KILLS", "8"))

@@ -20,7 +20,7 @@ from landed import bars, in_topic, produce, wait_for
 from pipeline import dynamodb
 from pipeline.settings import Settings
 from pipeline.streams.kafka import producer as topic
-from pipeline.streams.kafka.member import standings
+from pipeline.streams.kafka.reader import standings
 
 # `make test` runs a few rounds of the random loops, `make faults` a hundred.
 KILLS = int(os.environ.get("KILLS", "8"))

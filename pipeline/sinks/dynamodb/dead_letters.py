@@ -15,7 +15,7 @@ from pipeline.landing import plan as batch
 from pipeline.landing.plan import Layout, Plan
 from pipeline.settings import Settings
 from pipeline.sinks.lake.writer import Lake, Object, dead_letter
-from pipeline.streams.kafka import producer as topic
+from pipeline.streams.kafka.producer import AcknowledgedProducer
 
 
 @dataclass(frozen=True)
@@ -67,20 +67,18 @@ class DeadLetterTopic:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._lock = threading.Lock()
-        self._producer: topic.KafkaProducer | None = None
+        self._producer: AcknowledgedProducer | None = None
 
     def keep(self, topic_name: str, partition: int, refused: Refused) -> int:
         """Send the record and wait until all replicas have it; that makes no object. Raises ServiceError."""
         name = self._settings.kafka_topic_dead_letters
-        with topic.reaching(self._settings):
-            with self._lock:
-                if self._producer is None:
-                    topic.ensure_topics(self._settings, [name])
-                    self._producer = topic.KafkaProducer(**topic.connection(self._settings), acks="all", linger_ms=5)
-            key = f"{topic_name}-{partition}-{refused.offset}".encode()
-            self._producer.send(name, _letter(topic_name, partition, refused), key).get(timeout=60)
+        with self._lock:
+            if self._producer is None:
+                self._producer = AcknowledgedProducer(self._settings, [name])
+        key = f"{topic_name}-{partition}-{refused.offset}".encode()
+        self._producer.send(name, key, _letter(topic_name, partition, refused))
         return 0
 
     def stop(self) -> None:
         if self._producer is not None:
-            self._producer.close(timeout=2)
+            self._producer.close()

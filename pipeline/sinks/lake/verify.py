@@ -18,7 +18,6 @@ from pipeline.landing.plan import ObjectName, Plan
 from pipeline.landing.positions import Partition, Standing
 from pipeline.settings import Settings
 from pipeline.sinks.lake import writer as lake
-from pipeline.streams.kafka import member as group
 from pipeline.streams.kafka import reader
 
 log = logging.getLogger(__name__)
@@ -41,7 +40,7 @@ def report(settings: Settings, topics: list[str], *, deep: bool) -> int:
     """Print what was found, a line a partition, then the problems. 1 if there are any."""
     with aws.naming("S3_BUCKET", settings.s3_bucket):
         found = list_objects(settings, topics)
-    standings = group.standings(settings, topics)
+    standings = reader.standings(settings, topics)
     problems = []
     print(f"{'partition':<28}{'objects':>9}{'bytes':>14}{'from':>12}{'to':>12}{'committed':>12}{'end':>12}")
     for partition in sorted(set(found) | set(standings)):
