@@ -27,7 +27,7 @@ from pipeline.landing import lane as landing
 from pipeline.landing import plan as batch
 from pipeline.landing.lane import Lane
 from pipeline.landing.plan import Layout, Limits, Plan
-from pipeline.landing.positions import Committed, Partition
+from pipeline.landing.positions import Committed, Partition, Standing
 from pipeline.process import memory, watch, workers
 from pipeline.settings import ServiceError, Settings, SettingsError, load_settings
 from pipeline.sinks.dynamodb.dead_letters import DeadLetterObjects, DeadLetterTopic
@@ -97,8 +97,10 @@ def land(settings: Settings, options: argparse.Namespace) -> int:
             now = time.monotonic()
             for partition in polled.revoked:
                 lanes.pop(partition, None)
-            for partition, committed in polled.given.items():
+            for partition, standing in polled.given.items():
+                committed = _resume(settings, partition, standing)
                 lanes[partition] = _begin(partition, layouts[partition.topic], committed, options.sink)
+                member.start_at(partition, committed.offset)
                 seen.begun((ends or {}).get(partition, 0) - committed.offset)
             for partition, blocks in polled.blocks.items():
                 lanes[partition].buffer.add(blocks, now)
@@ -177,6 +179,19 @@ def _for_dynamodb(settings: Settings, options: argparse.Namespace) -> Settings:
     else:
         table.check()
     return settings if options.kafka_group else replace(settings, kafka_group=f"{settings.kafka_group}_dynamodb")
+
+
+def _resume(settings: Settings, partition: Partition, standing: Standing) -> Committed:
+    """A group that never committed here begins with the oldest record, so that nothing is left out."""
+    committed = standing.committed or Committed(standing.oldest, "")
+    if committed.offset < standing.oldest:
+        raise ServiceError(
+            f"KAFKA_GROUP={settings.kafka_group}: its next records are no longer in the topic, retention deleted them "
+            f"before they were landed, or the topic was made anew ({partition} is at {committed.offset}, oldest is "
+            f"{standing.oldest}). Nothing was skipped. To go on from what is left, reset the group's offsets with "
+            "kafka-consumer-groups.sh, or use a new group and a new S3_PREFIX"
+        )
+    return committed
 
 
 def _begin(partition: Partition, layout: Layout, committed: Committed, sink: str) -> Lane:
