@@ -22,7 +22,7 @@ FIRST_YEAR, LAST_YEAR = 1700, 2199
 LAST_TIME = f"{LAST_YEAR}-12-31 23:59:59.999"
 _CONTROL_CHARACTER = re.compile("[\x00-\x1f\x7f-\x9f]")
 _TIME = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}", re.ASCII)
-_EPOCH = datetime(1970, 1, 1)
+_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - naive on purpose: every time here is UTC
 
 # The start of a bar or the instant of a trade, always UTC. AWS's documents name this text as the one that the OpenX
 # JSON SerDe reads the same way every time, so raw tables keep it as a string and the views cast it once.

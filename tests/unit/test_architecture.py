@@ -11,8 +11,8 @@ import pytest
 ROOT = Path(__file__).parent.parent.parent
 SCRIPTS = ("producer.py", "consumer.py", "glue_setup.py")
 
-# The house from the ground up: each room, and the rooms that it may import beside itself. A file belongs to the longest name
-# here that its own begins with, and a file that belongs to none has no place in the product.
+# The house from the ground up: each room, and the rooms that it may import beside itself. A file belongs to the longest
+# name here that its own begins with, and a file that belongs to none has no place in the product.
 GROUND = ["pipeline.records", "pipeline.settings", "pipeline.bucket", "pipeline.spreadsheet", "pipeline.intervals"]
 GROUND += ["pipeline.terminal", "pipeline.aws"]
 PIPELINE = [*GROUND, "pipeline.landing", "pipeline.sources", "pipeline.streams", "pipeline.sinks", "pipeline.athena"]
