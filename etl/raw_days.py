@@ -1,4 +1,4 @@
-"""Which raw days an ETL run has to read. Needs nothing but the standard library and an S3 client: it runs in Glue, too.
+"""Which raw days an ETL run has to read. Needs only the standard library and an S3 client: it also runs inside Glue.
 
 Folders of raw days are days of arrival in Kafka. A record may lie in Kafka for a while before it lands, so a day may
 still get objects after it is over: every run reads again the days from the watermark on, and looks a month further back
@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from typing import Any
 
 LOOK_BACK_DAYS = 30
 # S3 dates an object by the beginning of its upload.
@@ -24,15 +25,15 @@ class RawDays:
     listing: str  # a digest of the objects in `days`: two runs with the same one would do the same
 
 
-def all_days(s3: object, bucket: str, folder: str) -> list[str]:
-    """The days that have a folder dt=YYYY-MM-DD below `folder`, oldest first."""
+def all_days(s3: Any, bucket: str, folder: str) -> list[str]:
+    """Return the days that have a folder dt=YYYY-MM-DD below `folder`, oldest first."""
     pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=folder, Delimiter="/")
     names = [found["Prefix"][len(folder) : -1] for page in pages for found in page.get("CommonPrefixes", [])]
     return sorted(name.removeprefix("dt=") for name in names if name.startswith("dt="))
 
 
 def find(
-    s3: object,
+    s3: Any,
     bucket: str,
     folder: str,
     *,
@@ -43,8 +44,8 @@ def find(
     by_month: bool,
     whole_days: bool,
 ) -> RawDays:
-    """The days to read. `by_month`: a folder is a month, named by its first day. `whole_days`: only the folders for
-    which nothing more is expected, since a table without a key is copied by folders.
+    """Return the days to read. `by_month`: a folder is a month, named by its first day. `whole_days`: read only folders
+    that expect no more objects, because a table without a key is copied folder by folder.
     """
     days = all_days(s3, bucket, folder)
     after = _later_watermark(watermark, days, today, late_days, by_month=by_month)
@@ -62,8 +63,8 @@ def find(
     return RawDays(chosen, after, listing_of(s3, bucket, folder, chosen))
 
 
-def listing_of(s3: object, bucket: str, folder: str, days: list[str]) -> str:
-    """A digest of which objects, with which content, lie in the folders of `days`."""
+def listing_of(s3: Any, bucket: str, folder: str, days: list[str]) -> str:
+    """Return a digest of the objects, names and content, in the folders of `days`."""
     digest = hashlib.sha256()
     for day in days:
         for found in _objects(s3, bucket, f"{folder}dt={day}/"):
@@ -84,6 +85,6 @@ def _later_watermark(watermark: str, days: list[str], today: date, late_days: in
     return max(watermark, (after.replace(day=1) if by_month else after).isoformat())
 
 
-def _objects(s3: object, bucket: str, prefix: str) -> Iterator[dict]:
+def _objects(s3: Any, bucket: str, prefix: str) -> Iterator[dict[str, Any]]:
     for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
         yield from page.get("Contents", [])

@@ -1,4 +1,4 @@
-"""How this product talks to AWS: one way to make a client, one way to say what went wrong.
+"""Clients of AWS, and errors of AWS as messages that name a setting.
 
 Credentials come from boto3's own chain (environment, shared credentials file, instance role), never from our settings.
 """
@@ -15,7 +15,7 @@ from pipeline.settings import ServiceError, Settings
 
 
 def client(settings: Settings, service: str, *, attempts: int = 5, pool_connections: int = 10) -> Any:
-    """A boto3 client of the settings' region and endpoint; safe to share between threads."""
+    """Return a boto3 client for the settings' region and endpoint. Threads may share it."""
     config = Config(
         retries={"mode": "standard", "total_max_attempts": attempts},
         max_pool_connections=pool_connections,
@@ -30,7 +30,7 @@ def client(settings: Settings, service: str, *, attempts: int = 5, pool_connecti
 
 
 def error_code(error: ClientError) -> str:
-    """The service's own code, such as NoSuchKey or AccessDenied."""
+    """Return the service's own code, such as NoSuchKey or AccessDenied."""
     return str(error.response.get("Error", {}).get("Code", ""))
 
 

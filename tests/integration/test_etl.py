@@ -10,7 +10,7 @@ import pytest
 from raw_objects import TODAY, bar, curate, land, parameters_of, set_up, settings_of, table_of
 
 from etl import publish
-from etl.curation import CuratedTable, Partition
+from etl.curation import CuratedTable, PartitionValues
 from local.stack import Stack
 from pipeline import aws, records
 from pipeline.athena.client import Athena
@@ -54,8 +54,8 @@ class Engine(AthenaEngine):
         self._before, self._after = before, after
 
     def write(
-        self, table: CuratedTable, days: list[str], partitions: list[Partition], place: str
-    ) -> dict[Partition, str]:
+        self, table: CuratedTable, days: list[str], partitions: list[PartitionValues], place: str
+    ) -> dict[PartitionValues, str]:
         self._before()
         locations = super().write(table, days, partitions, place)
         self._after()
@@ -274,7 +274,9 @@ def test_rival_in_the_middle_of_publishing_moves_the_watermark_back(
 
 
 def test_superseded_files_go_after_a_while(lake: Settings) -> None:
-    """Files that no partition points at any more stay for a reader in flight, and are removed by a run an hour later."""
+    """Files that no partition points at any more stay for a reader in flight, and are removed by a run an hour
+    later.
+    """
     land(lake, "bars", [bar("A", "2025-01-06", 1.0)])
     set_up(lake)
     curate(lake, now=NOW, run="one")

@@ -262,7 +262,9 @@ def test_delete_takes_only_what_create_made(run: Callable, settings: Settings) -
 
 
 def test_role_may_do_its_work_and_no_more(lake: Settings) -> None:
-    """The role's policy allows what crawler and ETL do to this lake, and nothing to another bucket, table or workgroup."""
+    """The role's policy allows what crawler and ETL do to this lake, and nothing to another bucket, table or
+    workgroup.
+    """
     iam = aws.client(lake, "iam")
     policy = json.dumps(resources.role_policy(lake, "123456789012"))
     bucket, glue = f"arn:aws:s3:::{lake.s3_bucket}", f"arn:aws:glue:{lake.aws_region}:123456789012"

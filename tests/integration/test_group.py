@@ -5,7 +5,7 @@ from functools import partial
 
 import pytest
 from committed import wait_until_settled
-from landed import in_topic, produce, wait_for
+from counting import in_topic, produce, wait_for
 
 from pipeline.landing.positions import Committed, Partition
 from pipeline.settings import Settings

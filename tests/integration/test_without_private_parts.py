@@ -7,7 +7,7 @@ from pathlib import Path
 from subprocess import CompletedProcess, Popen
 
 import pytest
-from landed import assert_exactly_once, keys, produce, wait_for
+from counting import assert_exactly_once, keys, produce, wait_for
 
 from pipeline.settings import ServiceError, Settings
 from pipeline.streams.kafka import cluster, compatibility

@@ -47,7 +47,10 @@ def test_missing_file_is_a_mistake_of_the_user() -> None:
 
 def test_types_of_a_result() -> None:
     """Dates and times are datetime64, numbers are numbers, text is text."""
-    body = b'"d","t","z","n","x","s","b","p"\n"2026-01-02","2026-01-02 03:04:05.678","2026-01-02 03:04:05.000 UTC","7","1.5E7","a","true","1.25"\n'
+    body = (
+        b'"d","t","z","n","x","s","b","p"\n'
+        b'"2026-01-02","2026-01-02 03:04:05.678","2026-01-02 03:04:05.000 UTC","7","1.5E7","a","true","1.25"\n'
+    )
     columns = _columns(
         d="date",
         t="timestamp",

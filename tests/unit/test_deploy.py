@@ -13,7 +13,7 @@ import pytest
 import yaml
 from cfnlint.decode import cfn_yaml
 
-from deploy import iam_policies, lake_template
+from deploy import generated
 from pipeline.settings import Settings
 from pipeline.tables import catalog, resources
 from pipeline.tables.catalog import CURATED
@@ -52,9 +52,38 @@ def test_templates_have_no_findings(name):
     assert done.returncode == 0, done.stdout
 
 
-def test_the_lake_template_is_generated():
-    """deploy/lake.yaml is what the definitions give; after a change: python -m deploy.lake_template > deploy/lake.yaml"""
-    assert (DEPLOY / "lake.yaml").read_text() == lake_template.text()
+def test_generated_files_are_as_their_definitions_make_them():
+    """Every generated file is what its definition gives; after a change: python -m deploy.generated"""
+    done = subprocess.run(
+        [sys.executable, "-m", "deploy.generated", "--check"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+
+
+def test_a_generated_file_that_was_changed_is_named_and_made_again(monkeypatch, tmp_path, capsys):
+    """`--check` names the one file that differs and writes nothing; without it the file is written."""
+    texts = {"a.yaml": "right", "b.yaml": "right"}
+    for name in texts:
+        (tmp_path / name).write_text("right")
+    (tmp_path / "b.yaml").write_text("changed by hand")
+    monkeypatch.setattr(generated, "ROOT", tmp_path)
+    monkeypatch.setattr(generated, "made", lambda: texts)
+    monkeypatch.setattr(sys, "argv", ["generated", "--check"])
+    assert generated.main() == 1
+    assert capsys.readouterr().out.startswith("b.yaml: ")
+    assert (tmp_path / "b.yaml").read_text() == "changed by hand"
+    monkeypatch.setattr(sys, "argv", ["generated"])
+    assert generated.main() == 0
+    assert (tmp_path / "b.yaml").read_text() == "right"
+
+
+def test_generated_files_are_marked():
+    """.gitattributes lists the generated files, and their first lines say so where the format has comments."""
+    marked = re.findall(r"^(\S+) linguist-generated$", (ROOT / ".gitattributes").read_text(), re.MULTILINE)
+    assert set(generated.made()) <= set(marked)
+    for path in ("config.env.example", "deploy/lake.yaml"):
+        head = "".join((ROOT / path).read_text().splitlines(keepends=True)[:3])
+        assert "enerated by `python -m deploy.generated`" in head, path
 
 
 def resolved(value: object, names: dict[str, str]) -> object:
@@ -104,11 +133,6 @@ def filled(path: Path) -> dict:
         text = text.replace(f"${{{name}}}", value)
     assert "${" not in text, path.name
     return json.loads(text)
-
-
-def test_the_jobs_policy_is_generated():
-    """After a change of pipeline/tables/resources.py: python -m deploy.iam_policies > deploy/iam/etl_job.json"""
-    assert (DEPLOY / "iam/etl_job.json").read_text() == iam_policies.etl_job()
 
 
 @pytest.mark.parametrize("path", POLICIES, ids=lambda path: path.stem)

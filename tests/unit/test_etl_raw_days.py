@@ -22,7 +22,7 @@ class Listing:
     def get_paginator(self, _name: str) -> "Listing":
         return self
 
-    def paginate(self, *, Bucket: str, Prefix: str, Delimiter: str = "") -> list[dict]:
+    def paginate(self, *, Bucket: str, Prefix: str, Delimiter: str = "") -> list[dict]:  # noqa: N803 - S3's names
         found = {key: modified for key, modified in self._objects.items() if key.startswith(Prefix)}
         if Delimiter:
             return [{"CommonPrefixes": [{"Prefix": key.rpartition("/")[0] + "/"} for key in found]}]
@@ -105,6 +105,8 @@ def test_listing_tells_a_new_object() -> None:
 
 @pytest.mark.parametrize(("today", "watermark"), [(date(2026, 6, 1), "2026-05-01"), (date(2026, 6, 15), "2026-06-01")])
 def test_folders_of_months(today: date, watermark: str) -> None:
-    """A month's folder, named by its first day, is read until the month is over and late records have had their time."""
+    """A month's folder, named by its first day, is read until the month is over and late records have had their
+    time.
+    """
     found = find(dict.fromkeys(["2026-05-01", "2026-06-01"], NOW), "2026-05-01", by_month=True, today=today)
     assert (found.days, found.watermark) == (["2026-05-01", "2026-06-01"], watermark)

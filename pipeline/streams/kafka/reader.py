@@ -7,7 +7,7 @@ from kafka import KafkaConsumer, OffsetAndMetadata
 from kafka import errors as kafka_errors
 
 from pipeline.landing.block import Block
-from pipeline.landing.plan import Buffer
+from pipeline.landing.buffer import Buffer
 from pipeline.landing.positions import Committed, Partition, Standing
 from pipeline.settings import ServiceError, Settings
 from pipeline.streams.kafka import cluster, compatibility, decoder
