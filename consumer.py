@@ -22,8 +22,9 @@ from functools import partial
 from pipeline import terminal
 from pipeline.landing.buffer import Limits
 from pipeline.landing.lane import Lane, held_bytes, to_pause
-from pipeline.landing.plan import UnreadablePlan
-from pipeline.landing.positions import Committed, Partition
+from pipeline.landing.plan import UnreadablePlan, end_mark
+from pipeline.landing.positions import Committed, Partition, Standing
+from pipeline.landing.resume import Contradiction
 from pipeline.process import memory, workers
 from pipeline.process.uploads import Uploads
 from pipeline.process.watch import Watch
@@ -63,8 +64,9 @@ def main() -> int:
     _refuse_options_of_others(options, of_sinks)
     kind.check(settings, topics, vars(options))
     if options.from_beginning:
-        kind.check_replay(settings, topics)
-        reader.reset_to_oldest(settings, topics)
+        standings = reader.standings(settings, topics)
+        kind.check_replay(settings, standings)
+        reader.commit(settings, {p: Committed(s.oldest, end_mark(s.generation or "")) for p, s in standings.items()})
     if options.workers > 1:
         return workers.run(partial(_work, settings, topics, options), options.workers)
     return land(settings, topics, options)
@@ -93,7 +95,7 @@ def land(settings: Settings, topics: list[str], options: argparse.Namespace) -> 
         watch.expect(ends)
         sink = kind(settings, vars(options), partial(AcknowledgedProducer, settings))
         with Uploads(sink.write, sink.stop, threads=options.uploads) as uploads:
-            landing = Landing(member, sink, uploads, watch, ends, _limits(kind, options), options)
+            landing = Landing(settings, member, sink, uploads, watch, ends, _limits(kind, options), options)
             while not landing.is_over:
                 polled = member.poll(poll_ms)
                 landing.take(polled, is_stopping=is_stopping(), now=time.monotonic())
@@ -110,6 +112,7 @@ def land(settings: Settings, topics: list[str], options: argparse.Namespace) -> 
 class Landing:
     """What the loop has in hand, and its steps."""
 
+    settings: Settings
     member: Member
     sink: Sink
     uploads: Uploads
@@ -127,9 +130,10 @@ class Landing:
         self.now = now
         for partition in polled.revoked:
             self.lanes.pop(partition, None)
-        for partition, committed in polled.given.items():
-            self.lanes[partition] = _begin(self.sink, partition, committed)
-            self.watch.begun((self.ends or {}).get(partition, 0) - committed.offset)
+        for partition, standing in polled.given.items():
+            lane = self.lanes[partition] = _begin(self.settings, self.sink, partition, standing)
+            self.member.start_at(partition, lane.buffer.start)
+            self.watch.begun((self.ends or {}).get(partition, 0) - lane.buffer.start)
         for partition, blocks in polled.blocks.items():
             self.lanes[partition].buffer.add(blocks, now)
         if is_stopping and self.stopped_at is None:
@@ -161,9 +165,11 @@ class Landing:
             )
 
     def upload(self) -> None:
-        """Begin the uploads whose plans are committed."""
-        for lane in self.lanes.values():
-            if lane.uploading and lane.upload is None:
+        """Begin the uploads whose plans are committed, of topics that are the same as when they were read."""
+        ready = [lane for lane in self.lanes.values() if lane.uploading and lane.upload is None]
+        known = self.member.generations({lane.partition.topic for lane in ready}) if ready else {}
+        for lane in ready:
+            if lane.uploading and lane.partition.topic in known:
                 lane.upload = self.uploads.begin(lane.uploading.plan, lane.uploading.blocks)
 
     def pause(self) -> int:
@@ -199,9 +205,13 @@ class Landing:
         )
 
 
-def _begin(sink: Sink, partition: Partition, committed: Committed) -> Lane:
+def _begin(settings: Settings, sink: Sink, partition: Partition, standing: Standing) -> Lane:
     try:
-        lane = sink.begin(partition, committed)
+        lane = sink.begin(partition, standing)
+    except Contradiction as error:
+        raise ServiceError(
+            f"KAFKA_GROUP={settings.kafka_group}, {partition}: {error}. Nothing was landed or skipped"
+        ) from error
     except UnreadablePlan as error:
         raise ServiceError(f"KAFKA_GROUP: {error}; each sink needs a group of its own") from error
     if lane.found:

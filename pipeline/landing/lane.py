@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from pipeline.landing.block import Block
 from pipeline.landing.buffer import Buffer, Limits
-from pipeline.landing.plan import Layout, Plan, UnreadablePlan, read_plan
+from pipeline.landing.plan import Layout, Plan, UnreadablePlan, end_mark, is_end_mark, read_plan
 from pipeline.landing.positions import Committed, Partition
 
 _NO_LAYOUT = Layout(bucket="", root="", table="")
@@ -56,25 +56,26 @@ class Lane:
     layout: Layout
     buffer: Buffer
     generation: str = ""  # see Plan
-    end_word: str = ""  # committed as the metadata of an end; not empty where there are no plans
+    end_word: str = ""  # of a sink without plans
     found: Plan | None = None  # a predecessor's plan that is being read again
     closed: Closed | None = None  # its plan is not known to be committed
     uploading: Closed | None = None  # its plan is committed, or it needs none
     upload: Upload | None = None
 
     @classmethod
-    def begin(cls, partition: Partition, layout: Layout, committed: Committed) -> "Lane":
+    def begin(cls, partition: Partition, layout: Layout, committed: Committed, generation: str = "") -> "Lane":
         """Return a lane at the group's commit, with the plan that is in it. Raise UnreadablePlan."""
-        return cls(partition, layout, Buffer(committed.offset), found=read_plan(partition, committed))
+        found = read_plan(partition, committed)
+        return cls(partition, layout, Buffer(committed.offset), generation, found=found)
 
     @classmethod
-    def begin_unplanned(cls, partition: Partition, committed: Committed, word: str) -> "Lane":
+    def begin_unplanned(cls, partition: Partition, committed: Committed, word: str, generation: str = "") -> "Lane":
         """Return a lane that needs no plans. Raise UnreadablePlan where others have committed than users of `word`."""
-        if committed.metadata not in ("", word):
+        if not is_end_mark(committed.metadata, word):
             raise UnreadablePlan(
                 f"{partition} at {committed.offset}: {committed.metadata!r} was committed by another sink or program"
             )
-        return cls(partition, _NO_LAYOUT, Buffer(committed.offset), end_word=word)
+        return cls(partition, _NO_LAYOUT, Buffer(committed.offset), generation, end_word=word)
 
     @property
     def is_planned(self) -> bool:
@@ -119,7 +120,7 @@ class Lane:
         if self.closed and self.is_planned:
             return self.closed.plan.committed
         if self.uploading:
-            return Committed(self.uploading.plan.end, self.end_word)
+            return Committed(self.uploading.plan.end, end_mark(self.generation, self.end_word))
         return None
 
     def written(self) -> Written | None:

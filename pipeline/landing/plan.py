@@ -24,7 +24,7 @@ _DAY_MS = 24 * _HOUR_MS
 _EPOCH = date(1970, 1, 1)
 # Timestamps that have a folder: the years 1970 to 2199.
 FIRST_MS, LAST_MS = 0, 7_258_118_400_000 - 1
-_SHORT_GENERATION = 8
+SHORT_GENERATION = 8  # digits of it in the names of objects
 _NAME = re.compile(r"(.+)-(\d+)-(\d{20})-(\d{20})(?:-([0-9a-f]{8}))?\.(?:json|csv|parquet)(?:\.gz)?", re.ASCII)
 
 
@@ -86,7 +86,7 @@ class Plan:
     @property
     def _name(self) -> str:
         name = f"{self.topic}-{self.partition}-{self.start:020}-{self.end:020}"
-        return f"{name}-{self.generation[:_SHORT_GENERATION]}" if self.generation else name
+        return f"{name}-{self.generation[:SHORT_GENERATION]}" if self.generation else name
 
 
 def longest_key(partition: Partition, layout: Layout) -> int:
@@ -107,14 +107,38 @@ def read_plan(partition: Partition, committed: Committed) -> Plan | None:
     place = f"{partition} at {committed.offset}: {committed.metadata!r}"
     try:
         fields = msgspec.json.decode(committed.metadata, type=dict)
-        version, end = fields.pop("v"), fields.pop("end")
-        generation, planned_ms = (fields.pop("id"), fields.pop("at")) if version == 2 else ("", 0)
+        version = fields.pop("v")
+        generation = fields.pop("id") if version == 2 else ""
+        if version == 2 and not fields:
+            return None  # the mark of an end
+        end, planned_ms = fields.pop("end"), fields.pop("at") if version == 2 else 0
         layout = msgspec.convert(fields, Layout)
     except (msgspec.MsgspecError, KeyError) as error:
         raise UnreadablePlan(f"{place} is not a plan ({error})") from None
     if version not in _PLAN_VERSIONS or not isinstance(end, int) or end <= committed.offset:
         raise UnreadablePlan(f"{place} is not a plan of a version that this program knows")
     return Plan(*partition, committed.offset, end, layout, generation, planned_ms)
+
+
+def end_mark(generation: str, sink: str = "") -> str:
+    """Return what is committed with the end of a batch: of which generation it is. `sink` is the word of a sink without
+    plans, so that no other goes on in its place.
+    """
+    fields = {"v": 2, "id": generation} | ({"sink": sink} if sink else {})
+    return msgspec.json.encode(fields).decode() if generation else sink
+
+
+def is_end_mark(metadata: str, sink: str) -> bool:
+    """Whether a commit's metadata are the mark of an end that this sink without plans may go on from."""
+    return metadata in ("", sink) or metadata in {end_mark(generation_of(metadata), word) for word in ("", sink)}
+
+
+def generation_of(metadata: str) -> str:
+    """Return the generation that a commit was made in; empty if it does not say, as one of kafka-consumer-groups.sh."""
+    try:
+        return str(msgspec.json.decode(metadata, type=dict).get("id", "")) if metadata.startswith("{") else ""
+    except msgspec.MsgspecError:
+        return ""
 
 
 def nearest_ms(timestamp_ms: int) -> int:

@@ -16,7 +16,7 @@ from pipeline.landing.block import Block
 from pipeline.landing.buffer import Limits
 from pipeline.landing.lane import Lane, Written
 from pipeline.landing.plan import Plan
-from pipeline.landing.positions import Committed, Partition
+from pipeline.landing.positions import Partition, Standing
 from pipeline.settings import Settings
 
 
@@ -78,8 +78,8 @@ class Sink(ABC):
         """
 
     @classmethod  # noqa: B027 - see add_options
-    def check_replay(cls, settings: Settings, topics: list[str]) -> None:
-        """Raise ServiceError if landing the topics from their oldest record would keep any record twice."""
+    def check_replay(cls, settings: Settings, standings: Mapping[Partition, Standing]) -> None:
+        """Raise ServiceError if landing these partitions from their oldest record would keep any record twice."""
 
     @abstractmethod
     def __init__(self, settings: Settings, options: Mapping[str, Any], open_sender: OpenSender) -> None:
@@ -88,8 +88,10 @@ class Sink(ABC):
         """
 
     @abstractmethod
-    def begin(self, partition: Partition, committed: Committed) -> Lane:
-        """Return the lane of a partition that stands at this commit. Raise UnreadablePlan for the commit of others."""
+    def begin(self, partition: Partition, standing: Standing) -> Lane:
+        """Return the lane of a partition that was just given. Raise UnreadablePlan for the commit of others, and
+        Contradiction where going on would skip or repeat records.
+        """
 
     @abstractmethod
     def write(self, plan: Plan, blocks: list[Block], for_each: ForEach) -> Written:

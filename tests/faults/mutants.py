@@ -10,7 +10,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent.parent))
 import consumer
 from pipeline import terminal
 from pipeline.landing.lane import Lane
-from pipeline.landing.positions import Committed, Partition
+from pipeline.landing.positions import Partition
 from pipeline.streams.kafka import member as group
 
 commit_wanted = Lane.commit_wanted
@@ -28,24 +28,20 @@ def end_before_upload(self: Lane) -> Committed | None:
     return Committed(self.closed.plan.end, "") if wanted and self.closed else wanted
 
 
-start = group.Member._start
+start_at = group.Member.start_at
 
 
-def no_seek(self: group.Member, partition: Partition) -> Committed:
+def no_seek(self: group.Member, partition: Partition, offset: int) -> None:
     """A partition that has stayed with this member is read on from where it was, as kafka-python does by itself."""
     if self._consumer._subscription.assignment[partition].position is None:
-        return start(self, partition)
-    seek, self._consumer.seek = self._consumer.seek, lambda *_: None
-    try:
-        return start(self, partition)
-    finally:
-        self._consumer.seek = seek
+        start_at(self, partition, offset)
+    self._positions[partition] = offset
 
 
 if __name__ == "__main__":
     name = sys.argv.pop(1)
     if name == "no_seek":
-        group.Member._start = no_seek
+        group.Member.start_at = no_seek
     else:
         Lane.commit_wanted = {"no_plan": no_plan, "end_before_upload": end_before_upload}[name]
     terminal.run(consumer.main)

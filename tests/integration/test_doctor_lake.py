@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 import boto3
 import pytest
 from doctor_findings import now, problems
-from landed import produce
+from counting import produce
 from raw_objects import bar, land
 
 from pipeline.doctor import account, cluster, lake, tables

@@ -26,7 +26,7 @@ class Kept:
     def __init__(self) -> None:
         self.offsets: list[int] = []
 
-    def keep(self, topic: str, partition: int, refused: Refused) -> int:
+    def keep(self, batch: Plan, refused: Refused) -> int:
         self.offsets.append(refused.offset)
         return 0
 

@@ -28,10 +28,10 @@ class Refused:
     reason: str
 
 
-def _letter(topic: str, partition: int, refused: Refused) -> bytes:
+def _letter(batch: Plan, refused: Refused) -> bytes:
     letter = dead_letter(
-        topic,
-        partition,
+        batch.topic,
+        batch.partition,
         refused.offset,
         timestamp_ms=refused.timestamp_ms,
         value=refused.value,
@@ -50,13 +50,14 @@ class DeadLetterObjects:
         self._layout = Layout(bucket=settings.s3_bucket, root=settings.s3_root, table="")
         self._name = name
 
-    def keep(self, topic: str, partition: int, refused: Refused) -> int:
+    def keep(self, batch: Plan, refused: Refused) -> int:
         """Put the object; wait for S3 as the lake does. Return how many objects that makes. Raise ServiceError, and
         WriteAbandoned after stop().
         """
-        plan = Plan(f"{topic}.{self._name}", partition, refused.offset, refused.offset + 1, self._layout)
+        start, end = refused.offset, refused.offset + 1
+        plan = Plan(f"{batch.topic}.{self._name}", batch.partition, start, end, self._layout, batch.generation)
         key = plan.dead_letter_key(arrival_folder("day", nearest_ms(refused.timestamp_ms)))
-        body = gzipped(_letter(topic, partition, refused) + b"\n")
+        body = gzipped(_letter(batch, refused) + b"\n")
         self._writer.put(plan, Object(key, body, 1, is_dead_letter=True))
         return 1
 
@@ -72,13 +73,13 @@ class DeadLetterTopic:
         self._lock = threading.Lock()
         self._sender: Sender | None = None
 
-    def keep(self, topic: str, partition: int, refused: Refused) -> int:
+    def keep(self, batch: Plan, refused: Refused) -> int:
         """Send the record and wait until all replicas have it. Return 0: that makes no object. Raise ServiceError."""
         with self._lock:
             if self._sender is None:
                 self._sender = self._open_sender([self._topic])
-        key = f"{topic}-{partition}-{refused.offset}".encode()
-        self._sender.send(self._topic, key, _letter(topic, partition, refused))
+        key = f"{batch.topic}-{batch.partition}-{refused.offset}".encode()
+        self._sender.send(self._topic, key, _letter(batch, refused))
         return 0
 
     def stop(self) -> None:

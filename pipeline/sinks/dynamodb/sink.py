@@ -9,7 +9,8 @@ from pipeline.landing.block import Block
 from pipeline.landing.buffer import Limits
 from pipeline.landing.lane import Lane, Written
 from pipeline.landing.plan import Plan
-from pipeline.landing.positions import Committed, Partition
+from pipeline.landing.positions import Partition, Standing
+from pipeline.landing.resume import begin_at
 from pipeline.settings import Settings, SettingsError
 from pipeline.sinks.dynamodb.dead_letters import DeadLetterObjects, DeadLetterTopic
 from pipeline.sinks.dynamodb.table import PriceTable
@@ -60,7 +61,7 @@ class DynamoDB(Sink):
             table.check()
 
     def __init__(self, settings: Settings, options: Mapping[str, Any], open_sender: OpenSender) -> None:
-        threads = options["uploads"]
+        threads, self._group = options["uploads"], settings.kafka_group
         letters = (
             DeadLetterObjects(settings, _WORD, threads=threads)
             if settings.s3_bucket
@@ -68,8 +69,9 @@ class DynamoDB(Sink):
         )
         self._writer = ItemWriter(settings, letters, threads=threads)
 
-    def begin(self, partition: Partition, committed: Committed) -> Lane:
-        return Lane.begin_unplanned(partition, committed, _WORD)
+    def begin(self, partition: Partition, standing: Standing) -> Lane:
+        committed = begin_at(partition, standing, {}, self._group)
+        return Lane.begin_unplanned(partition, committed, _WORD, standing.generation or "")
 
     def write(self, plan: Plan, blocks: list[Block], for_each: ForEach) -> Written:
         return self._writer.write(plan, blocks, for_each)

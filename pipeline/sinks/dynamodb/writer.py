@@ -55,7 +55,7 @@ _PASSING = _THROTTLED | {
 class DeadLetters(Protocol):
     """Where refused records are kept: dead_letters.DeadLetterObjects or DeadLetterTopic."""
 
-    def keep(self, topic: str, partition: int, refused: Refused) -> int: ...
+    def keep(self, batch: Plan, refused: Refused) -> int: ...
     def stop(self) -> None: ...
 
 
@@ -84,7 +84,7 @@ class ItemWriter:
             now, waiting = _apart(waiting)
             for more in for_each(self._store, list(_chunks(now))):
                 refused += more
-        objects = sum(for_each(lambda one: self._dead_letters.keep(plan.topic, plan.partition, one), refused))
+        objects = sum(for_each(lambda one: self._dead_letters.keep(plan, one), refused))
         return Written(
             objects=objects, bytes=sum(block.bytes for block in blocks), records=count - len(refused), bad=len(refused)
         )
@@ -194,7 +194,8 @@ class _Trouble:
         self._began = self._began or now
         if now - self._began > self._longest_seconds:
             raise ServiceError(
-                f"DYNAMODB_TABLE={self._table}: no write succeeded in {self._longest_seconds} s (DYNAMODB_WAIT_SECONDS), "
+                f"DYNAMODB_TABLE={self._table}: no write succeeded in {self._longest_seconds} s "
+                f"(DYNAMODB_WAIT_SECONDS), "
                 f"last answer: {error}. Nothing of this batch is committed; the next start writes it"
             ) from error
         log.warning(

@@ -1,6 +1,7 @@
 """The lake as a sink: a batch becomes objects in S3."""
 
 import argparse
+import logging
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -9,13 +10,17 @@ from pipeline import aws
 from pipeline.landing.block import Block
 from pipeline.landing.buffer import Limits
 from pipeline.landing.lane import Lane, Written
-from pipeline.landing.plan import Format, Layout, Plan, longest_key
-from pipeline.landing.positions import Committed, Partition
+from pipeline.landing.plan import SHORT_GENERATION, Format, Layout, Plan, longest_key
+from pipeline.landing.positions import Partition, Standing
+from pipeline.landing.resume import begin_at
 from pipeline.settings import ServiceError, Settings
 from pipeline.sinks.lake import verify
 from pipeline.sinks.lake.objects import objects_of, written
+from pipeline.sinks.lake.witness import Witness
 from pipeline.sinks.lake.writer import ObjectWriter
 from pipeline.sinks.sink import ForEach, OpenSender, Sink
+
+log = logging.getLogger(__name__)
 
 _KEY_BYTES = 1024
 
@@ -46,13 +51,23 @@ class Lake(Sink):
         ]
 
     @classmethod
-    def check_replay(cls, settings: Settings, topics: list[str]) -> None:
+    def check_replay(cls, settings: Settings, standings: Mapping[Partition, Standing]) -> None:
+        """Objects of an earlier topic of the same name are in nobody's way: their names say of which topic they are."""
         with aws.naming("S3_BUCKET", settings.s3_bucket):
-            landed = verify.list_objects(settings, topics)
-        if landed:
-            names = ", ".join(sorted({partition.topic for partition in landed}))
+            found = verify.list_objects(settings, {partition.topic for partition in standings})
+        now = {
+            partition.topic: (standing.generation or "")[:SHORT_GENERATION] for partition, standing in standings.items()
+        }
+        again = sorted(
+            {
+                partition.topic
+                for partition, objects in found.items()
+                if any(name.generation in ("", now.get(partition.topic)) for name in objects.names)
+            }
+        )
+        if again:
             raise ServiceError(
-                f"S3_PREFIX: it already holds objects of {names}; --from-beginning needs a prefix of its own"
+                f"S3_PREFIX: it already holds objects of {', '.join(again)}; --from-beginning needs a prefix of its own"
             )
 
     def __init__(self, settings: Settings, options: Mapping[str, Any], open_sender: OpenSender) -> None:  # noqa: ARG002 - dead letters are objects
@@ -61,19 +76,28 @@ class Lake(Sink):
         wait_seconds = settings.s3_wait_seconds if options["until_caught_up"] else None
         self._writer = ObjectWriter(settings, threads=options["uploads"], wait_seconds=wait_seconds)
         self._writer.check(settings.s3_bucket, settings.s3_root)
+        self._witness = Witness(settings, is_by_event=options["partition_time"] == "event")
 
-    def begin(self, partition: Partition, committed: Committed) -> Lane:
+    def begin(self, partition: Partition, standing: Standing) -> Lane:
         layout = self._layout(partition.topic)
         if (size := longest_key(partition, layout)) > _KEY_BYTES:
             raise ServiceError(
                 f"S3_PREFIX: with it and the topic {partition.topic} an object's key has {size} bytes, and S3 takes "
                 f"{_KEY_BYTES}"
             )
-        return Lane.begin(partition, layout, committed)
+        with aws.naming("S3_BUCKET", self._settings.s3_bucket):
+            landed = self._witness.last_batches(partition, standing)
+        committed = begin_at(partition, standing, landed, self._settings.kafka_group)
+        if standing.committed is None and landed:
+            log.warning(
+                "no commit of the group, going on behind what is in the lake",
+                extra={"topic": partition.topic, "partition": partition.partition, "offset": committed.offset},
+            )
+        return Lane.begin(partition, layout, committed, standing.generation or "")
 
     def write(self, plan: Plan, blocks: list[Block], for_each: ForEach) -> Written:
         objects = objects_of(plan, blocks)
-        for_each(partial(self._writer.put, plan), objects)
+        for_each(partial(self._writer.put, plan, count=len(objects)), objects)
         return written(objects)
 
     def stop(self) -> None:

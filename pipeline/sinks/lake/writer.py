@@ -116,15 +116,20 @@ class ObjectWriter:
         self._has_conditions = False
         log.warning("the store knows no conditional puts: nothing keeps another writer from these names")
 
-    def put(self, plan: Plan, an_object: Object) -> None:
-        """Put one object; wait and try again while S3 is away. Raise ServiceError for what no waiting mends and when it
-        has lasted too long, and WriteAbandoned after stop().
+    def put(self, plan: Plan, an_object: Object, *, count: int = 1) -> None:
+        """Put one of the `count` objects of a batch; wait and try again while S3 is away. Raise ServiceError for what no
+        waiting mends and when it has lasted too long, and WriteAbandoned after stop().
         """
-        self._retrying(an_object.key)(self._put, plan, an_object)
+        self._retrying(an_object.key)(self._put, plan, an_object, count)
 
-    def _put(self, plan: Plan, an_object: Object) -> None:
+    def _put(self, plan: Plan, an_object: Object, count: int) -> None:
         # What verify and the next start need: names alone do not prove the content.
-        metadata = {"records": str(an_object.records), "group": self._group, "plan": plan.metadata()}
+        metadata = {
+            "records": str(an_object.records),
+            "objects": str(count),
+            "group": self._group,
+            "plan": plan.metadata(),
+        }
         place = (plan.layout.bucket, an_object.key, an_object.body, metadata)
         condition = {"IfNoneMatch": "*"} if self._has_conditions else {}
         try:
