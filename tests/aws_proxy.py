@@ -42,6 +42,8 @@ class AwsProxy(ThreadingHTTPServer):
         self.decide = decide
         self.released = threading.Event()
         self.holding = threading.Event()
+        self.cuts_held = False  # close held connections on release instead of handing on
+        self.ignores_conditions = False  # as a store that knows no conditional puts
         self.writes: list[tuple[str, Decision]] = []
         self._lock = threading.Lock()
 
@@ -87,6 +89,12 @@ class _Handler(BaseHTTPRequestHandler):
         if decision == HOLD:
             self.server.holding.set()
             self.server.released.wait(120)
+            if self.server.cuts_held:
+                self.close_connection = True
+                self.connection.close()
+                return
+        if self.server.ignores_conditions:
+            del self.headers["If-None-Match"], self.headers["If-Match"]
         upstream = http.client.HTTPConnection(self.server.upstream.hostname, self.server.upstream.port, timeout=60)
         try:
             upstream.request(self.command, self.path, body or None, dict(self.headers))
