@@ -26,7 +26,15 @@ class Refusal:
     status: int = 400
 
 
-Decision = str | int | Refusal
+@dataclass(frozen=True)
+class S3Refusal:
+    """An error code of S3."""
+
+    code: str
+    status: int
+
+
+Decision = str | int | Refusal | S3Refusal
 _ERROR = '<?xml version="1.0"?><Error><Code>{code}</Code><Message>made by the test</Message></Error>'
 _CODES = {400: "RequestTimeout", 403: "AccessDenied", 429: "SlowDown", 500: "InternalError", 503: "ServiceUnavailable"}
 
@@ -81,6 +89,10 @@ class _Handler(BaseHTTPRequestHandler):
                 {"Content-Type": "application/xml"},
                 _ERROR.format(code=_CODES.get(decision, "Error")).encode(),
             )
+            return
+        if isinstance(decision, S3Refusal):
+            body = _ERROR.format(code=decision.code).encode()
+            self._answer(decision.status, {"Content-Type": "application/xml"}, body)
             return
         if isinstance(decision, Refusal):
             body = json.dumps({"__type": decision.code, "message": "made by the test"}).encode()

@@ -164,6 +164,7 @@ def test_a_batch_under_way_whose_plan_is_lost(  # noqa: PLR0917 - pytest passes 
         assert proxy.holding.wait(90), process.log_path.read_text()
         process.kill()
         process.wait()
+        proxy.cuts_held = True
     before = etags(s3, settings)
     assert len(before) == put
     lose_commits(settings)
@@ -264,6 +265,7 @@ def test_commits_lost_again_and_again(
             assert proxy.holding.wait(90), process.log_path.read_text()
             process.kill()
             process.wait()
+            proxy.cuts_held = True
         lose_commits(settings)
     again = run("consumer.py", "--until-caught-up", "--partition-time", "event")
     assert again.returncode == 0, again.stderr

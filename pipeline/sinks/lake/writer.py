@@ -104,8 +104,8 @@ class ObjectWriter:
         Raise ServiceError. Nothing is written, but an empty hidden object where conditions are unknown.
         """
         probe = f"{bucket.dead_letter_folder(root)}{_PROBE}"
-        # There is no such object, so a store that knows conditions writes nothing.
-        condition = {"IfMatch": hashlib.md5(b"", usedforsecurity=False).hexdigest()}
+        # There is no such object, and none with this ETag, so a store that knows conditions writes nothing.
+        condition = {"IfMatch": "0" * 32}
         try:
             self._retrying(probe)(self._request, bucket_name, probe, b"", {}, condition)
         except _Exists:
