@@ -21,6 +21,8 @@ from pipeline.tables.lake_listing import LakeListing
 from pipeline.tables.provision import Provision
 
 TODAY = datetime.now(UTC).date()
+# The embedded AWS takes any; boto3 in this process finds none otherwise.
+os.environ.update({"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"})
 
 
 def settings_of(stack: Stack, bucket: str) -> Settings:
@@ -32,7 +34,6 @@ def settings_of(stack: Stack, bucket: str) -> Settings:
         "GLUE_DATABASE": f"lake_{own}",
         "ATHENA_WORKGROUP": f"lake_{own}",
     }
-    os.environ.update({name: value for name, value in stack.environment().items() if "ACCESS_KEY" in name})
     return load_settings(environ=stack.environment() | names, config_file="/dev/null")
 
 
