@@ -29,8 +29,9 @@ from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
 from pipeline import records
 from pipeline.settings import Settings, load_settings
-from pipeline.sources.csv import bars as csv_bars
 from pipeline.sources.csv import file as csv_file
+from pipeline.sources.csv.bars import Cleaner
+from pipeline.sources.csv.reading import Options
 from pipeline.streams.kafka.producer import connection, ensure_topics
 
 ROOT = Path(__file__).parent.parent
@@ -102,9 +103,9 @@ def _encoded(path: Path) -> Path:
     """The same rows as the values that replay sends, one a line, for a client that has nothing else to do."""
     encoded = path.with_suffix(".ndjson")
     with csv_file.at_hand(str(path), Settings()) as file, encoded.open("wb") as values:
-        plan = csv_file.plan(file, csv_bars.Options())
-        cleaner = csv_bars.Cleaner(plan, source=file.source, ingested_at=lambda: "2024-01-01 00:00:00.000")
-        for chunk in csv_file.chunks(file, plan, cleaner):
+        reading = csv_file.reading(file, Options())
+        cleaner = Cleaner(reading, source=file.source, ingested_at=lambda: "2024-01-01 00:00:00.000")
+        for chunk in csv_file.chunks(file, reading, cleaner):
             values.writelines(bar.symbol.encode() + b"\t" + records.encode(bar) + b"\n" for bar in chunk.bars)
     return encoded
 

@@ -1,4 +1,4 @@
-"""A proxy in front of the embedded AWS that fails as it is told: refusals, cut connections, lost answers, held calls."""
+"""A proxy in front of the embedded AWS that fails as it is told: refusals, cut connections, lost answers, holds."""
 
 import http.client
 import json
@@ -50,7 +50,8 @@ class AwsProxy(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_address[1]}"
 
     def decision(self, method: str, path: str) -> Decision:
-        if method not in ("PUT", "POST", "DELETE"):
+        # The consumer's first request asks what the store can do, and writes nothing.
+        if method not in ("PUT", "POST", "DELETE") or path.endswith(".condition_probe"):
             return PASS
         with self._lock:
             decision = self.decide(len(self.writes), method, path)

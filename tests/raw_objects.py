@@ -13,7 +13,8 @@ from pipeline import aws, records
 from pipeline.landing.plan import Layout, Plan
 from pipeline.records import Bar, Record
 from pipeline.settings import Settings, load_settings
-from pipeline.sinks.lake import writer as lake
+from pipeline.sinks.lake.objects import objects_of
+from pipeline.sinks.lake.writer import ObjectWriter
 from pipeline.tables.athena_engine import AthenaEngine
 from pipeline.tables.changes import Change
 from pipeline.tables.etl_inputs import etl_tables
@@ -65,8 +66,8 @@ def land(
         Layout(bucket=settings.s3_bucket, root=settings.s3_root, table=table, **(folders | layout)),
     )
     values = [item if isinstance(item, bytes) else records.encode(item) for item in landed]
-    objects = lake.objects_of(plan, [block(values, start, noon_ms)])
-    writer = lake.Lake(settings, threads=1)
+    objects = objects_of(plan, [block(values, start, noon_ms)])
+    writer = ObjectWriter(settings, threads=1)
     for an_object in objects:
         writer.put(plan, an_object)
     return [an_object.key for an_object in objects]

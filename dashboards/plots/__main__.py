@@ -22,8 +22,9 @@ from matplotlib.ticker import EngFormatter, LogLocator, NullLocator
 
 from dashboards import query_results
 from dashboards.report.charts import heatmap_rows
-from pipeline import dynamodb, terminal
+from pipeline import terminal
 from pipeline.settings import ServiceError, SettingsError, load_settings
+from pipeline.sinks.dynamodb.daily_bars import daily_bars
 
 HERE = Path(__file__).parent
 QUERIES = ("daily_bars", "monthly_performance", "volume_by_ticker")
@@ -81,7 +82,7 @@ def from_dynamodb(arguments: argparse.Namespace) -> dict[str, pd.DataFrame | Non
     settings = load_settings()
     terminal.configure_logging(settings)
     symbols = {symbol.strip() for symbol in arguments.tickers.split(",") if symbol.strip()}
-    bars = dynamodb.daily_bars(settings, symbols=symbols, first_day=arguments.first_day, last_day=arguments.last_day)
+    bars = daily_bars(settings, symbols=symbols, first_day=arguments.first_day, last_day=arguments.last_day)
     monthly = bars.assign(month=bars["day"].dt.to_period("M").dt.start_time).groupby(
         ["symbol", "month"], as_index=False
     )

@@ -8,22 +8,39 @@ under Note or Information.
 import re
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from pipeline.intervals import first_day
-from pipeline.records import DAILY_OR_LONGER, Bar, time_text
-from pipeline.sources.rest import Limited, SourceError
+from pipeline.records import DAILY_OR_LONGER, Bar, Interval, time_text
+from pipeline.settings import Settings
+from pipeline.sources.recorded import Recorded
+from pipeline.sources.rest import Get, Json, Limited, RateLimit, Rest, SourceError
 
 NAME = "alpha_vantage"
-_INTRADAY = {"1m": "1min", "5m": "5min", "15m": "15min", "30m": "30min", "1h": "60min"}
-_FUNCTIONS = {"1d": "TIME_SERIES_DAILY", "1w": "TIME_SERIES_WEEKLY", "1mo": "TIME_SERIES_MONTHLY"}
+_INTRADAY: dict[Interval, str] = {"1m": "1min", "5m": "5min", "15m": "15min", "30m": "30min", "1h": "60min"}
+_FUNCTIONS: dict[Interval, str] = {"1d": "TIME_SERIES_DAILY", "1w": "TIME_SERIES_WEEKLY", "1mo": "TIME_SERIES_MONTHLY"}
 SPANS = (*_INTRADAY, *_FUNCTIONS)
-_COMPACT_DAYS = (
-    100  # what outputsize=compact holds is a hundred bars; as calendar days that errs on the side of asking for all
-)
+# outputsize=compact holds a hundred bars; as calendar days that errs on the side of asking for all.
+_COMPACT_DAYS = 100
 
 
-def refusal(body: dict) -> str:
+def client(settings: Settings, sleep: Callable[[float], None], *, recorded: str | None = None) -> Get:
+    """Return how the API is asked: over the network within its rate limit, or from a folder of recorded answers."""
+    if recorded:
+        return Recorded(recorded, recorded_name).get
+    return Rest(
+        settings.alpha_vantage_base_url,
+        key=settings.alpha_vantage_api_key,
+        key_setting="ALPHA_VANTAGE_API_KEY",
+        key_parameter="apikey",
+        refusal=refusal,
+        sleep=sleep,
+        limit=RateLimit(settings.alpha_vantage_requests_per_minute, sleep=sleep),
+    ).get
+
+
+def refusal(body: Json) -> str:
     """The message of an error that came with status 200; raises Limited for a limit that passes with the minute."""
     text = str(body.get("Note") or body.get("Information") or "")
     if text and not re.search(r"per day|premium|invalid|demo", text, re.IGNORECASE):
@@ -32,9 +49,9 @@ def refusal(body: dict) -> str:
 
 
 def bars(
-    get: Callable[..., dict],
+    get: Get,
     symbol: str,
-    interval: str,
+    interval: Interval,
     start: datetime,
     end: datetime,
     *,
@@ -48,7 +65,7 @@ def bars(
     """
     for parameters in _requests(symbol, interval, start, end, adjusted=adjusted):
         body = get("/query", parameters)
-        series = next((value for name, value in body.items() if "Time Series" in name), {})
+        series: Json = next((value for name, value in body.items() if "Time Series" in name), {})
         zone = ZoneInfo(_zone(body))
         for stamp in sorted(series):
             time = _time(stamp, zone if interval in _INTRADAY else None, interval)
@@ -69,7 +86,7 @@ def bars(
                 )
 
 
-def _requests(symbol: str, interval: str, start: datetime, end: datetime, *, adjusted: bool) -> Iterator[dict]:
+def _requests(symbol: str, interval: Interval, start: datetime, end: datetime, *, adjusted: bool) -> Iterator[Json]:
     if interval not in _INTRADAY:
         size = {"outputsize": "compact" if (end - start).days < _COMPACT_DAYS else "full"} if interval == "1d" else {}
         yield {"function": _FUNCTIONS[interval], "symbol": symbol, **size}
@@ -87,7 +104,7 @@ def _requests(symbol: str, interval: str, start: datetime, end: datetime, *, adj
         month = month.replace(year=month.year + month.month // 12, month=month.month % 12 + 1)
 
 
-def _zone(body: dict) -> str:
+def _zone(body: Json) -> str:
     said = next((v for name, v in (body.get("Meta Data") or {}).items() if "Time Zone" in name), "US/Eastern")
     return "America/New_York" if said == "US/Eastern" else said
 
@@ -101,7 +118,7 @@ def _time(stamp: str, zone: ZoneInfo | None, interval: str) -> str:
     return time_text(first_day(instant, interval).replace(tzinfo=zone))
 
 
-def _bar(item: dict, **known: object) -> Bar:
+def _bar(item: Json, **known: Any) -> Bar:
     try:
         values = {name.partition(". ")[2]: float(text) for name, text in item.items()}
         return Bar(
@@ -119,6 +136,6 @@ def _bar(item: dict, **known: object) -> Bar:
         ) from None
 
 
-def recorded_name(_path: str, parameters: dict) -> str:
+def recorded_name(_path: str, parameters: Json) -> str:
     """How the files of recorded answers begin."""
     return "_".join(str(parameters[name]) for name in ("function", "symbol", "interval") if name in parameters)

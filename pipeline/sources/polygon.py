@@ -11,11 +11,13 @@ from urllib.parse import quote
 from zoneinfo import ZoneInfo
 
 from pipeline.intervals import NEW_YORK
-from pipeline.records import DAILY_OR_LONGER, Bar, NewsItem, time_text, time_text_ms
-from pipeline.sources.rest import SourceError, paginate
+from pipeline.records import DAILY_OR_LONGER, Bar, Interval, NewsItem, time_text, time_text_ms
+from pipeline.settings import Settings
+from pipeline.sources.recorded import Recorded
+from pipeline.sources.rest import Get, Json, RateLimit, Rest, SourceError, paginate
 
 NAME = "polygon"
-SPANS = {
+SPANS: dict[Interval, tuple[int, str]] = {
     "1m": (1, "minute"),
     "5m": (5, "minute"),
     "15m": (15, "minute"),
@@ -32,7 +34,21 @@ _MOST_NEWS_A_PAGE = 1000
 _SUCCESSES = frozenset({"OK", "DELAYED"})
 
 
-def refusal(body: dict) -> str:
+def client(settings: Settings, sleep: Callable[[float], None], *, recorded: str | None = None) -> Get:
+    """Return how the API is asked: over the network within its rate limit, or from a folder of recorded answers."""
+    if recorded:
+        return Recorded(recorded, recorded_name).get
+    return Rest(
+        settings.polygon_base_url,
+        key=settings.polygon_api_key,
+        key_setting="POLYGON_API_KEY",
+        refusal=refusal,
+        sleep=sleep,
+        limit=RateLimit(settings.polygon_requests_per_minute, sleep=sleep),
+    ).get
+
+
+def refusal(body: Json) -> str:
     """The message of an error that came with status 200; "" for a success."""
     if body.get("status", "OK") in _SUCCESSES:
         return ""
@@ -40,9 +56,9 @@ def refusal(body: dict) -> str:
 
 
 def bars(
-    get: Callable[..., dict],
+    get: Get,
     symbol: str,
-    interval: str,
+    interval: Interval,
     start: datetime,
     end: datetime,
     *,
@@ -57,7 +73,7 @@ def bars(
     if interval in DAILY_OR_LONGER:
         first, last = start.date().isoformat(), end.date().isoformat()
     else:
-        first, last = (int(instant.timestamp() * 1000) for instant in (start, end))
+        first, last = (str(int(instant.timestamp() * 1000)) for instant in (start, end))
     path = f"/v2/aggs/ticker/{quote(symbol)}/range/{count}/{span}/{first}/{last}"
     parameters = {"adjusted": str(adjusted).lower(), "sort": "asc", "limit": _MOST_A_PAGE}
     for page in paginate(get, path, parameters):
@@ -65,9 +81,7 @@ def bars(
             yield _bar(item, symbol, interval, page, ingested_at()), page.get("status") == "DELAYED"
 
 
-def grouped_daily(
-    get: Callable[..., dict], day: date, *, adjusted: bool, ingested_at: Callable[[], str]
-) -> Iterator[tuple[Bar, bool]]:
+def grouped_daily(get: Get, day: date, *, adjusted: bool, ingested_at: Callable[[], str]) -> Iterator[tuple[Bar, bool]]:
     """One day's bar of every US stock in one request. `t` is the END of the window here, the same day in New York."""
     path = f"/v2/aggs/grouped/locale/us/market/stocks/{day.isoformat()}"
     for page in paginate(get, path, {"adjusted": str(adjusted).lower()}):
@@ -76,7 +90,7 @@ def grouped_daily(
 
 
 def previous_close(
-    get: Callable[..., dict], symbol: str, *, adjusted: bool, ingested_at: Callable[[], str]
+    get: Get, symbol: str, *, adjusted: bool, ingested_at: Callable[[], str]
 ) -> Iterator[tuple[Bar, bool]]:
     """The last finished trading day of one symbol; `t` is the END of the window, the same day in New York."""
     page = get(f"/v2/aggs/ticker/{quote(symbol)}/prev", {"adjusted": str(adjusted).lower()})
@@ -84,7 +98,7 @@ def previous_close(
         yield _bar(item, symbol, "1d", page, ingested_at()), page.get("status") == "DELAYED"
 
 
-def _bar(item: dict, symbol: str, interval: str, page: dict, ingested_at: str) -> Bar:
+def _bar(item: Json, symbol: str, interval: Interval, page: Json, ingested_at: str) -> Bar:
     try:
         start = int(item["t"])
         time = time_text_ms(start) if interval not in DAILY_OR_LONGER else trading_date(start)
@@ -114,9 +128,7 @@ def trading_date(epoch_ms: int) -> str:
     return datetime.fromtimestamp(epoch_ms / 1000, ZoneInfo(NEW_YORK)).strftime("%Y-%m-%d 00:00:00.000")
 
 
-def news(
-    get: Callable[..., dict], symbol: str, since: str, until: str, *, ingested_at: Callable[[], str]
-) -> Iterator[NewsItem]:
+def news(get: Get, symbol: str, since: str, until: str, *, ingested_at: Callable[[], str]) -> Iterator[NewsItem]:
     """What the articles of a time say about a symbol, oldest first: one item an article. `/v2/reference/news`
 
     `since` and `until` are UTC time texts, both included. An article that names the symbol without an insight has no
@@ -139,7 +151,7 @@ def news(
                 ) from None
 
 
-def _items(article: dict, symbol: str, ingested_at: str) -> Iterator[NewsItem]:
+def _items(article: Json, symbol: str, ingested_at: str) -> Iterator[NewsItem]:
     insights = [i for i in article.get("insights") or () if i.get("ticker") and symbol in ("*", i["ticker"])]
     without = article.get("tickers") or () if symbol == "*" else (symbol,)
     for insight in insights or [{"ticker": ticker} for ticker in without]:
@@ -162,7 +174,7 @@ def _iso(time: str) -> str:
     return time[:19].replace(" ", "T") + "Z"
 
 
-def recorded_name(path: str, parameters: dict) -> str:
+def recorded_name(path: str, parameters: Json) -> str:
     """How the files of recorded answers to a path begin."""
     if found := re.match(r"/v2/aggs/ticker/([^/]+)/range/(\d+)/(\w+)/", path):
         return f"aggs_{found[1]}_{found[2]}_{found[3]}"

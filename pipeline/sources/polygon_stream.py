@@ -1,7 +1,7 @@
 """Polygon/Massive's WebSocket: trades, second bars and minute bars as they happen. https://massive.com/docs/websocket
 
-Reading is a thread of its own, which does nothing but decode and put away: the server cuts off readers that are slow.
-What arrives while the buffer is full is dropped, counted and said. Delivery up to the buffer: at most once; a live feed
+A thread of its own reads, and does nothing but decode and put away: the server cuts off slow readers. What arrives
+while the buffer is full is dropped, counted and logged. Delivery up to the buffer: at most once; a live feed
 sends nothing again.
 """
 
@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Any, Self
 
 import msgspec
 from websockets.exceptions import InvalidStatus, InvalidURI, WebSocketException
@@ -24,6 +24,8 @@ from pipeline.sources.rest import SourceError
 
 log = logging.getLogger(__name__)
 
+Event = dict[str, Any]
+
 _ANSWER_SECONDS = 15  # to a connection, an authentication, a ping
 _LONGEST_PAUSE_SECONDS = 60
 _SYMBOLS_A_MESSAGE = 500
@@ -31,9 +33,7 @@ _SYMBOLS_A_MESSAGE = 500
 
 @dataclass
 class Counts:
-    """What happened since the start. `missed` are the pauses that no reader of gaps has taken yet, as epoch
-    milliseconds.
-    """
+    """What happened since the start. `gaps` are the pauses that nobody has taken yet, as epoch milliseconds."""
 
     received: int = 0
     dropped: int = 0
@@ -42,10 +42,10 @@ class Counts:
     gaps: list[tuple[int, int]] = field(default_factory=list)
 
 
-class Stream:
-    """A connection that is kept up. Use it as a context; `take` gives the events that arrived.
+class Feed:
+    """A connection that is kept up. Use it as a context; `take` returns the events that arrived.
 
-    Raises SourceError from `take` when the server refuses the key or the plan does not include the feed.
+    `take` raises SourceError when the server refuses the key or the plan does not include the feed.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Stream:
         self._url, self._key, self._clock_ms, self._longest_pause = url, key, clock_ms, longest_pause_seconds
         self._topics = [f"{CHANNELS[channel]}.{symbol}" for channel in channels for symbol in symbols]
         self._capacity = capacity
-        self._buffer: deque[dict] = deque()
+        self._buffer: deque[Event] = deque()
         self._arrived = threading.Event()
         self._stopping = threading.Event()
         self._failure: SourceError | None = None
@@ -82,8 +82,8 @@ class Stream:
             self._connection.close()
         self._thread.join(_ANSWER_SECONDS)
 
-    def take(self, timeout_seconds: float) -> list[dict]:
-        """All events that have arrived; waits for the first for at most the timeout."""
+    def take(self, timeout_seconds: float) -> list[Event]:
+        """Return all events that have arrived; wait for the first for at most the timeout."""
         self._arrived.wait(timeout_seconds)
         self._arrived.clear()
         if self._failure:
@@ -91,7 +91,7 @@ class Stream:
         return [self._buffer.popleft() for _ in range(len(self._buffer))]
 
     def take_gaps(self) -> list[tuple[int, int]]:
-        """The times (epoch milliseconds, from and to) of which something was missed, each once."""
+        """Return the times (epoch milliseconds, from and to) of which something was missed, each once."""
         with self._gaps_lock:
             gaps, self.counts.gaps = self.counts.gaps, []
         return gaps
@@ -197,7 +197,7 @@ class Stream:
         self._note_gap(now, now)
 
 
-def _events(message: str | bytes) -> list[dict] | None:
+def _events(message: str | bytes) -> list[Event] | None:
     """The events of a message; None for what is no JSON array of objects."""
     with suppress(msgspec.DecodeError, UnicodeDecodeError):
         events = msgspec.json.decode(message)
@@ -206,8 +206,8 @@ def _events(message: str | bytes) -> list[dict] | None:
     return None
 
 
-def record(event: dict, ingested_at: str) -> Tick | Bar | None:
-    """The record of an event: T and A (a trade, a second) give a Tick, AM (a minute) a Bar. None for other events.
+def record(event: Event, ingested_at: str) -> Tick | Bar | None:
+    """Return the record of an event: T and A (a trade, a second) give a Tick, AM (a minute) a Bar. None for other events.
 
     `s` and `t` are milliseconds since 1970, UTC. A second's tick has its closing price and its volume. Raises
     ValueError.

@@ -1,4 +1,4 @@
-"""Asking a REST API for JSON: one rate limit for all requests, bounded retries, and no key in any message.
+"""REST APIs that answer in JSON: one rate limit for all requests, bounded retries, and no key in any message.
 
 Clock, sleep and randomness are arguments, so that tests wait for nothing.
 """
@@ -9,14 +9,19 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from email.utils import parsedate_to_datetime
+from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
 import requests
+from tenacity import RetryCallState, Retrying, retry_if_exception_type
 
 from pipeline.settings import ServiceError
 
 log = logging.getLogger(__name__)
+
+Json = dict[str, Any]
+Get = Callable[..., Json]  # a path and its parameters to the JSON object there; raises SourceError
 
 _CONNECT_SECONDS, _READ_SECONDS, _WHOLE_ANSWER_SECONDS = 5, 30, 120
 _ATTEMPTS, _PATIENCE_SECONDS = 8, 600
@@ -86,7 +91,7 @@ class Rest:
         key_setting: str,
         limit: RateLimit,
         key_parameter: str = "",
-        refusal: Callable[[dict], str] = lambda _: "",
+        refusal: Callable[[Json], str] = lambda _: "",
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
         jitter: Callable[[], float] = random.random,
@@ -106,32 +111,47 @@ class Rest:
         request.headers["Authorization"] = f"Bearer {self._key}"
         return request
 
-    def get(self, path: str, parameters: Mapping[str, object] | None = None) -> dict:
-        """The JSON object at a path of the base URL. Raises SourceError after a refusal, or when all tries or all
-        patience are spent.
+    def get(self, path: str, parameters: Mapping[str, object] | None = None) -> Json:
+        """Return the JSON object at a path of the base URL.
+
+        Raises SourceError after a refusal, and when all attempts or all patience are spent.
         """
         began = self._clock()
-        for attempt in range(1, _ATTEMPTS + 1):
-            self._limit.wait()
-            try:
-                return self._ask(path, dict(parameters or {}))
-            except _TryAgain as failure:
-                pause = failure.after_seconds
-                if pause is None:
-                    pause = min(_LONGEST_PAUSE_SECONDS, 2 ** (attempt - 1)) * (0.5 + self._jitter() / 2)
-                waited = self._clock() - began
-                if attempt == _ATTEMPTS or waited + pause > _PATIENCE_SECONDS:
-                    raise SourceError(
-                        self._clean(f"{self._base_url}{path}: {failure} (asked {attempt} times in {waited:.0f} s)")
-                    ) from None
-                log.warning(
-                    "asking again",
-                    extra={"path": path, "reason": self._clean(str(failure)), "in_seconds": round(pause, 1)},
-                )
-                self._sleep(pause)
-        raise AssertionError("the loop returns or raises")
 
-    def _ask(self, path: str, parameters: dict) -> dict:
+        def is_spent(state: RetryCallState) -> bool:
+            waited = self._clock() - began
+            return state.attempt_number >= _ATTEMPTS or waited + state.upcoming_sleep > _PATIENCE_SECONDS
+
+        def tell(state: RetryCallState) -> None:
+            reason = self._clean(str(_failure(state)))
+            log.warning(
+                "asking again", extra={"path": path, "reason": reason, "in_seconds": round(state.upcoming_sleep, 1)}
+            )
+
+        def give_up(state: RetryCallState) -> Json:
+            tries = f"asked {state.attempt_number} times in {self._clock() - began:.0f} s"
+            raise SourceError(self._clean(f"{self._base_url}{path}: {_failure(state)} ({tries})")) from None
+
+        retrying = Retrying(
+            retry=retry_if_exception_type(_TryAgain),
+            wait=self._pause_seconds,
+            stop=is_spent,
+            before_sleep=tell,
+            retry_error_callback=give_up,
+            sleep=self._sleep,
+        )
+        return retrying(self._ask, path, dict(parameters or {}))
+
+    def _pause_seconds(self, state: RetryCallState) -> float:
+        """What the server asked for, or else twice as long each time, less up to a half by chance."""
+        asked_for = _failure(state).after_seconds
+        if asked_for is not None:
+            return asked_for
+        longest: float = min(_LONGEST_PAUSE_SECONDS, 2 ** (state.attempt_number - 1))
+        return longest * (0.5 + self._jitter() / 2)
+
+    def _ask(self, path: str, parameters: Json) -> Json:
+        self._limit.wait()
         if self._key_parameter:
             parameters[self._key_parameter] = self._key
         try:
@@ -177,6 +197,14 @@ class Rest:
         return text.replace(self._key, "***") if self._key else text
 
 
+def _failure(state: RetryCallState) -> _TryAgain:
+    """Why the last attempt failed."""
+    failure = state.outcome and state.outcome.exception()
+    if not isinstance(failure, _TryAgain):
+        raise TypeError(f"only _TryAgain is tried again, not {failure!r}")
+    return failure
+
+
 def _in_words(error: requests.RequestException) -> str:
     if isinstance(error, requests.Timeout):
         return "no answer in time"
@@ -197,8 +225,8 @@ def _retry_after_seconds(header: str | None) -> float | None:
         return None
 
 
-def paginate(get: Callable[..., dict], path: str, parameters: Mapping[str, object] | None = None) -> Iterator[dict]:
-    """The page at a path and those that each page's next_url leads to.
+def paginate(get: Get, path: str, parameters: Mapping[str, object] | None = None) -> Iterator[Json]:
+    """Yield the page at a path and those that each page's next_url leads to.
 
     Only the path and query of next_url are used: the key is sent to the configured host and to no other.
     """

@@ -16,16 +16,16 @@ from pipeline.streams.kafka import member as group
 commit_wanted = Lane.commit_wanted
 
 
-def no_plan(self: Lane) -> tuple[int, str] | None:
+def no_plan(self: Lane) -> Committed | None:
     """The plan commit is left out: only the offset, as a tutorial would commit it."""
     wanted = commit_wanted(self)
-    return wanted and (wanted[0], "")
+    return wanted and Committed(wanted.offset, "")
 
 
-def end_before_upload(self: Lane) -> tuple[int, str] | None:
+def end_before_upload(self: Lane) -> Committed | None:
     """The end is committed before the upload."""
     wanted = commit_wanted(self)
-    return (self.closed.plan.end, "") if wanted and self.closed else wanted
+    return Committed(self.closed.plan.end, "") if wanted and self.closed else wanted
 
 
 start = group.Member._start

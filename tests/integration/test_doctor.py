@@ -8,10 +8,10 @@ from datetime import datetime, timedelta
 
 import certificates
 import pytest
+from counting import produce, wait_for
 from doctor_findings import now, problems
 from kafka import KafkaAdminClient, KafkaProducer
 from kafka.admin import ScramMechanism, UserScramCredentialUpsertion
-from landed import produce, wait_for
 
 from local.stack import Stack
 from pipeline.doctor import cluster

@@ -5,11 +5,13 @@ from functools import partial
 
 import pytest
 from committed import wait_until_settled
-from landed import in_topic, produce, wait_for
+from counting import in_topic, produce, wait_for
 
 from pipeline.landing.positions import Committed, Partition
 from pipeline.settings import Settings
-from pipeline.streams.kafka.member import Member, Polled, standings
+from pipeline.streams.kafka.member import Member
+from pipeline.streams.kafka.reader import standings
+from pipeline.streams.stream import Polled
 
 # Without a pause, as consumer.py polls: kafka-python drops a join that ends while nobody does.
 poll_until = partial(wait_for, seconds=60, pause=False)
@@ -65,8 +67,8 @@ def test_moved_while_positions_are_read(member: Member, settings: Settings) -> N
     partitions = member._consumer.assignment()
 
     def rebalance() -> None:
-        member._listener.on_partitions_revoked(partitions)
-        member._listener.on_partitions_assigned(partitions)
+        member._assignment.on_partitions_revoked(partitions)
+        member._assignment.on_partitions_assigned(partitions)
 
     polled = moved_during(member, rebalance)
     assert polled.revoked == set(polled.given) == partitions
@@ -80,8 +82,8 @@ def test_commits_of_before_are_not_made(member: Member, settings: Settings) -> N
     read_all(member, settings)
     partitions = member._consumer.assignment()
     assert member.commit({partition: Committed(1, "") for partition in partitions})
-    member._listener.on_partitions_revoked(partitions)
-    member._listener.on_partitions_assigned(partitions)
+    member._assignment.on_partitions_revoked(partitions)
+    member._assignment.on_partitions_assigned(partitions)
     assert not member.commit({partition: Committed(2, "") for partition in partitions})
     found = standings(settings, [settings.kafka_topic_bars])
     assert {partition: found[partition].committed.offset for partition in partitions} == dict.fromkeys(partitions, 1)

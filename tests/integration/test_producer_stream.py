@@ -86,21 +86,21 @@ def trade(number: int) -> dict:
     }
 
 
-def take_until(stream: polygon_stream.Stream, count: int, seconds: float = 10) -> list[dict]:
+def take_until(stream: polygon_stream.Feed, count: int, seconds: float = 10) -> list[dict]:
     found, until = [], time.monotonic() + seconds
     while len(found) < count and time.monotonic() < until:
         found += stream.take(0.2)
     return found
 
 
-def opened(url: str, **settings: object) -> polygon_stream.Stream:
+def opened(url: str, **settings: object) -> polygon_stream.Feed:
     settings = {
         "key": KEY,
         "symbols": ["AAPL", "MSFT"],
         "channels": ["trades", "minutes"],
         "longest_pause_seconds": 0.2,
     } | settings
-    return polygon_stream.Stream(url, **settings)
+    return polygon_stream.Feed(url, **settings)
 
 
 def test_subscribes_and_gives_events() -> None:
@@ -229,8 +229,11 @@ def test_stream_to_kafka_with_missed_minutes(start: Callable, settings: Settings
             "AAPL,MSFT",
             "--channels",
             "seconds,trades,minutes",
+            "--buffer",
+            "1000",
+            "--url",
+            url,
             POLYGON_API_KEY=KEY,
-            POLYGON_STREAM_URL=url,
             POLYGON_BASE_URL=server.url,
             POLYGON_REQUESTS_PER_MINUTE="0",
         )

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import certificates
 import pytest
+from counting import assert_exactly_once, in_topic
 from kafka import KafkaAdminClient
 from kafka.admin import ScramMechanism, UserScramCredentialUpsertion
-from landed import assert_exactly_once, in_topic
 
 from local.stack import Stack
 from pipeline.settings import ServiceError, Settings, load_settings

@@ -36,7 +36,7 @@ TRYING = [
 
 
 def commands() -> dict[tuple[str, ...], set[str]]:
-    """Each script or module, with its subcommand, that a document's code blocks run, and the options given to it there."""
+    """Each script or module, with its subcommand, that the documents' code blocks run, and the options given there."""
     found: dict[tuple[str, ...], set[str]] = {}
     for document in DOCUMENTS:
         for line in re.findall(

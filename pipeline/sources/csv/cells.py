@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
 from itertools import pairwise, product
 from typing import NamedTuple
@@ -115,9 +115,8 @@ def _iso(text: str) -> datetime:
     if text.endswith(" UTC"):
         return datetime.fromisoformat(text[:-4] + "Z")
     if found := _DIGITS.fullmatch(text):  # 20240102 093000, which two columns of ASCII exports make
-        return datetime.strptime(
-            found[1] + found[2].zfill(4 if len(found[2]) == 4 else 6).ljust(6, "0"), "%Y%m%d%H%M%S"
-        )
+        clock = found[2].zfill(4 if len(found[2]) == 4 else 6).ljust(6, "0")
+        return datetime.strptime(found[1] + clock, "%Y%m%d%H%M%S")  # noqa: DTZ007 - the file's zone is applied by time_reader
     if found := _YEAR_FIRST.fullmatch(text):
         return datetime.combine(date(int(found[1]), int(found[2]), int(found[3])), _time_of_day(found[4]))
     raise ValueError(text)
@@ -138,18 +137,18 @@ def _epoch(text: str) -> datetime:
 def _named_month(text: str) -> datetime:
     for form in _NAMED_MONTHS:
         try:
-            return datetime.strptime(text, form)
+            return datetime.strptime(text, form)  # noqa: DTZ007 - the file's zone is applied by time_reader
         except ValueError:
             continue
     raise ValueError(text)
 
 
-def _time_of_day(text: str | None) -> object:
+def _time_of_day(text: str | None) -> time:
     if not text:
-        return datetime.min.time()
+        return time.min
     for form in ("%H:%M", "%H:%M:%S", "%H:%M:%S.%f", "%I:%M %p", "%I:%M:%S %p"):
         try:
-            return datetime.strptime(text.strip(), form).time()
+            return datetime.strptime(text.strip(), form).time()  # noqa: DTZ007
         except ValueError:
             continue
     raise ValueError(text)
@@ -211,9 +210,11 @@ def infer_interval(instants: dict[str, list[datetime]], zone: str) -> str:
         found = next((name for name, least, most in _DAILY_GAPS if least <= gap <= most), None)
         distance = f"{gap} days"
     else:
-        gap = min((b - a for times in instants.values() for a, b in pairwise(sorted(set(times)))), default=timedelta())
-        found = next((name for name, seconds in INTERVAL_SECONDS.items() if seconds == gap.total_seconds()), None)
-        distance = f"{gap.total_seconds():g} seconds"
+        least_seconds = min(
+            ((b - a).total_seconds() for times in instants.values() for a, b in pairwise(sorted(set(times)))), default=0
+        )
+        found = next((name for name, seconds in INTERVAL_SECONDS.items() if seconds == least_seconds), None)
+        distance = f"{least_seconds:g} seconds"
     if found is None:
         raise UnusableFile(
             f"the length of its bars is not clear: the nearest two of a symbol are {distance} apart; say it with --interval"

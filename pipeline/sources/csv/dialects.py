@@ -1,4 +1,4 @@
-"""Which kind of price CSV a header belongs to, and which of its columns is what. Pure: text in, a Layout out.
+"""Which kind of price CSV a header belongs to, and which of its columns is what. Pure: text in, Columns out.
 
 The one table of dialects is DIALECTS. Most files differ in the names and the order of their columns only, and
 COLUMN_NAMES covers that; a dialect adds what its vendor leaves unsaid, such as the zone of its times.
@@ -7,14 +7,16 @@ COLUMN_NAMES covers that; a dialect adds what its vendor leaves unsaid, such as 
 import csv
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePath
+from typing import NamedTuple
 
 from pipeline.intervals import NEW_YORK
+from pipeline.sources.source import Unusable
 
 
-class UnusableFile(ValueError):
-    """A file of which nothing can be used; the text is a sentence for the person who has the file."""
+class UnusableFile(Unusable):
+    """A file of which nothing can be used; the text is a sentence for whoever has the file."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,9 +80,8 @@ _OTHER_COLUMNS = frozenset(
 _FIELD_NAMES = frozenset(name for names in COLUMN_NAMES.values() for name in names) | _OTHER_COLUMNS
 
 
-@dataclass(frozen=True)
-class Series:
-    """The columns of one symbol's prices; `symbol` is empty where a column of its own names it."""
+class PriceColumns(NamedTuple):
+    """Where one symbol's prices stand; `symbol` is empty where a column of its own names it."""
 
     symbol: str
     open: int
@@ -91,7 +92,7 @@ class Series:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Layout:
+class Columns:
     """What stands where in a file. Column numbers count from 0; `width` is the number of columns."""
 
     dialect: Dialect
@@ -99,7 +100,7 @@ class Layout:
     header: tuple[str, ...]
     header_lines: int
     time: tuple[int, ...]  # one column, or a date and a time of day
-    series: tuple[Series, ...]
+    prices: tuple[PriceColumns, ...]
     symbol: int | None = None
     company: int | None = None
     vwap: int | None = None
@@ -126,8 +127,8 @@ def column_name(text: str) -> str:
     return text.strip().strip("<>*.").strip().replace("_", " ").lower()
 
 
-def recognise(lines: Sequence[str], *, file_name: str, symbol: str = "", symbol_column: str = "") -> Layout:
-    """The layout of a file from its first lines.
+def recognise(lines: Sequence[str], *, file_name: str, symbol: str = "", symbol_column: str = "") -> Columns:
+    """Return the columns of a file from its first lines.
 
     `symbol` names what no column names; without it the file name does. `symbol_column` is the column to take it from.
     Raises UnusableFile.
@@ -138,24 +139,20 @@ def recognise(lines: Sequence[str], *, file_name: str, symbol: str = "", symbol_
     delimiter = max(",;\t|", key=lines[0].count)
     rows = list(csv.reader(lines, delimiter=delimiter))
     found = (
-        _yfinance_layout(rows, delimiter)
-        or _long_layout(rows[0], delimiter, symbol_column)
-        or _wide_layout(rows[0], delimiter)
+        _yfinance_columns(rows, delimiter)
+        or _long_columns(rows[0], delimiter, symbol_column)
+        or _wide_columns(rows[0], delimiter)
     )
     if found is None:
         raise UnusableFile(f"its header is of no known kind: {lines[0].strip()[:200]!r}\n{known_dialects()}")
-    if found.symbol is None and not found.series[0].symbol:
+    if found.symbol is None and not found.prices[0].symbol:
         named = symbol or symbol_in_file_name(file_name)
-        first = found.series[0]
-        found = _changed(found, series=(Series(named, first.open, first.high, first.low, first.close, first.volume),))
+        first = found.prices[0]
+        found = replace(found, prices=(first._replace(symbol=named),))
     return found
 
 
-def _changed(layout: Layout, **changes: object) -> Layout:
-    return Layout(**{**vars(layout), **changes})
-
-
-def _yfinance_layout(rows: list[list[str]], delimiter: str) -> Layout | None:
+def _yfinance_columns(rows: list[list[str]], delimiter: str) -> Columns | None:
     """What `yfinance.download(...).to_csv()` writes: a row of fields, a row of tickers (or the other way round), then
     the name of the date column alone.
     """
@@ -175,18 +172,21 @@ def _yfinance_layout(rows: list[list[str]], delimiter: str) -> Layout | None:
     whole = {ticker: at for ticker, at in places.items() if ticker and {*_PRICES} <= at.keys()}
     if not whole:
         return None
-    series = tuple(Series(t, *(at[p] for p in _PRICES), at.get("volume")) for t, at in whole.items())
-    return Layout(
+    prices = tuple(
+        PriceColumns(ticker, at["open"], at["high"], at["low"], at["close"], at.get("volume"))
+        for ticker, at in whole.items()
+    )
+    return Columns(
         dialect=_YFINANCE,
         delimiter=delimiter,
         header=tuple(f"{f} {t}".strip() for f, t in zip(fields, tickers, strict=True)),
         header_lines=3,
         time=(0,),
-        series=series,
+        prices=prices,
     )
 
 
-def _long_layout(header: list[str], delimiter: str, symbol_column: str) -> Layout | None:
+def _long_columns(header: list[str], delimiter: str, symbol_column: str) -> Columns | None:
     """One row per symbol and time, which is what nearly all vendors write."""
     names = [column_name(cell) for cell in header]
     dialect = next((d for d in DIALECTS if d.columns <= {*names, *_stand_ins(names)}), None)
@@ -203,24 +203,23 @@ def _long_layout(header: list[str], delimiter: str, symbol_column: str) -> Layou
         columns["symbol"] = names.index(column_name(symbol_column))
     if columns["company"] == columns["symbol"]:
         columns["company"] = None  # `Name` alone holds tickers (Kaggle); beside a ticker it holds the company.
-    if columns["time"] is None or columns["close"] is None:
+    day, open_, high, low, close = (columns[name] for name in ("time", *_PRICES))
+    if day is None or close is None:
         return None
-    time = (columns["time"],)
-    if "time" in names and names[columns["time"]] == "date":
-        time = (columns["time"], names.index("time"))
+    time = (day, names.index("time")) if "time" in names and names[day] == "date" else (day,)
     notes = []
-    if any(columns[name] is None for name in _PRICES):
+    if open_ is None or high is None or low is None:
         notes.append("no open, high and low: each is the closing price")
-        columns |= dict.fromkeys(("open", "high", "low"), columns["close"])
+        open_ = high = low = close
     if columns["volume"] is None:
         notes.append("no volume: it is 0")
-    return Layout(
+    return Columns(
         dialect=dialect,
         delimiter=delimiter,
         header=tuple(header),
         header_lines=1,
         time=time,
-        series=(Series("", *(columns[name] for name in _PRICES), columns["volume"]),),
+        prices=(PriceColumns("", open_, high, low, close, columns["volume"]),),
         symbol=columns["symbol"],
         company=columns["company"],
         vwap=columns["vwap"],
@@ -240,7 +239,7 @@ def _stand_ins(names: list[str]) -> set[str]:
     )
 
 
-def _wide_layout(header: list[str], delimiter: str) -> Layout | None:
+def _wide_columns(header: list[str], delimiter: str) -> Columns | None:
     """A date and one closing price per ticker."""
     tickers = [cell.strip() for cell in header[1:]]
     if column_name(header[0]) not in COLUMN_NAMES["time"] or not tickers:
@@ -249,13 +248,13 @@ def _wide_layout(header: list[str], delimiter: str) -> Layout | None:
         return None
     if {column_name(t) for t in tickers} & _FIELD_NAMES or len(set(tickers)) < len(tickers):
         return None
-    return Layout(
+    return Columns(
         dialect=_WIDE,
         delimiter=delimiter,
         header=tuple(header),
         header_lines=1,
         time=(0,),
-        series=tuple(Series(t, c, c, c, c, None) for c, t in enumerate(tickers, start=1)),
+        prices=tuple(PriceColumns(t, c, c, c, c, None) for c, t in enumerate(tickers, start=1)),
         notes=("a wide table of closing prices: open, high and low are the close, volume is 0",),
     )
 
@@ -267,11 +266,11 @@ def symbol_in_file_name(file_name: str) -> str:
         return stem
     if re.fullmatch(r"[a-z]{1,5}(\.[a-z]{2})?", stem):
         return stem.upper()
-    words = dict.fromkeys(re.findall(r"(?<![A-Za-z0-9.])\^?[A-Z][A-Z0-9]{0,5}(?:\.[A-Z]{1,3})?(?![A-Za-z0-9.])", stem))
-    words = [w for w in words if w not in ("CSV", "OHLC", "OHLCV", "US", "USD", "ETF", "NYSE", "NASDAQ")]
+    found = re.findall(r"(?<![A-Za-z0-9.])\^?[A-Z][A-Z0-9]{0,5}(?:\.[A-Z]{1,3})?(?![A-Za-z0-9.])", stem)
+    words = [w for w in dict.fromkeys(found) if w not in ("CSV", "OHLC", "OHLCV", "US", "USD", "ETF", "NYSE", "NASDAQ")]
     if len(words) == 1:
-        return words[0]
-    found = f"the file name holds {' and '.join(words)}" if words else "the file name holds no ticker"
+        return str(words[0])
+    holds = f"the file name holds {' and '.join(words)}" if words else "the file name holds no ticker"
     raise UnusableFile(
-        f"no column names the symbol and {found}: say it with --symbol, or its column with --symbol-column"
+        f"no column names the symbol and {holds}: say it with --symbol, or its column with --symbol-column"
     )

@@ -1,0 +1,50 @@
+"""What the Kafka cluster says of itself: its brokers' addresses, its topics, and who is in a group."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from kafka import KafkaAdminClient
+
+from pipeline.settings import Settings
+from pipeline.streams.kafka import compatibility
+from pipeline.streams.kafka.connection import connection, reaching
+
+
+class Cluster:
+    """Questions to the cluster; nothing is changed. Any of them may raise ServiceError."""
+
+    def __init__(self, settings: Settings, admin: KafkaAdminClient) -> None:
+        self._settings, self._admin = settings, admin
+
+    def advertised(self) -> list[tuple[int, str, int]]:
+        """Return id, host and port of each broker, as clients are told to connect to it.
+
+        They come from the answer of the bootstrap server, as far as possible: a broker may not be reachable at the
+        address that is in question.
+        """
+        return compatibility.advertised_brokers(self._admin)
+
+    def partitions(self) -> dict[str, int]:
+        """Return how many partitions each topic has."""
+        with reaching(self._settings):
+            names = self._admin.list_topics()
+            found = self._admin.describe_topics(names) if names else []
+            return {topic["name"]: len(topic["partitions"]) for topic in found}
+
+    def members(self) -> list[str]:
+        """Return who is in the settings' group now; of a group that does not exist, nobody."""
+        group = self._settings.kafka_group
+        with reaching(self._settings):
+            if group not in {found["group_id"] for found in self._admin.list_groups()}:
+                return []
+            described = self._admin.describe_groups([group])[group]
+            return [f"{member['client_id']} on {member['client_host'].lstrip('/')}" for member in described["members"]]
+
+
+@contextmanager
+def connected(settings: Settings) -> Iterator[Cluster]:
+    """Connect, and close at the end. Raises ServiceError when there is no answer, or the login is refused."""
+    with reaching(settings):
+        admin = KafkaAdminClient(**connection(settings))
+    with admin:
+        yield Cluster(settings, admin)
