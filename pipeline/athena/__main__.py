@@ -136,8 +136,8 @@ def _csv(rows: pd.DataFrame) -> str:
     """Text cells are made harmless for spreadsheets; numbers stay numbers."""
     shown = rows.copy()
     for place, kind in enumerate(rows.dtypes):
-        if kind == object:
-            shown.isetitem(place, rows.iloc[:, place].map(harmless))
+        if pd.api.types.is_object_dtype(kind):
+            shown.isetitem(place, [harmless(cell) for cell in rows.iloc[:, place]])
     text: str = shown.to_csv(index=False)
     return text
 

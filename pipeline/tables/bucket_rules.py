@@ -63,7 +63,7 @@ def _transport(s3: Any, bucket: str) -> Change:
     """The statement that refuses plain HTTP, beside the statements of the bucket's owner."""
     what, wanted = "bucket's refusal of plain HTTP", resources.transport_statement(bucket)
     present = found(s3.get_bucket_policy, Bucket=bucket)
-    policy = json.loads(present["Policy"]) if present else {"Version": "2012-10-17", "Statement": []}
+    policy: dict[str, Any] = json.loads(present["Policy"]) if present else {"Version": "2012-10-17", "Statement": []}
     statements = policy["Statement"] if isinstance(policy["Statement"], list) else [policy["Statement"]]
     others = [statement for statement in statements if statement.get("Sid") != wanted["Sid"]]
     ours = [statement for statement in statements if statement.get("Sid") == wanted["Sid"]]
