@@ -50,7 +50,14 @@ def bar(symbol: str, day: str, close: float, *, ingested_at: str = "2026-01-01 0
 
 
 def land(
-    settings: Settings, table: str, landed: list[Record | bytes], *, day: date = TODAY, start: int = 0, **layout: Any
+    settings: Settings,
+    table: str,
+    landed: list[Record | bytes],
+    *,
+    day: date = TODAY,
+    start: int = 0,
+    generation: str = "",
+    **layout: Any,
 ) -> list[str]:
     """Put the objects of one batch that arrived in Kafka at noon of `day`; their keys. Bytes stand for a record as it
     is.
@@ -64,6 +71,7 @@ def land(
         start,
         start + len(landed),
         Layout(bucket=settings.s3_bucket, root=settings.s3_root, table=table, **(folders | layout)),
+        generation,
     )
     values = [item if isinstance(item, bytes) else records.encode(item) for item in landed]
     objects = objects_of(plan, [block(values, start, noon_ms)])

@@ -159,6 +159,15 @@ def test_limits_on_the_command_line(landed, run):
     assert f"{arn} may not s3:PutObject" in done.stdout
 
 
+def test_topic_that_was_made_anew(landed):
+    """Objects of two generations of a topic are a warning, and those of a version without generations are none."""
+    land(landed, "bars", [bar("A", "2026-01-05", 1.0)], generation="a" * 32)
+    assert not [line.text for line in look(landed) if "generations" in line.text]
+    land(landed, "bars", [bar("A", "2026-01-05", 2.0)], generation="b" * 32)
+    [found] = [line for line in look(landed) if "generations" in line.text]
+    assert (found.state, landed.kafka_topic_bars in found.text) == ("warning", True)
+
+
 def test_stale_data(landed):
     """Objects that are older than the limit are a warning."""
     found = look(landed, at=now() + timedelta(days=5))

@@ -130,6 +130,25 @@ def test_what_lands_behind_the_watermark_is_seen_at_once(lake: Settings) -> None
     assert closes(lake) == closes(lake, "curated_bars")
 
 
+def test_topic_that_was_made_anew(lake: Settings) -> None:
+    """Objects of two generations of a topic, with the same offsets, and of a version without: tables, view and ETL have
+    the records of all, also of those that land behind the watermark.
+    """
+    late = TODAY - timedelta(days=3)
+    for number, generation in enumerate(("", "a" * 32, "b" * 32)):
+        day = (late, TODAY, TODAY)[number]
+        land(lake, "bars", [bar(f"S{number}", "2025-01-06", 1.0)], day=day, generation=generation)
+        land(lake, "bars", [bar(f"T{number}", "2025-01-06", 1.0)], day=TODAY, start=5, generation=generation)
+    set_up(lake)
+    expected = {f"{letter}{number} 2025-01-06": 1.0 for letter in "ST" for number in range(3)}
+    assert closes(lake) == expected
+    curate(lake, now=NOW, run="one")
+    assert closes(lake) == closes(lake, "curated_bars") == expected
+    land(lake, "bars", [bar("LATE", "2025-01-06", 2.0)], day=late, start=9, generation="b" * 32)
+    assert closes(lake) == expected | {"LATE 2025-01-06": 2.0}
+    assert Athena(lake).query("SELECT count(*) AS n FROM raw_bars WHERE dt >= '2026-01-01'")["n"][0] == 7
+
+
 def test_clock_of_the_future_does_not_win_for_ever(lake: Settings) -> None:
     """A bar whose ingested_at is years ahead counts as ingested when it arrived: a later correction replaces it, in the
     view and by the ETL.
