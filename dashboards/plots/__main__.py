@@ -52,9 +52,7 @@ def from_dynamodb(arguments: argparse.Namespace) -> Results:
     settings = load_settings()
     terminal.configure_logging(settings)
     symbols = query_results.tickers(arguments.tickers)
-    bars = daily_bars(
-        settings, symbols=set(symbols), first_day=arguments.first_day, last_day=arguments.last_day
-    )
+    bars = daily_bars(settings, symbols=set(symbols), first_day=arguments.first_day, last_day=arguments.last_day)
     return {"daily_bars": bars, **summaries(bars)}
 
 
