@@ -147,10 +147,12 @@ def recognise(lines: Sequence[str], *, file_name: str, symbol: str = "", symbol_
     if not lines:
         raise UnusableFile("the file is empty")
     delimiter = max(",;\t|", key=lines[0].count)
+    rows: list[list[str]] = []
     try:
-        rows = list(csv.reader(lines, delimiter=delimiter))
-    except csv.Error as error:
-        raise UnusableFile(f"its first lines are no CSV: {error}") from error
+        rows.extend(csv.reader(lines, delimiter=delimiter))
+    except csv.Error as error:  # Those above the row that the csv module refuses are in `rows`.
+        if not rows:
+            raise UnusableFile(f"its header is no CSV: {error}") from error
     found = (
         _yfinance_columns(rows, delimiter)
         or _long_columns(rows[0], delimiter, symbol_column)
