@@ -33,6 +33,18 @@ def test_simulated_bars_begin_where_they_are_told(run: Callable, settings: Setti
     ]
 
 
+def test_a_simulation_resumes_from_its_own_start_only(run: Callable, settings: Settings) -> None:
+    """The same seed with another --start is refused, not continued with the old one; --restart begins it anew."""
+    arguments = ["simulate", "--seed", "3", "--bars", "1d", "--count", "1", "--symbols", "A"]
+    assert run("producer.py", *arguments, "--start", "2023-03-01").returncode == 0
+    other = run("producer.py", *arguments, "--start", "2023-03-08")
+    assert other.returncode == 1
+    assert "was begun at 2023-03-01 00:00:00.000" in other.stderr
+    assert run("producer.py", *arguments, "--start", "2023-03-08", "--restart").returncode == 0
+    bars = [decode(Bar, value) for value in committed_values(settings, settings.kafka_topic_bars)]
+    assert sorted(bar.time[:10] for bar in bars) == ["2023-02-28", "2023-03-07"]
+
+
 @pytest.mark.parametrize("command", ["replay", "poll", "stream", "simulate", "news"])
 def test_help_shows_examples(run: Callable, command: str) -> None:
     """Each command's help shows an example to copy."""

@@ -123,7 +123,7 @@ class Columns:
 
 
 def known_dialects() -> str:
-    """The dialects, one a line, for someone whose file is none of them."""
+    """Return the dialects, one per line, for someone whose file is none of them."""
     return "\n".join(
         [
             "Known kinds (columns in brackets may be absent, further ones are ignored):",
@@ -133,7 +133,7 @@ def known_dialects() -> str:
 
 
 def column_name(text: str) -> str:
-    """A header cell in the one spelling that tables here use: lower case, blanks for underscores, no ornaments."""
+    """Return a header cell in the spelling of the tables here: lower case, blanks for underscores, no ornaments."""
     return text.strip().strip("<>*.").strip().replace("_", " ").lower()
 
 
@@ -310,7 +310,7 @@ def _wide_columns(header: list[str], delimiter: str) -> Columns | None:
 
 
 def symbol_in_file_name(file_name: str) -> str:
-    """The ticker that a file name holds: AAPL.csv, aapl.us.txt, AAPL_1min.csv, BRK-B.csv.gz. Raises UnusableFile."""
+    """Return the ticker in a file name: AAPL.csv, aapl.us.txt, AAPL_1min.csv, BRK-B.csv.gz. Raises UnusableFile."""
     stem = re.sub(r"(?i)\.(csv|txt|tsv)?(\.gz)?$", "", PurePath(file_name).name)
     if re.fullmatch(r"\^?[A-Z][A-Z0-9]{0,5}([.=-][A-Z0-9]{1,3})?", stem):
         return stem
