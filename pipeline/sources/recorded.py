@@ -1,8 +1,8 @@
 """Recorded answers of an API in place of the network: for tests, demos and support.
 
 A folder of JSON files, one per page, named after what was asked: `aggs_AAPL_1_day.json`,
-`grouped_daily_2020-10-14.json`, `previous_close_AAPL.json`, `news_page1.json`, `TIME_SERIES_DAILY_IBM.json`. Files whose
-names begin alike are pages, in the order of their names.
+`grouped_daily_2020-10-14.json`, `previous_close_AAPL.json`, `news_page1.json`, `TIME_SERIES_DAILY_IBM.json`. Files
+whose names begin alike are pages, in the order of their names.
 """
 
 import logging
