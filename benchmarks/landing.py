@@ -41,7 +41,8 @@ class Cost:
 
     def line(self, name: str, count: int) -> str:
         return (
-            f"{name:<44}{count / self.wall_seconds:>11,.0f} records/s {self.cpu_seconds / count * 1e6:>8.2f} µs CPU/record "
+            f"{name:<44}{count / self.wall_seconds:>11,.0f} records/s "
+            f"{self.cpu_seconds / count * 1e6:>8.2f} µs CPU/record "
             f"{self.peak_mb:>6.0f} MB peak {self.objects / count * 1e6:>11,.0f} PUTs per million records"
         )
 

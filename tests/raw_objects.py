@@ -13,7 +13,8 @@ from pipeline import aws, records
 from pipeline.landing.plan import Layout, Plan
 from pipeline.records import Bar, Record
 from pipeline.settings import Settings, load_settings
-from pipeline.sinks.lake import writer as lake
+from pipeline.sinks.lake.objects import objects_of
+from pipeline.sinks.lake.writer import ObjectWriter
 from pipeline.tables.athena_engine import AthenaEngine
 from pipeline.tables.changes import Change
 from pipeline.tables.etl_inputs import etl_tables
@@ -21,6 +22,8 @@ from pipeline.tables.lake_listing import LakeListing
 from pipeline.tables.provision import Provision
 
 TODAY = datetime.now(UTC).date()
+# The embedded AWS takes any; boto3 in this process finds none otherwise.
+os.environ.update({"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"})
 
 
 def settings_of(stack: Stack, bucket: str) -> Settings:
@@ -32,7 +35,6 @@ def settings_of(stack: Stack, bucket: str) -> Settings:
         "GLUE_DATABASE": f"lake_{own}",
         "ATHENA_WORKGROUP": f"lake_{own}",
     }
-    os.environ.update({name: value for name, value in stack.environment().items() if "ACCESS_KEY" in name})
     return load_settings(environ=stack.environment() | names, config_file="/dev/null")
 
 
@@ -48,7 +50,14 @@ def bar(symbol: str, day: str, close: float, *, ingested_at: str = "2026-01-01 0
 
 
 def land(
-    settings: Settings, table: str, landed: list[Record | bytes], *, day: date = TODAY, start: int = 0, **layout: Any
+    settings: Settings,
+    table: str,
+    landed: list[Record | bytes],
+    *,
+    day: date = TODAY,
+    start: int = 0,
+    generation: str = "",
+    **layout: Any,
 ) -> list[str]:
     """Put the objects of one batch that arrived in Kafka at noon of `day`; their keys. Bytes stand for a record as it
     is.
@@ -62,10 +71,11 @@ def land(
         start,
         start + len(landed),
         Layout(bucket=settings.s3_bucket, root=settings.s3_root, table=table, **(folders | layout)),
+        generation,
     )
     values = [item if isinstance(item, bytes) else records.encode(item) for item in landed]
-    objects = lake.objects_of(plan, [block(values, start, noon_ms)])
-    writer = lake.Lake(settings, threads=1)
+    objects = objects_of(plan, [block(values, start, noon_ms)])
+    writer = ObjectWriter(settings, threads=1)
     for an_object in objects:
         writer.put(plan, an_object)
     return [an_object.key for an_object in objects]

@@ -46,10 +46,13 @@ class Producer(Protocol):
 
 @dataclass
 class Polled:
-    """What one poll brought. Everything buffered of a revoked or given partition must be dropped first."""
+    """What one poll brought. Everything buffered of a revoked or given partition must be dropped first.
+
+    Nothing is read of a partition that was given before `Member.start_at` says from where.
+    """
 
     revoked: set[Partition] = field(default_factory=set)
-    given: dict[Partition, Committed] = field(default_factory=dict)
+    given: dict[Partition, Standing] = field(default_factory=dict)
     blocks: dict[Partition, list[Block]] = field(default_factory=dict)
 
 
@@ -63,6 +66,16 @@ class Member(Protocol):
         """Wait at most this long for records, a revocation or an assignment.
 
         Raises ServiceError when the stream no longer holds the record to read next.
+        """
+
+    def start_at(self, partition: Partition, offset: int) -> None:
+        """Read a partition that was given from this offset on; nothing happens if it was taken away since."""
+
+    def generations(self, topics: Iterable[str]) -> dict[str, str | None]:
+        """Ask now which generations the topics of this member's partitions have; leave out what gets no answer.
+
+        To be called after reading and before what was read is put anywhere: if it answers, all records read so far are
+        of the generations that their partitions were given with. Raises ServiceError if a topic was made anew since.
         """
 
     def commit(self, offsets: Mapping[Partition, Committed]) -> bool:
@@ -89,7 +102,7 @@ class Member(Protocol):
 
     @property
     def is_settled(self) -> bool:
-        """Whether the group has given this member its partitions, be it none, and all of them are begun.
+        """Whether the group has given this member its partitions, be it none, and all of them were started.
 
         Not so between a revocation and the assignment after it: having no partitions then says nothing.
         """
@@ -106,7 +119,7 @@ class Member(Protocol):
 
 
 class Reader(Protocol):
-    """Reading without a group: nobody else is disturbed, and only `reset_to_oldest` commits. A module may be one."""
+    """Reading without a group: nobody else is disturbed, and only `commit` commits. A module may be one."""
 
     def standings(self, settings: Settings, topics: Iterable[str]) -> dict[Partition, Standing]:
         """Return where the partitions of those of the topics that exist, and the settings' group in them, stand."""
@@ -125,6 +138,9 @@ class Reader(Protocol):
 
         An empty list comes at least once a second. Delivery: none is promised.
         """
+
+    def commit(self, settings: Settings, offsets: Mapping[Partition, Committed]) -> None:
+        """Commit these offsets for the settings' group. Raises ServiceError while the group has members."""
 
     def reset_to_oldest(self, settings: Settings, topics: Iterable[str]) -> None:
         """Commit the oldest offset of every partition. Raises ServiceError while the group has members."""

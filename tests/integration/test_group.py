@@ -5,7 +5,7 @@ from functools import partial
 
 import pytest
 from committed import wait_until_settled
-from landed import in_topic, produce, wait_for
+from counting import in_topic, produce, wait_for
 
 from pipeline.landing.positions import Committed, Partition
 from pipeline.settings import Settings
@@ -23,8 +23,15 @@ def member(settings: Settings) -> Iterator[Member]:
     produce(settings, 400)
     wait_until_settled(settings, settings.kafka_topic_bars)
     with Member(settings, [settings.kafka_topic_bars]) as made:
-        poll_until(lambda: made.poll(100).given)
+        poll_until(lambda: started(made, made.poll(100)).given)
         yield made
+
+
+def started(member: Member, polled: Polled) -> Polled:
+    """What was polled, and all that was given started where the group stands."""
+    for partition, standing in polled.given.items():
+        member.start_at(partition, standing.committed.offset if standing.committed else standing.oldest)
+    return polled
 
 
 def read_all(member: Member, settings: Settings) -> dict[Partition, int]:
@@ -51,7 +58,7 @@ def moved_during(member: Member, change: Callable[[], None]) -> Polled:
         return 0  # what kafka-python answers of a partition that was given anew: the committed offset
 
     member._consumer.position = position
-    return member.poll(100)
+    return started(member, member.poll(100))
 
 
 def test_positions_are_behind_control_records(member: Member, settings: Settings) -> None:
@@ -73,7 +80,7 @@ def test_moved_while_positions_are_read(member: Member, settings: Settings) -> N
     polled = moved_during(member, rebalance)
     assert polled.revoked == set(polled.given) == partitions
     assert not polled.blocks
-    assert all(member.position(partition) == polled.given[partition].offset == 0 for partition in partitions)
+    assert all(member.position(partition) == polled.given[partition].oldest == 0 for partition in partitions)
     assert sum(read_all(member, settings).values()) == 400
 
 
@@ -118,4 +125,4 @@ def test_a_rebalance_that_outlasts_a_poll_is_finished(member: Member) -> None:
     for _ in range(5):
         member._consumer._coordinator._assignment_snapshot = {"another": {0}}
         poll_until(lambda: member.poll(2).revoked)
-        poll_until(lambda: member.is_settled or member.poll(2).given)
+        poll_until(lambda: member.is_settled or started(member, member.poll(2)).given)

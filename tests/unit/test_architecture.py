@@ -30,7 +30,7 @@ LAYERS: dict[str, list[str]] = {
     "pipeline.sources": GROUND,
     "pipeline.streams": [*GROUND, "pipeline.landing"],
     "pipeline.sinks": [*GROUND, "pipeline.landing"],
-    "pipeline.process": [*GROUND, "pipeline.landing", "pipeline.sinks"],
+    "pipeline.process": [*GROUND, "pipeline.landing"],
     "pipeline.athena": GROUND,
     "etl": [],
     "pipeline.tables": [*GROUND, "pipeline.landing", "pipeline.athena", "etl"],
@@ -58,6 +58,7 @@ PURE = {
     ),
     *("pipeline/sources/csv/dialects.py", "pipeline/sources/csv/cells.py", "pipeline/sources/csv/bars.py"),
     *("pipeline/tables/catalog.py", "pipeline/tables/resources.py", "pipeline/sinks/dynamodb/items.py"),
+    *("pipeline/sinks/checks.py", "pipeline/sinks/lake/objects.py", "pipeline/sinks/lake/dead_letters.py"),
 }
 EFFECTS = {
     "boto3",

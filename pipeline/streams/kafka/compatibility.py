@@ -17,6 +17,7 @@ import logging
 import os
 import re
 import threading
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from functools import cache
@@ -31,6 +32,7 @@ from kafka.consumer.fetcher import ConsumerRecord, Fetcher
 from kafka.future import Future
 from kafka.net.transport import KafkaTCPTransport
 from kafka.producer.producer_batch import ProducerBatch
+from kafka.protocol.metadata import MetadataRequest
 from kafka.record import MemoryRecords
 from kafka.record.abc import ABCRecordBatch
 from kafka.record.default_records import DefaultRecord, DefaultRecordBatch
@@ -39,6 +41,7 @@ from kafka.record.memory_records import MemoryRecordsBuilder
 from pipeline.landing.block import Block
 from pipeline.landing.positions import Partition
 from pipeline.streams.kafka import decoder
+from pipeline.streams.kafka.decompression import TooLarge, decompress
 from pipeline.streams.kafka.encoder import EncodedBatch
 from pipeline.streams.kafka.transport import BUFFER_BYTES, Frame
 
@@ -48,6 +51,7 @@ TESTED_VERSION = "3.0.12"
 SWITCH = "KAFKA_PYTHON_PRIVATE_PARTS"
 # The longest that a producer which was given up may go on trying: its delivery.timeout.ms is two minutes.
 _GIVEN_UP_SECONDS = 150
+_ANSWER_MS = 5_000
 
 
 @cache
@@ -94,6 +98,47 @@ def request_to_join(consumer: KafkaConsumer) -> bool:
     """Ask for the group to be joined until it has been. False when that cannot be asked for."""
     if is_open():
         consumer._coordinator.request_rejoin()
+    return is_open()
+
+
+def topic_ids(consumer: KafkaConsumer, partitions: Iterable[Partition]) -> dict[str, str | None] | None:
+    """Ask the partitions' leaders for the ids of their topics, 32 hex digits; None where they have none.
+
+    None for all of it when they cannot be asked. Raises Kafka's error of a leader or a topic.
+    """
+    if not is_open():
+        return None
+    manager, asked = consumer._manager, defaultdict[int, set[str]](set)
+    for partition in partitions:
+        leader = manager.cluster.leader_for_partition(TopicPartition(*partition))
+        if leader is None or leader < 0:
+            raise kafka_errors.LeaderNotAvailableError(str(partition))
+        asked[leader].add(partition.topic)
+    found: dict[str, str | None] = {}
+    for leader, topics in asked.items():
+        request = MetadataRequest(
+            topics=[MetadataRequest.MetadataRequestTopic(name=topic) for topic in sorted(topics)],
+            allow_auto_topic_creation=False,
+            include_cluster_authorized_operations=False,
+            include_topic_authorized_operations=False,
+        )
+        answer = manager.run(manager.send, request, leader, _ANSWER_MS)
+        for topic in answer.topics:
+            if topic.error_code:
+                raise kafka_errors.for_code(topic.error_code)(topic.name)
+            answered = topic.topic_id.hex if topic.topic_id is not None and topic.topic_id.int else None
+            if found.setdefault(topic.name, answered) != answered:
+                raise kafka_errors.LeaderNotAvailableError(f"{topic.name}: its brokers disagree about its id")
+    return found
+
+
+def forget_late_answers(consumer: KafkaConsumer) -> bool:
+    """Let the consumer ask anew for committed offsets. False when that cannot be had.
+
+    kafka-python 3.0.12 keeps a question that was given up, and its answer, however old, for whoever asks it next.
+    """
+    if is_open():
+        consumer._coordinator._offset_fetch_futures.clear()
     return is_open()
 
 
@@ -151,6 +196,9 @@ class _Batches(MemoryRecords):  # type: ignore[misc] # kafka-python has no types
 class _BlockBatch(DefaultRecordBatch):  # type: ignore[misc] # kafka-python has no types
     """A batch whose iteration yields one record, the block; all else is kafka-python's own."""
 
+    _pos: int
+    _decompressed: bool
+
     def __init__(self, data: memoryview, partition: Partition) -> None:
         super().__init__(data[: self.HEADER_STRUCT.size])
         # Of bytes, unlike the bytearray that kafka-python has here, a slice is a value without another copy.
@@ -176,6 +224,21 @@ class _BlockBatch(DefaultRecordBatch):  # type: ignore[misc] # kafka-python has 
             )
         if error:
             raise error
+
+    def _maybe_uncompress(self) -> None:
+        """Decompress within a bound, where kafka-python has none."""
+        if not self._decompressed and self.compression_type != self.CODEC_NONE:
+            try:
+                opened = decompress(self.compression_type, memoryview(self._buffer)[self._pos :])
+            except TooLarge as error:
+                raise kafka_errors.CorruptRecordError(
+                    f"the batch of the offsets {self.base_offset} to {self.last_offset} {error}"
+                ) from None
+            except Exception:  # noqa: BLE001 - kafka-python's own way says below, in its own words, what is wrong
+                opened = None
+            if opened is not None:
+                self._buffer, self._pos, self._decompressed = opened, 0, True
+        super()._maybe_uncompress()
 
     def _opened(self) -> decoder.OpenedBatch:
         return decoder.OpenedBatch(

@@ -15,7 +15,7 @@ from kafka import KafkaConsumer, OffsetAndMetadata
 from kafka import errors as kafka_errors
 
 from pipeline.landing.block import Block
-from pipeline.landing.positions import Committed, Partition
+from pipeline.landing.positions import Committed, Partition, Standing
 from pipeline.settings import ServiceError, Settings
 from pipeline.streams.kafka import compatibility, decoder, reader
 from pipeline.streams.kafka.assignment import Assignment
@@ -41,8 +41,11 @@ class Member:
     def __init__(self, settings: Settings, topics: Iterable[str]) -> None:
         self._settings = settings
         self._assignment = Assignment(self._finish_rebalance)
-        self._unstarted: set[Partition] = set()  # given by the group, committed offset not read yet
-        self._positions: dict[Partition, int] = {}  # of all others
+        # A partition that the group assigned goes through these: its standing is to be read, it was given, it is read.
+        self._assigned: set[Partition] = set()
+        self._given: dict[Partition, str | None] = {}  # and the generation that it was given with
+        self._positions: dict[Partition, int] = {}
+        self._is_asked_singly = False
         with reaching(settings):
             self._consumer = _consumer(settings)
             compatibility.ask_for_metadata_again_after(self._consumer, _RETRY_MS)
@@ -65,12 +68,14 @@ class Member:
         fetched, positions, gone = dict[Partition, list[Block]](), dict[Partition, int](), None
         with reaching(self._settings):
             try:
-                self._look_for_topics()
+                self._look_at_topics()
                 self._rejoin_if_lost()
                 fetched = decoder.poll(self._consumer, timeout_ms)
                 positions = self._read_positions()
             except (kafka_errors.OffsetOutOfRangeError, kafka_errors.NoOffsetForPartitionError) as error:
                 gone = error
+            except kafka_errors.CorruptRecordError as error:
+                self._look_for_damage(error)
             except _PASSING as error:
                 # A broker that restarts answers like this for a while; it is asked again.
                 log.warning("poll unanswered", extra={"error": type(error).__name__})
@@ -80,24 +85,43 @@ class Member:
         revoked, assigned = self._assignment.take()
         if revoked or assigned:
             log.info("rebalance", extra={"revoked": _names(revoked), "assigned": _names(assigned)})
-        self._unstarted = (self._unstarted - revoked) | assigned
+        for partition in revoked | assigned:
+            self._given.pop(partition, None)
+            self._positions.pop(partition, None)
+        self._assigned = (self._assigned - revoked) | assigned
+        # What this poll returned for a partition that was not started was read from where an earlier assignment stood.
+        fetched = {p: found for p, found in fetched.items() if p in self._positions}
         moved = {p: int(found[-1].offsets[-1]) + 1 for p, found in fetched.items()} | positions
-        self._positions = {
-            p: at for p, at in (self._positions | moved).items() if p not in revoked and p not in self._unstarted
-        }
-        # A partition just given has no position of ours yet; _start decides about it.
-        if gone is not None and not set(gone.args[0]) <= self._unstarted:
+        self._positions |= {p: at for p, at in moved.items() if p in self._positions}
+        if gone is not None and not self._positions.keys().isdisjoint(gone.args[0]):
             raise ServiceError(self._gone(gone)) from gone
-        # What this poll returned for a partition just given was read from where an earlier assignment stood.
-        fetched = {p: found for p, found in fetched.items() if p not in self._unstarted and p not in revoked}
-        return Polled(revoked | assigned, self._start_all(), fetched)
+        return Polled(revoked | assigned, self._give(), fetched)
+
+    def _look_for_damage(self, error: Exception) -> None:
+        """Raise ServiceError naming the partition and offset that cannot be read.
+
+        kafka-python does not always say which. If all can be read now, the damage was of this one answer.
+        """
+        for partition, position in sorted(self._positions.items()):
+            if damage := reader.damage(self._settings, partition, position):
+                offset, reason = damage
+                group, servers = self._settings.kafka_group, self._settings.kafka_bootstrap_servers
+                raise ServiceError(
+                    f"{partition} at offset {offset}: the records from there on cannot be read ({reason}). "
+                    "Nothing was skipped. If one broker's disk is damaged, another replica may have them. To leave "
+                    "them out, stop the consumers and set the group to the offset behind that batch: "
+                    f"kafka-consumer-groups.sh --bootstrap-server {servers} --group {group} --topic "
+                    f"{partition.topic}:{partition.partition} --reset-offsets --to-offset OFFSET --execute"
+                ) from error
+        log.warning("a damaged answer, asking again", extra={"error": str(error)})
 
     def _read_positions(self) -> dict[Partition, int]:
         """What kafka-python would read next: behind the last record, and behind control records that it returns to
         nobody.
 
         Asked about a partition that has none, kafka-python waits for the committed offset, and goes there; so only the
-        partitions that were begun are asked about, and the answers count only if `take` has no news of them afterwards.
+        partitions that were started are asked about, and the answers count only if `take` has no news of them
+        afterwards.
         """
         found = {}
         for partition in self._positions:
@@ -111,13 +135,14 @@ class Member:
         if topics:
             self._consumer.subscribe(topics=sorted(topics), listener=self._assignment)
 
-    def _look_for_topics(self) -> None:
-        """Every ten seconds, join those of the missing topics that were made since."""
-        subscribed = self._consumer.subscription() or set()
-        if subscribed == self._wanted or time.monotonic() - self._looked < _LOOK_EVERY_SECONDS:
+    def _look_at_topics(self) -> None:
+        """Every ten seconds, join those of the missing topics that were made since, and see if one was made anew."""
+        if time.monotonic() - self._looked < _LOOK_EVERY_SECONDS:
             return
         self._looked = time.monotonic()
-        if found := set(self.existing(self._wanted)) - subscribed:
+        self.generations({partition.topic for partition in self._given})
+        subscribed = self._consumer.subscription() or set()
+        if subscribed != self._wanted and (found := set(self.existing(self._wanted)) - subscribed):
             log.info("topics found", extra={"topics": ",".join(sorted(found))})
             self._subscribe(subscribed | found)
 
@@ -133,38 +158,68 @@ class Member:
             log.warning("no partitions for the time of a session, joining again")
             self._rejoin()
 
-    def _start_all(self) -> dict[Partition, Committed]:
-        """Begin every partition that was given and not begun; one whose offset cannot be read now is tried at the next
-        poll.
+    def _give(self) -> dict[Partition, Standing]:
+        """Return the standing of every partition that was assigned.
+
+        All are asked about at once, and after a question without an answer one by one: a partition without a leader
+        must not hold up the others. What has no answer now is asked again at the next poll.
         """
-        given = {}
-        for partition in sorted(self._unstarted):
+        wanted = sorted(self._assigned)
+        found: dict[Partition, Standing] = {}
+        for some in [[partition] for partition in wanted] if self._is_asked_singly else [wanted] if wanted else []:
             with reaching(self._settings):
                 try:
-                    given[partition] = self._start(partition)
-                    self._positions[partition] = given[partition].offset
-                except _TAKEN:
-                    log.info("taken away before it was begun", extra={"partition": str(partition)})
+                    found |= self._standings(some)
                 except _PASSING as error:
                     log.warning(
-                        "committed offset unanswered",
-                        extra={"partition": str(partition), "error": type(error).__name__},
+                        "standing unanswered", extra={"partitions": _names(some), "error": type(error).__name__}
                     )
-        self._unstarted -= set(given)
-        return given
+        self._given |= {partition: standing.generation for partition, standing in found.items()}
+        self._assigned -= set(found)
+        self._is_asked_singly = bool(self._assigned)
+        return found
 
-    def _start(self, partition: Partition) -> Committed:
-        """Read the group's committed offset and go there, also when the partition has stayed with this member: its
-        position is past records that were buffered and dropped.
+    def _standings(self, partitions: list[Partition]) -> dict[Partition, Standing]:
+        if compatibility.forget_late_answers(self._consumer):
+            return reader.read_standings(self._settings, self._consumer, partitions, self._consumer)
+        with reader.of_group(self._settings) as fresh:
+            return reader.read_standings(self._settings, self._consumer, partitions, fresh)
+
+    def start_at(self, partition: Partition, offset: int) -> None:
+        """Read a partition that was given from this offset on; nothing happens if it was taken away since.
+
+        Also when the partition has stayed with this member: its position is past records that were buffered and
+        dropped.
         """
-        stored = reader.committed(self._consumer, partition)
-        oldest: int = self._consumer.beginning_offsets([of_kafka(partition)], timeout_ms=10_000)[partition]
-        # A group that never committed here begins with the oldest record, so that nothing is left out.
-        committed = stored or Committed(oldest, "")
-        if committed.offset < oldest:
-            raise ServiceError(self._gone(f"{partition} is at {committed.offset}, oldest is {oldest}"))
-        self._consumer.seek(of_kafka(partition), committed.offset)
-        return committed
+        try:
+            self._consumer.seek(of_kafka(partition), offset)
+            self._positions[partition] = offset
+        except _TAKEN:
+            log.info("taken away before it was started", extra={"partition": str(partition)})
+
+    def generations(self, topics: Iterable[str]) -> dict[str, str | None]:
+        """Ask now which generations the topics of this member's partitions have; leave out what gets no answer.
+
+        Raises ServiceError if a topic was made anew since its partitions were given.
+        """
+        wanted = set(topics)
+        partitions = [partition for partition in self._given if partition.topic in wanted]
+        if not partitions:
+            return {}
+        with reaching(self._settings):
+            try:
+                found = reader.generations(self._settings, self._consumer, partitions)
+            except _PASSING as error:
+                log.warning("generations unanswered", extra={"error": type(error).__name__})
+                return {}
+        for partition in partitions:
+            if (now := found[partition.topic]) != (given := self._given[partition]):
+                raise ServiceError(
+                    f"KAFKA_GROUP={self._settings.kafka_group}: the topic {partition.topic} was deleted and made anew "
+                    f"while it was read (its id is {now}, it was {given}). Nothing of the new topic was landed. Start "
+                    "again: the consumer then says how to go on"
+                )
+        return found
 
     def _gone(self, detail: object) -> str:
         return (
@@ -210,10 +265,10 @@ class Member:
 
     @property
     def is_settled(self) -> bool:
-        """Whether the group has given this member its partitions, be it none, and all of them are begun. Not so between
-        a revocation and the assignment after it: having no partitions then says nothing.
+        """Whether the group has given this member its partitions, be it none, and all of them were started. Not so
+        between a revocation and the assignment after it: having no partitions then says nothing.
         """
-        return self._assignment.is_assigned and not self._unstarted
+        return self._assignment.is_assigned and not self._assigned and self._given.keys() == self._positions.keys()
 
     def others_have_committed(self, ends: Mapping[Partition, int]) -> bool:
         """Whether the group has come to these offsets wherever this member has no part in it."""

@@ -1,49 +1,73 @@
-"""Reading Kafka without a group: a stream.Reader. Nothing is committed but by `reset_to_oldest`."""
+"""Reading Kafka without a group: a stream.Reader. Nothing is committed but by `commit`."""
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from kafka import KafkaConsumer, OffsetAndMetadata
+from kafka import errors as kafka_errors
 
 from pipeline.landing.block import Block
-from pipeline.landing.plan import Buffer
+from pipeline.landing.buffer import Buffer
 from pipeline.landing.positions import Committed, Partition, Standing
 from pipeline.settings import ServiceError, Settings
-from pipeline.streams.kafka import compatibility, decoder
+from pipeline.streams.kafka import cluster, compatibility, decoder
 from pipeline.streams.kafka.connection import MOVED_ON, READER, connection, of_kafka, partitions_of, reaching
 
 _ANSWER_MS = 10_000
 _LOOK_AGAIN_SECONDS = 30
+# The records before the damage come first, as one poll's.
+_DAMAGE_POLLS = 3
 
 
 def standings(settings: Settings, topics: Iterable[str]) -> dict[Partition, Standing]:
     """Return where each partition of the topics that exist, and the settings' group in it, stand."""
-    with reaching(settings), _of_group(settings) as reader:
+    with reaching(settings), of_group(settings) as reader:
         partitions = partitions_of(reader, topics)
-        oldest = reader.beginning_offsets(list(map(of_kafka, partitions)))
-        ends = reader.end_offsets(list(map(of_kafka, partitions)))
-        return {
-            partition: Standing(oldest[partition], ends[partition], committed(reader, partition))
-            for partition in partitions
-        }
+        return read_standings(settings, reader, partitions, reader)
 
 
-def committed(consumer: KafkaConsumer, partition: Partition) -> Committed | None:
-    """Return what the consumer's group committed; None if it never did."""
-    stored = consumer.committed(of_kafka(partition), metadata=True, timeout_ms=_ANSWER_MS)
+def read_standings(
+    settings: Settings, consumer: KafkaConsumer, partitions: Sequence[Partition], of_group: KafkaConsumer
+) -> dict[Partition, Standing]:
+    """Ask where partitions, and the group of the consumer `of_group` in them, stand.
+
+    The generations are asked first: if a later question finds them again, all answers here were of them.
+    """
+    ids = generations(settings, consumer, partitions)
+    wanted = list(map(of_kafka, partitions))
+    committed = {p: of_group.committed(p, metadata=True, timeout_ms=_ANSWER_MS) for p in wanted}
+    oldest = consumer.beginning_offsets(wanted, timeout_ms=_ANSWER_MS)
+    ends = consumer.end_offsets(wanted, timeout_ms=_ANSWER_MS)
+    return {p: Standing(oldest[p], ends[p], _committed(committed[p]), ids[p.topic]) for p in partitions}
+
+
+def _committed(stored: OffsetAndMetadata | None) -> Committed | None:
     return Committed(stored.offset, stored.metadata or "") if stored is not None and stored.offset >= 0 else None
+
+
+def generations(settings: Settings, consumer: KafkaConsumer, partitions: Iterable[Partition]) -> dict[str, str | None]:
+    """Ask which ids the partitions' topics have now; what a client remembers of them may be five minutes old.
+
+    Their leaders are asked: a broker knows of a new topic before it hands out its records. Without private parts of
+    kafka-python any broker is, which may hear of it a moment later than the leader.
+    """
+    wanted = list(partitions)
+    found = compatibility.topic_ids(consumer, wanted)
+    return cluster.topic_ids(settings, {partition.topic for partition in wanted}) if found is None else found
 
 
 def reset_to_oldest(settings: Settings, topics: Iterable[str]) -> None:
     """Commit the oldest offset of every partition. Raises ServiceError while the group has members."""
-    oldest = {
-        of_kafka(partition): OffsetAndMetadata(standing.oldest, "", -1)
-        for partition, standing in standings(settings, topics).items()
-    }
-    with reaching(settings), _of_group(settings) as reader:
-        reader.assign(list(oldest))
+    commit(settings, {p: Committed(standing.oldest, "") for p, standing in standings(settings, topics).items()})
+
+
+def commit(settings: Settings, offsets: Mapping[Partition, Committed]) -> None:
+    """Commit these offsets for the settings' group. Raises ServiceError while the group has members."""
+    wanted = {of_kafka(p): OffsetAndMetadata(c.offset, c.metadata, -1) for p, c in offsets.items()}
+    with reaching(settings), of_group(settings) as reader:
+        reader.assign(list(wanted))
         try:
-            reader.commit(oldest, timeout_ms=_ANSWER_MS)
+            reader.commit(wanted, timeout_ms=_ANSWER_MS)
         except MOVED_ON as error:
             raise ServiceError(
                 f"KAFKA_GROUP={settings.kafka_group}: stop its consumers before it begins anew"
@@ -60,6 +84,21 @@ def read_range(settings: Settings, partition: Partition, start: int, end: int) -
         while reader.position(wanted) < end:
             buffer.add(decoder.poll(reader, 1_000).get(partition, []), now=0)
     return buffer.cut_before(end, now=0)
+
+
+def damage(settings: Settings, partition: Partition, start: int) -> tuple[int, str] | None:
+    """Return the offset of the first records from `start` on that cannot be read, and why; None if some can be."""
+    wanted = of_kafka(partition)
+    with reaching(settings), KafkaConsumer(**connection(settings), **READER) as reader:
+        compatibility.read_in_blocks(reader)
+        reader.assign([wanted])
+        reader.seek(wanted, start)
+        for _ in range(_DAMAGE_POLLS):
+            try:
+                decoder.poll(reader, 1_000)
+            except kafka_errors.CorruptRecordError as error:
+                return reader.position(wanted), str(error)
+    return None
 
 
 def hidden_since(settings: Settings, ends: Mapping[Partition, int]) -> dict[Partition, int]:
@@ -113,6 +152,6 @@ def _follow_too(reader: KafkaConsumer, known: set[Partition], new: set[Partition
         reader.seek(partition, position)
 
 
-def _of_group(settings: Settings) -> KafkaConsumer:
+def of_group(settings: Settings) -> KafkaConsumer:
     """A consumer that knows what the settings' group committed, and is no member of it."""
     return KafkaConsumer(**connection(settings), **READER, group_id=settings.kafka_group)
