@@ -51,6 +51,7 @@ def test_two_hundred_tickers_on_the_command_line() -> None:
         ["poll", "--every", "99999999999999999999w"],
         ["poll", "--revise", "9" * 400],
         ["poll", "--from", "yesterday"],
+        ["simulate", "--start", "9999-01-01"],
         ["poll", "--symbols", " , "],
         ["stream", "--channels", "trades,quotes"],
         ["simulate", "--count", "1e3"],

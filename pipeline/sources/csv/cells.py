@@ -10,7 +10,7 @@ from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from pipeline.intervals import INTERVAL_SECONDS, NEW_YORK
-from pipeline.records import DAILY_OR_LONGER
+from pipeline.records import DAILY_OR_LONGER, FIRST_YEAR, LAST_YEAR
 from pipeline.sources.csv.dialects import UnusableFile
 
 _MISSING = frozenset({"", "null", "nan", "none", "n/a", "na", "#n/a", "-", "--", "<na>"})
@@ -188,16 +188,23 @@ def time_reader(rules: TimeRules) -> Callable[[str], tuple[str, int]]:
 
     def daily(text: str) -> tuple[str, int]:
         day = trading_date(rules.read(text.strip()), rules.zone)
+        _check_year(day.year)
         return f"{day.isoformat()} 00:00:00.000", day.toordinal()
 
     def intraday(text: str) -> tuple[str, int]:
         instant = rules.read(text.strip())
         instant = (instant if instant.tzinfo else instant.replace(tzinfo=zone)).astimezone(UTC) - back
+        _check_year(instant.year)
         milliseconds = int(instant.timestamp() * 1000)
         return instant.replace(tzinfo=None).isoformat(sep=" ", timespec="milliseconds"), milliseconds
 
     # Files sorted by date repeat each time once a symbol; the bound keeps the memory of long minute files flat.
     return lru_cache(maxsize=1 << 13)(daily if rules.interval in DAILY_OR_LONGER else intraday)
+
+
+def _check_year(year: int) -> None:
+    if not FIRST_YEAR <= year <= LAST_YEAR:
+        raise ValueError(f"the year {year}")
 
 
 # The smallest distance in days between two bars of a symbol, and what it says. Weekends and holidays make a day up to
