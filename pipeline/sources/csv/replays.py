@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 
-
 from pipeline.sources.csv.reading import Options
 from pipeline.sources.source import Position
 
