@@ -50,7 +50,30 @@ def build_batch(
     first_timestamp: int = FIRST_TIMESTAMP,
 ) -> bytes:
     """A batch with the right checksum, as a broker sends it."""
-    payload = CODECS[compression](body)
+    return build_compressed_batch(
+        CODECS[compression](body),
+        count,
+        base_offset,
+        last_delta,
+        compression=compression,
+        flags=flags,
+        producer_id=producer_id,
+        first_timestamp=first_timestamp,
+    )
+
+
+def build_compressed_batch(
+    payload: bytes,
+    count: int,
+    base_offset: int,
+    last_delta: int,
+    *,
+    compression: int,
+    flags: int = 0,
+    producer_id: int = -1,
+    first_timestamp: int = FIRST_TIMESTAMP,
+) -> bytes:
+    """A batch of records that are compressed already."""
     attributes = compression | flags
     size = HEADER.size + len(payload) - DefaultRecordBatch.AFTER_LEN_OFFSET
     batch = bytearray(HEADER.size) + payload

@@ -41,6 +41,7 @@ from kafka.record.memory_records import MemoryRecordsBuilder
 from pipeline.landing.block import Block
 from pipeline.landing.positions import Partition
 from pipeline.streams.kafka import decoder
+from pipeline.streams.kafka.decompression import TooLarge, decompress
 from pipeline.streams.kafka.encoder import EncodedBatch
 from pipeline.streams.kafka.transport import BUFFER_BYTES, Frame
 
@@ -195,6 +196,9 @@ class _Batches(MemoryRecords):  # type: ignore[misc] # kafka-python has no types
 class _BlockBatch(DefaultRecordBatch):  # type: ignore[misc] # kafka-python has no types
     """A batch whose iteration yields one record, the block; all else is kafka-python's own."""
 
+    _pos: int
+    _decompressed: bool
+
     def __init__(self, data: memoryview, partition: Partition) -> None:
         super().__init__(data[: self.HEADER_STRUCT.size])
         # Of bytes, unlike the bytearray that kafka-python has here, a slice is a value without another copy.
@@ -220,6 +224,21 @@ class _BlockBatch(DefaultRecordBatch):  # type: ignore[misc] # kafka-python has 
             )
         if error:
             raise error
+
+    def _maybe_uncompress(self) -> None:
+        """Decompress within a bound, where kafka-python has none."""
+        if not self._decompressed and self.compression_type != self.CODEC_NONE:
+            try:
+                opened = decompress(self.compression_type, memoryview(self._buffer)[self._pos :])
+            except TooLarge as error:
+                raise kafka_errors.CorruptRecordError(
+                    f"the batch of the offsets {self.base_offset} to {self.last_offset} {error}"
+                ) from None
+            except Exception:  # noqa: BLE001 - kafka-python's own way says below, in its own words, what is wrong
+                opened = None
+            if opened is not None:
+                self._buffer, self._pos, self._decompressed = opened, 0, True
+        super()._maybe_uncompress()
 
     def _opened(self) -> decoder.OpenedBatch:
         return decoder.OpenedBatch(

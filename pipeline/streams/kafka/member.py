@@ -74,6 +74,8 @@ class Member:
                 positions = self._read_positions()
             except (kafka_errors.OffsetOutOfRangeError, kafka_errors.NoOffsetForPartitionError) as error:
                 gone = error
+            except kafka_errors.CorruptRecordError as error:
+                self._look_for_damage(error)
             except _PASSING as error:
                 # A broker that restarts answers like this for a while; it is asked again.
                 log.warning("poll unanswered", extra={"error": type(error).__name__})
@@ -94,6 +96,24 @@ class Member:
         if gone is not None and not self._positions.keys().isdisjoint(gone.args[0]):
             raise ServiceError(self._gone(gone)) from gone
         return Polled(revoked | assigned, self._give(), fetched)
+
+    def _look_for_damage(self, error: Exception) -> None:
+        """Raise ServiceError naming the partition and offset that cannot be read.
+
+        kafka-python does not always say which. If all can be read now, the damage was of this one answer.
+        """
+        for partition, position in sorted(self._positions.items()):
+            if damage := reader.damage(self._settings, partition, position):
+                offset, reason = damage
+                group, servers = self._settings.kafka_group, self._settings.kafka_bootstrap_servers
+                raise ServiceError(
+                    f"{partition} at offset {offset}: the records from there on cannot be read ({reason}). "
+                    "Nothing was skipped. If one broker's disk is damaged, another replica may have them. To leave "
+                    "them out, stop the consumers and set the group to the offset behind that batch: "
+                    f"kafka-consumer-groups.sh --bootstrap-server {servers} --group {group} --topic "
+                    f"{partition.topic}:{partition.partition} --reset-offsets --to-offset OFFSET --execute"
+                ) from error
+        log.warning("a damaged answer, asking again", extra={"error": str(error)})
 
     def _read_positions(self) -> dict[Partition, int]:
         """What kafka-python would read next: behind the last record, and behind control records that it returns to

@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from kafka import KafkaConsumer, OffsetAndMetadata
+from kafka import errors as kafka_errors
 
 from pipeline.landing.block import Block
 from pipeline.landing.buffer import Buffer
@@ -14,6 +15,8 @@ from pipeline.streams.kafka.connection import MOVED_ON, READER, connection, of_k
 
 _ANSWER_MS = 10_000
 _LOOK_AGAIN_SECONDS = 30
+# The records before the damage come first, as one poll's.
+_DAMAGE_POLLS = 3
 
 
 def standings(settings: Settings, topics: Iterable[str]) -> dict[Partition, Standing]:
@@ -81,6 +84,21 @@ def read_range(settings: Settings, partition: Partition, start: int, end: int) -
         while reader.position(wanted) < end:
             buffer.add(decoder.poll(reader, 1_000).get(partition, []), now=0)
     return buffer.cut_before(end, now=0)
+
+
+def damage(settings: Settings, partition: Partition, start: int) -> tuple[int, str] | None:
+    """Return the offset of the first records from `start` on that cannot be read, and why; None if some can be."""
+    wanted = of_kafka(partition)
+    with reaching(settings), KafkaConsumer(**connection(settings), **READER) as reader:
+        compatibility.read_in_blocks(reader)
+        reader.assign([wanted])
+        reader.seek(wanted, start)
+        for _ in range(_DAMAGE_POLLS):
+            try:
+                decoder.poll(reader, 1_000)
+            except kafka_errors.CorruptRecordError as error:
+                return reader.position(wanted), str(error)
+    return None
 
 
 def hidden_since(settings: Settings, ends: Mapping[Partition, int]) -> dict[Partition, int]:
