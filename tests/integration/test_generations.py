@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
+from counting import bars, wait_for
 from kafka import KafkaAdminClient
 from kafka import errors as kafka_errors
-from landed import bars, wait_for
 
 from pipeline.landing.positions import Committed, Partition
 from pipeline.settings import ServiceError, Settings

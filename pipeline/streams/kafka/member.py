@@ -65,7 +65,9 @@ class Member:
 
     def poll(self, timeout_ms: int) -> Polled:
         """Wait at most this long for records, a revocation or an assignment."""
-        fetched, positions, gone = dict[Partition, list[Block]](), dict[Partition, int](), None
+        fetched, positions = dict[Partition, list[Block]](), dict[Partition, int]()
+        gone: Exception | None = None
+        of: Iterable[Partition] = ()
         with reaching(self._settings):
             try:
                 self._look_at_topics()
@@ -73,7 +75,9 @@ class Member:
                 fetched = decoder.poll(self._consumer, timeout_ms)
                 positions = self._read_positions()
             except (kafka_errors.OffsetOutOfRangeError, kafka_errors.NoOffsetForPartitionError) as error:
-                gone = error
+                gone, of = error, error.args[0]
+            except kafka_errors.LogTruncationError as error:
+                gone, of = error, error.divergent_offsets
             except kafka_errors.CorruptRecordError as error:
                 self._look_for_damage(error)
             except _PASSING as error:
@@ -93,7 +97,8 @@ class Member:
         fetched = {p: found for p, found in fetched.items() if p in self._positions}
         moved = {p: int(found[-1].offsets[-1]) + 1 for p, found in fetched.items()} | positions
         self._positions |= {p: at for p, at in moved.items() if p in self._positions}
-        if gone is not None and not self._positions.keys().isdisjoint(gone.args[0]):
+        if gone is not None and not self._positions.keys().isdisjoint(of):
+            self.generations({partition.topic for partition in of})
             raise ServiceError(self._gone(gone)) from gone
         return Polled(revoked | assigned, self._give(), fetched)
 
@@ -186,14 +191,16 @@ class Member:
             return reader.read_standings(self._settings, self._consumer, partitions, fresh)
 
     def start_at(self, partition: Partition, offset: int) -> None:
-        """Read a partition that was given from this offset on; nothing happens if it was taken away since.
+        """Read a partition that was given from this offset on.
 
         Also when the partition has stayed with this member: its position is past records that were buffered and
-        dropped.
+        dropped. If it was taken away since, the next poll says so.
         """
+        if partition not in self._given:
+            return
+        self._positions[partition] = offset
         try:
             self._consumer.seek(of_kafka(partition), offset)
-            self._positions[partition] = offset
         except _TAKEN:
             log.info("taken away before it was started", extra={"partition": str(partition)})
 
