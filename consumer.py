@@ -171,8 +171,8 @@ class Landing:
         taken the plans once more: it takes them from a member only.
         """
         if self.now - self.confirmed_at > self.settings.kafka_session_timeout_ms / 1000:
-            plans = {p: lane.uploading.plan.committed for p, lane in self.lanes.items() if lane.uploading}
-            if plans and not self.member.commit(plans):
+            commits = {partition: again for partition, lane in self.lanes.items() if (again := lane.under_way)}
+            if commits and not self.member.commit(commits):
                 return
         self.confirmed_at = self.now
 

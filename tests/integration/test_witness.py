@@ -1,4 +1,4 @@
-"""The lake as the second witness: it finds where the landing has come to, at a bounded cost, be the lake ever so old."""
+"""The lake as the second witness: it finds where the landing has come to, at a bounded cost, however old it is."""
 
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
