@@ -153,9 +153,10 @@ class Landing:
     def take(self, polled: Polled, *, is_stopping: bool, now: float) -> None:
         """Drop what was taken away, begin what was given, and add what was read."""
         self.now = now
-        self._confirm()
         for partition in polled.revoked:
             self.lanes.pop(partition, None)
+        # Not before: the group would take the plan of another member's partition too.
+        self._confirm()
         for partition, standing in polled.given.items():
             lane = self.lanes[partition] = _begin(self.settings, self.sink, partition, standing)
             self.member.start_at(partition, lane.buffer.start)
