@@ -22,16 +22,18 @@ from functools import partial
 from pipeline import terminal
 from pipeline.landing.buffer import Limits
 from pipeline.landing.lane import Lane, held_bytes, to_pause
-from pipeline.landing.plan import UnreadablePlan, end_mark
+from pipeline.landing.plan import UnreadablePlan, end_mark, read_plan
 from pipeline.landing.positions import Committed, Partition, Standing
 from pipeline.landing.resume import Contradiction
 from pipeline.process import memory, workers
 from pipeline.process.uploads import Uploads
 from pipeline.process.watch import Watch
-from pipeline.settings import ServiceError, Settings, SettingsError, load_settings
+from pipeline.settings import ServiceError, Settings, load_settings
 from pipeline.sinks import sink as sinks
 from pipeline.sinks.lake import verify
-from pipeline.sinks.sink import Sink
+from pipeline.sinks.lake.repair import repair
+from pipeline.sinks.options import limits_of, parser_of, refuse_options_of_others
+from pipeline.sinks.sink import Sink, WriteAbandoned
 from pipeline.streams.kafka import reader
 from pipeline.streams.kafka.member import Member
 from pipeline.streams.kafka.producer import AcknowledgedProducer
@@ -49,7 +51,7 @@ def main() -> int:
     arguments = sys.argv[1:]
     if not arguments or (arguments[0] not in ("land", "verify") and arguments[0] not in ("-h", "--help")):
         arguments = ["land", *arguments]
-    parser, of_sinks = _parser()
+    parser, of_sinks = parser_of(SINKS, __doc__)
     options = parser.parse_args(arguments)
     kind = SINKS[options.sink]
     settings = load_settings(vars(options), required=kind.required)
@@ -57,19 +59,41 @@ def main() -> int:
     settings = kind.settings_of(settings, is_group_given=options.kafka_group is not None)
     topics = options.topics or kind.topics_of(settings)
     if options.command == "verify":
-        standings = reader.standings(settings, topics)
-        return verify.report(
-            settings, topics, standings, partial(reader.read_range, settings) if options.deep else None
-        )
-    _refuse_options_of_others(options, of_sinks)
+        return _verify(settings, topics, options)
+    refuse_options_of_others(options, of_sinks)
     kind.check(settings, topics, vars(options))
     if options.from_beginning:
         standings = reader.standings(settings, topics)
         kind.check_replay(settings, standings)
         reader.commit(settings, {p: Committed(s.oldest, end_mark(s.generation or "")) for p, s in standings.items()})
+    if options.abandon_plan:
+        _abandon_plans(settings, topics)
     if options.workers > 1:
         return workers.run(partial(_work, settings, topics, options), options.workers)
     return land(settings, topics, options)
+
+
+def _verify(settings: Settings, topics: list[str], options: argparse.Namespace) -> int:
+    standings, read_range = reader.standings(settings, topics), partial(reader.read_range, settings)
+    if options.repair:
+        return repair(
+            settings, topics, standings, read_range, partial(reader.commit, settings) if options.yes else None
+        )
+    return verify.report(settings, topics, standings, read_range if options.deep else None)
+
+
+def _abandon_plans(settings: Settings, topics: list[str]) -> None:
+    """Take the plans out of the group's commits, so that their records are landed as the settings are now."""
+    given_up = {}
+    for partition, standing in reader.standings(settings, topics).items():
+        if standing.committed and (plan := read_plan(partition, standing.committed)):
+            log.warning(
+                "plan given up; objects of it that were put stay, and its records are landed anew",
+                extra={"partition": str(partition), "start": plan.start, "end": plan.end, "bucket": plan.layout.bucket},
+            )
+            given_up[partition] = Committed(plan.start, end_mark(plan.generation))
+    if given_up:
+        reader.commit(settings, given_up)
 
 
 def _work(settings: Settings, topics: list[str], options: argparse.Namespace, number: int) -> int:
@@ -95,7 +119,7 @@ def land(settings: Settings, topics: list[str], options: argparse.Namespace) -> 
         watch.expect(ends)
         sink = kind(settings, vars(options), partial(AcknowledgedProducer, settings))
         with Uploads(sink.write, sink.stop, threads=options.uploads) as uploads:
-            landing = Landing(settings, member, sink, uploads, watch, ends, _limits(kind, options), options)
+            landing = Landing(settings, member, sink, uploads, watch, ends, limits_of(kind, options), options)
             while not landing.is_over:
                 polled = member.poll(poll_ms)
                 landing.take(polled, is_stopping=is_stopping(), now=time.monotonic())
@@ -121,7 +145,8 @@ class Landing:
     limits: Limits
     options: argparse.Namespace
     lanes: dict[Partition, Lane] = field(default_factory=dict)
-    now: float = 0.0
+    now: float = field(default_factory=time.monotonic)
+    confirmed_at: float = field(default_factory=time.monotonic)  # the group's member since then, as far as is known
     stopped_at: float | None = None
     is_draining: bool = False  # nothing more is read; what was read is landed
 
@@ -130,6 +155,8 @@ class Landing:
         self.now = now
         for partition in polled.revoked:
             self.lanes.pop(partition, None)
+        # Not before: the group would take the plan of another member's partition too.
+        self._confirm()
         for partition, standing in polled.given.items():
             lane = self.lanes[partition] = _begin(self.settings, self.sink, partition, standing)
             self.member.start_at(partition, lane.buffer.start)
@@ -139,6 +166,30 @@ class Landing:
         if is_stopping and self.stopped_at is None:
             self.stopped_at = now
         self.is_draining = self.stopped_at is not None or self._is_caught_up
+
+    def _confirm(self) -> None:
+        """After a pause in which the group may have put this member out, let nothing be written before the group has
+        taken the plans once more: it takes them from a member only.
+        """
+        if self.now - self.confirmed_at > self.settings.kafka_session_timeout_ms / 1000:
+            commits = {partition: again for partition, lane in self.lanes.items() if (again := lane.under_way)}
+            if commits and not self.member.commit(commits):
+                return
+        self.confirmed_at = self.now
+
+    def _permit(self, lane: Lane) -> Callable[[], None]:
+        """See sinks.sink.Permit."""
+        longest_seconds = self.settings.kafka_session_timeout_ms / 1000
+
+        def wait_until_known() -> None:
+            while True:
+                if self.lanes.get(lane.partition) is not lane:
+                    raise WriteAbandoned
+                if time.monotonic() - self.confirmed_at <= longest_seconds:
+                    return
+                time.sleep(POLL_MS / 1000)
+
+        return wait_until_known
 
     def close_what_is_due(self) -> None:
         """Fix the batches that are due; all that there is when draining, or when memory is half used up."""
@@ -170,7 +221,7 @@ class Landing:
         known = self.member.generations({lane.partition.topic for lane in ready}) if ready else {}
         for lane in ready:
             if lane.uploading and lane.partition.topic in known:
-                lane.upload = self.uploads.begin(lane.uploading.plan, lane.uploading.blocks)
+                lane.upload = self.uploads.begin(lane.uploading.plan, lane.uploading.blocks, self._permit(lane))
 
     def pause(self) -> int:
         """Pause what must not be read on. Return how long the next poll may take, in ms."""
@@ -222,14 +273,6 @@ def _begin(settings: Settings, sink: Sink, partition: Partition, standing: Stand
     return lane
 
 
-def _limits(kind: type[Sink], options: argparse.Namespace) -> Limits:
-    return Limits(
-        flush_seconds=kind.limits.flush_seconds if options.flush_seconds is None else options.flush_seconds,
-        flush_records=options.flush_records or kind.limits.flush_records,
-        flush_bytes=options.flush_bytes,
-    )
-
-
 def _check_topics(member: Member, topics: list[str], options: argparse.Namespace) -> list[str]:
     """Return the topics that exist. One that was named and does not is a mistake; one that is only configured may come
     later.
@@ -240,122 +283,6 @@ def _check_topics(member: Member, topics: list[str], options: argparse.Namespace
             raise ServiceError(f"KAFKA_TOPIC_* or --topics: the cluster has no topic {', '.join(missing)}")
         log.info("topics not there yet", extra={"topics": ",".join(missing)})
     return existing
-
-
-def _refuse_options_of_others(options: argparse.Namespace, of_sinks: dict[str, list[argparse.Action]]) -> None:
-    """Refuse the options that only another sink has."""
-    mistakes = [
-        f"{action.option_strings[0]}: belongs to --sink {name}; this is --sink {options.sink}"
-        for name, actions in of_sinks.items()
-        for action in actions
-        if name != options.sink and getattr(options, action.dest)
-    ]
-    if mistakes:
-        raise SettingsError(mistakes)
-
-
-def _topics(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",")]
-
-
-def _size(text: str) -> int:
-    """64MB, 512KB or a plain number of bytes; units of 1024."""
-    units = {"KB": 1024, "MB": 1024**2, "GB": 1024**3}
-    number, factor = (text[:-2], units[text[-2:].upper()]) if text[-2:].upper() in units else (text, 1)
-    if not number.strip().isdecimal() or int(number) * factor < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a size such as 64MB")
-    return int(number) * factor
-
-
-def _positive(kind: type[int] | type[float]) -> Callable[[str], float]:
-    def convert(text: str) -> float:
-        if (number := kind(text)) <= 0:
-            raise argparse.ArgumentTypeError(f"{text!r} is not more than 0")
-        return number
-
-    convert.__name__ = f"positive {kind.__name__}"  # argparse names the type in its message
-    return convert
-
-
-def _parser() -> tuple[argparse.ArgumentParser, dict[str, list[argparse.Action]]]:
-    """Return the parser, and the options that only one sink has by the sink's name."""
-    form = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="land|verify")
-    common = argparse.ArgumentParser(add_help=False)
-    common.add_argument(
-        "--topics", "--topic", type=_topics, metavar="A,B", help="topics (default: those of bars, ticks and news)"
-    )
-    common.add_argument(
-        "--group",
-        dest="kafka_group",
-        help="consumer group; one per S3_PREFIX or table (KAFKA_GROUP; --sink dynamodb adds _dynamodb to it)",
-    )
-    common.add_argument("--log-format", dest="log_format", choices=["text", "json"], help="LOG_FORMAT")
-    land_parser = commands.add_parser(
-        "land", parents=[common], help="land topics (the default)", description=__doc__, formatter_class=form
-    )
-    of_sinks = _add_sinks(land_parser)
-    _add_batches(land_parser.add_argument_group("when a batch is closed, whichever comes first"))
-    _add_running(land_parser.add_argument_group("how it runs"))
-    verify_parser = commands.add_parser(
-        "verify",
-        parents=[common],
-        help="check the objects against the offsets",
-        description="From the objects' names: gaps and overlaps of offsets, per partition.",
-    )
-    verify_parser.set_defaults(sink="s3")
-    verify_parser.add_argument(
-        "--deep", action="store_true", help="read every object, and the topic where it still holds the records"
-    )
-    return parser, of_sinks
-
-
-def _add_sinks(parser: argparse.ArgumentParser) -> dict[str, list[argparse.Action]]:
-    what = "; ".join(f"{name}: {kind.purpose}" for name, kind in SINKS.items())
-    parser.add_argument("--sink", choices=list(SINKS), default="s3", help=f"default s3; {what}")
-    return {name: kind.add_options(parser.add_argument_group(f"--sink {name}")) for name, kind in SINKS.items()}
-
-
-def _add_batches(group: argparse._ArgumentGroup) -> None:
-    seconds = ", ".join(f"{name} {kind.limits.flush_seconds:g}" for name, kind in SINKS.items())
-    count = ", ".join(f"{name} {kind.limits.flush_records}" for name, kind in SINKS.items())
-    group.add_argument("--flush-seconds", type=_positive(float), metavar="S", help=f"default: {seconds}")
-    group.add_argument(
-        "--flush-records",
-        type=_positive(int),
-        metavar="N",
-        help=f"default: {count}; 1 = one object per record",
-    )
-    group.add_argument(
-        "--flush-bytes", type=_size, default="64MB", metavar="SIZE", help="before compression, default 64MB"
-    )
-
-
-def _add_running(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--until-caught-up", action="store_true", help="stop at the end offsets seen at the start")
-    group.add_argument(
-        "--from-beginning", action="store_true", help="begin at the oldest records whatever the group committed"
-    )
-    group.add_argument(
-        "--workers", type=_positive(int), default=1, metavar="N", help="processes of the group (default 1)"
-    )
-    group.add_argument("--instance", dest="kafka_instance", metavar="NAME", help="static member name (KAFKA_INSTANCE)")
-    group.add_argument("--max-bad", type=int, metavar="N", help="stop with exit code 1 after more than N bad records")
-    group.add_argument("--uploads", type=_positive(int), default=8, metavar="N", help="requests at once (default 8)")
-    group.add_argument(
-        "--buffer-bytes",
-        type=_size,
-        default="256MB",
-        metavar="SIZE",
-        help="most record bytes in memory (default 256MB)",
-    )
-    group.add_argument(
-        "--metrics-port",
-        type=int,
-        metavar="PORT",
-        help="serve Prometheus metrics on this port of 127.0.0.1; with --workers the next ports too",
-    )
 
 
 if __name__ == "__main__":

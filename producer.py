@@ -6,9 +6,9 @@
   python producer.py simulate --rate 100                      a simulated market, without any account
   python producer.py news --once --symbols NVDA               news with sentiment from Polygon/Massive
 
-Delivery: exactly once from the source. Records and the checkpoint that says where the source was go in one transaction.
-Killed at any instant and started again, a run resumes from its last committed checkpoint. (stream: what a live feed sent
-while nobody listened is lost, except for minute bars, which REST fills in.)
+Delivery: exactly once from the source. Records and the checkpoint that says where the source was go in one
+transaction. Killed at any instant and started again, a run resumes from its last committed checkpoint. (stream: what a
+live feed sent while nobody listened is lost, except for minute bars, which REST fills in.)
 """
 
 import hashlib
@@ -35,7 +35,7 @@ def main() -> int:
         for source in command.sources(settings, options, Clock(is_stopping)):
             if failure := run(source, settings, options):
                 has_failed = True
-                print(f"error: {source.name}: {failure}", file=sys.stderr)
+                print(terminal.printable(f"error: {source.name}: {failure}"), file=sys.stderr)
             if is_stopping():
                 break
     return terminal.EXIT_FAILED if has_failed else terminal.EXIT_DONE
@@ -47,7 +47,7 @@ def run(source: Source, settings: Settings, options: Namespace) -> str:
         with source:
             send(source, settings, options)
             if summary := source.summary():
-                print(summary)
+                print(terminal.printable(summary))
             return source.failure
     except Unusable as error:
         return str(error)

@@ -24,7 +24,6 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import numpy as np
-from kafka import TopicPartition
 
 from dashboards.query_results import Narrowing, narrowed
 from etl.curation import Curation
@@ -33,6 +32,7 @@ from pipeline.athena.client import Athena
 from pipeline.athena.queries import queries
 from pipeline.landing.block import Block
 from pipeline.landing.plan import Layout, Plan
+from pipeline.landing.positions import Partition
 from pipeline.records import Bar
 from pipeline.settings import Settings, load_settings
 from pipeline.sinks.lake.objects import objects_of
@@ -140,7 +140,7 @@ def land(settings: Settings, count: int, now: datetime) -> None:
     def flush(end: int) -> None:
         start = end - len(values)
         times = np.full(len(values), int(now.timestamp() * 1000))
-        block = Block.of(TopicPartition("stock_bars", 0), np.arange(start, end), times, values, "stock")
+        block = Block.of(Partition("stock_bars", 0), np.arange(start, end), times, values, "stock")
         plan = Plan("stock_bars", 0, start, end, layout)
         for an_object in objects_of(plan, [block]):
             writer.put(plan, an_object)
@@ -148,7 +148,8 @@ def land(settings: Settings, count: int, now: datetime) -> None:
 
     for number, bar in enumerate(bars(count), 1):
         values.append(records.encode(bar))
-        if len(values) == BARS_AN_OBJECT or number == count:
+        # The newest batch is read again until the next one is there, so the last bar is a batch of its own.
+        if len(values) == BARS_AN_OBJECT or number >= count - 1:
             flush(number)
 
 

@@ -1,10 +1,8 @@
-"""Where every dashboard's numbers come from: the queries of athena_queries.sql, run on Athena or exported to CSV
-before.
-"""
+"""Where every dashboard's numbers come from: the queries of athena_queries.sql, run on Athena or exported to CSV."""
 
 import argparse
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
@@ -17,20 +15,21 @@ from pipeline.athena.client import AT_THE_SAME_TIME, Athena
 from pipeline.athena.queries import queries
 from pipeline.settings import Settings, SettingsError, load_settings
 
-# Names of queries in, their rows out; None where there is no such export, or no such query in the file.
-Read = Callable[[Iterable[str]], dict[str, pd.DataFrame | None]]
+# Rows by the query's name; None where there is no such export, or no such query in the file.
+Results = Mapping[str, pd.DataFrame | None]
+Read = Callable[[Iterable[str]], Results]
 
-_TIMES = ("day", "month", "first_time", "last_time", "last_ingested_at")
-_SYMBOLS = ("symbol", "first_symbol", "second_symbol")
-# Each row of these looks back at the days before it. They get the earlier days too, and give them up afterwards.
+_TIMES = ["day", "month", "first_time", "last_time", "last_ingested_at"]
+_SYMBOLS = ["symbol", "first_symbol", "second_symbol"]
+# A row of these depends on the days before it, so the query reads them too and they are dropped afterwards.
 _LOOK_BACK = frozenset({"moving_averages", "volatility", "drawdown", "returns"})
-# It tells of everything that landed, whatever a page shows.
+# These report on everything that landed, whatever a page shows.
 _WHOLE = frozenset({"data_quality"})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Narrowing:
-    """Which rows a page is about; empty or None: all."""
+    """Which rows a page shows; empty or None means all."""
 
     symbols: tuple[str, ...] = ()
     first_day: date | None = None
@@ -38,7 +37,7 @@ class Narrowing:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options that say where the numbers come from; chosen() reads them."""
+    """Add the options that say where the numbers come from; chosen() reads them."""
     parser.add_argument(
         "--csv", type=Path, metavar="FOLDER", help="read exported results, FOLDER/<query>.csv, instead of Athena"
     )
@@ -48,14 +47,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def chosen(arguments: argparse.Namespace) -> Read:
-    """The reader that the options ask for; raises SettingsError for options that contradict each other."""
-    symbols = tuple(dict.fromkeys(symbol.strip() for symbol in arguments.tickers.split(",") if symbol.strip()))
+    """Return the reader that the options ask for; raise SettingsError for options that contradict each other."""
+    symbols = tickers(arguments.tickers)
     narrowing = Narrowing(symbols=symbols, first_day=arguments.first_day, last_day=arguments.last_day)
     mistakes = []
     if narrowing.first_day and narrowing.last_day and narrowing.first_day > narrowing.last_day:
         mistakes.append(f"--from {narrowing.first_day} is after --to {narrowing.last_day}")
     if arguments.csv and (narrowing.first_day or narrowing.last_day):
-        mistakes.append("--from and --to narrow what Athena reads; exported totals cannot be narrowed any more")
+        mistakes.append("--from and --to narrow what Athena reads; exported totals can no longer be narrowed")
     if arguments.csv and not any(arguments.csv.glob("*.csv")):
         mistakes.append(f"--csv: {arguments.csv} is not a folder with exports such as monthly_performance.csv")
     if mistakes:
@@ -67,10 +66,15 @@ def chosen(arguments: argparse.Namespace) -> Read:
     return from_athena(settings, narrowing)
 
 
-def from_exports(folder: Path, symbols: tuple[str, ...] = ()) -> Read:
-    """Results that were exported as FOLDER/<query>.csv."""
+def tickers(text: str) -> tuple[str, ...]:
+    """Return the tickers of a comma-separated list, each once."""
+    return tuple(dict.fromkeys(symbol.strip() for symbol in text.split(",") if symbol.strip()))
 
-    def read(names: Iterable[str]) -> dict[str, pd.DataFrame | None]:
+
+def from_exports(folder: Path, symbols: tuple[str, ...] = ()) -> Read:
+    """Return a reader of results that were exported as FOLDER/<query>.csv."""
+
+    def read(names: Iterable[str]) -> Results:
         paths = {name: folder / f"{name}.csv" for name in names}
         return {
             name: _of_symbols(read_export(path), symbols) if path.exists() else None for name, path in paths.items()
@@ -86,7 +90,7 @@ def _of_symbols(frame: pd.DataFrame, symbols: tuple[str, ...]) -> pd.DataFrame:
 
 
 def read_export(path: Path) -> pd.DataFrame:
-    """One export, typed. Only an empty field is missing: NA, NAN and TRUE are tickers."""
+    """Read one export, with types. Only an empty field is missing: NA, NAN and TRUE are tickers."""
     frame = pd.read_csv(path, dtype=str, keep_default_na=False, na_values=[""])
     for column in frame.columns:
         if column in _TIMES:
@@ -97,32 +101,33 @@ def read_export(path: Path) -> pd.DataFrame:
 
 
 def from_athena(settings: Settings, narrowing: Narrowing) -> Read:
-    """Results of Athena, a few statements at a time; raises ServiceError."""
-    known, runner = queries(), Athena(settings)
+    """Return a reader that queries Athena, a few statements at a time; it raises ServiceError."""
+    known, athena = queries(), Athena(settings)
 
     def run(name: str) -> pd.DataFrame | None:
         if name not in known:
             return None
         query, look_back = known[name], name in _LOOK_BACK
         if name in _WHOLE:
-            return runner.query(query)
-        frame = runner.query(replace(query, sql=narrowed(query.sql, narrowing, look_back=look_back)))
-        first_day = narrowing.first_day if look_back else None
-        return frame[frame["day"] >= pd.Timestamp(first_day)].reset_index(drop=True) if first_day else frame
+            return athena.query(query)
+        frame = athena.query(replace(query, sql=narrowed(query.sql, narrowing, look_back=look_back)))
+        if look_back and narrowing.first_day:
+            frame = frame[frame["day"] >= pd.Timestamp(narrowing.first_day)].reset_index(drop=True)
+        return frame
 
-    def read(names: Iterable[str]) -> dict[str, pd.DataFrame | None]:
-        wanted = list(names)
+    def read(names: Iterable[str]) -> Results:
+        asked = list(names)
         with ThreadPoolExecutor(AT_THE_SAME_TIME) as threads:
-            return dict(zip(wanted, threads.map(run, wanted), strict=True))
+            return dict(zip(asked, threads.map(run, asked), strict=True))
 
     return read
 
 
 def narrowed(sql: str, narrowing: Narrowing, *, look_back: bool = False) -> str:
-    """The statement with `bars` and `news` standing for the narrowing's part of them.
+    """Return the statement with `bars` and `news` reduced to the narrowing's part of them.
 
     A name given in WITH hides the view of the same name, and only after its own definition. All of it goes on the
-    statement's first line, so that the line in an error of Athena's stays right.
+    statement's first line, so that the line numbers in Athena's errors stay right.
     """
     first_day = None if look_back else narrowing.first_day
     views = [view for view in ("bars", "news") if re.search(rf"\b(?:from|join)\s+{view}\b", sql, re.IGNORECASE)]
@@ -136,7 +141,9 @@ def narrowed(sql: str, narrowing: Narrowing, *, look_back: bool = False) -> str:
 
 
 def _condition(narrowing: Narrowing, first_day: date | None) -> str:
-    """The months are what the curated tables are partitioned by: Athena reads these only."""
+    """Return the WHERE condition. It names months because the curated tables are partitioned by them, so Athena skips
+    the others.
+    """
     conditions = []
     if narrowing.symbols:
         listed = ", ".join("'" + symbol.replace("'", "''") + "'" for symbol in narrowing.symbols)

@@ -44,6 +44,7 @@ def template() -> dict[str, Any]:
     settings = of_template()
     found: dict[str, Any] = {
         "Bucket": _bucket(settings),
+        "BucketPolicy": _bucket_policy(settings),
         "Database": _database(settings.glue_database),
         "Workgroup": _workgroup(resources.workgroup(settings)),
         "EtlWorkgroup": _workgroup(resources.etl_workgroup(settings)),
@@ -118,6 +119,19 @@ def _bucket(settings: Settings) -> dict[str, Any]:
             "LifecycleConfiguration": {
                 "Rules": [_lifecycle_rule(rule) for rule in resources.lifecycle_rules(settings)]
             },
+        },
+    }
+
+
+def _bucket_policy(settings: Settings) -> dict[str, Any]:
+    statement = resources.transport_statement(settings.s3_bucket)
+    return {
+        "Type": "AWS::S3::BucketPolicy",
+        "DeletionPolicy": "Retain",
+        "UpdateReplacePolicy": "Retain",
+        "Properties": {
+            "Bucket": {"Ref": "Bucket"},
+            "PolicyDocument": {"Version": "2012-10-17", "Statement": [_substituted(statement)]},
         },
     }
 

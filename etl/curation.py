@@ -5,13 +5,14 @@ Delivery: exactly once per key. A run may die anywhere and be started again; rea
 publishing. Needs only the standard library and boto3's clients, because it also runs inside Glue.
 """
 
+import json
 import logging
 from dataclasses import dataclass
 from datetime import date, datetime
 from string import Template
 from typing import Any, Protocol
 
-from etl import publish, raw_days
+from etl import publish, raw_days, unread
 from etl.publish import CuratedState, RunNotes
 from etl.raw_days import RawDays
 
@@ -44,7 +45,8 @@ class CuratedTable:
     curated_columns: dict[str, str]
     select: str  # with $raw, $curated and $touched
     raw_select: str  # with $table and $condition
-    view: str  # with $watermark
+    view: str  # with $watermark and $late
+    has_hours: bool  # raw folders of a day hold folders of hours
 
     @property
     def curated_location(self) -> str:
@@ -60,6 +62,28 @@ class CuratedTable:
     def raw_rows(self, raw_table: str, condition: str) -> str:
         """Return the SELECT of typed columns from the raw table."""
         return Template(self.raw_select).substitute(table=raw_table, condition=condition)
+
+    def view_sql(self, state: dict[str, str]) -> str:
+        """Return the query of the view for a state of the ETL: the curated table's parameters."""
+        watermark = state.get(publish.WATERMARK, self.first_day)
+        return Template(self.view).substitute(watermark=watermark, late=self._late_rows(watermark, state))
+
+    def _late_rows(self, watermark: str, state: dict[str, str]) -> str:
+        """What landed behind the watermark since the last run. Not for ticks: without a key, a row that the next run
+        has just copied would be there twice until the view follows. Folders of the event's day are all read anyway.
+        """
+        if self.record == "ticks" or self.partition_time == "event":
+            return ""
+        condition = unread.condition(
+            f"s3://{self.bucket}/{self.raw_folder}",
+            watermark=watermark,
+            first_day=self.first_day,
+            read_before=json.loads(state.get(publish.READ_BEFORE, "{}")),
+            has_hours=self.has_hours,
+            by_month=self.by_month,
+        )
+        table = f'"{self.database}"."raw_{self.record}"'
+        return f"\n  UNION ALL\n  {self.raw_rows(table, condition)}" if condition else ""
 
     def touched(self, partitions: list[PartitionValues]) -> str:
         """Return the condition that names partitions. Those that differ in the last value only go together, so that an
@@ -113,7 +137,13 @@ class Curation:
         found = self._raw_days(table, before, only_days)
         notes = RunNotes(self._s3, table.bucket, table.run_notes_folder)
         why_not = _reason_to_skip(table, found, before, is_asked=only_days is not None)
-        partitions = 0 if why_not else self._curate_days(table, before, found, notes)
+        state = {publish.WATERMARK: found.watermark}
+        if only_days is None:
+            # A run over days that were asked for says nothing about the others.
+            state[publish.LAST_RUN] = self._now.isoformat()
+            state[publish.LISTING] = found.listing
+            state[publish.READ_BEFORE] = json.dumps(found.read_before)
+        partitions = 0 if why_not else self._curate_days(table, before, found, notes, state)
         self._replace_view(table)
         removed = notes.sweep(self._glue, before, self._now)
         log.debug(
@@ -143,7 +173,9 @@ class Curation:
             whole_days=table.record == "ticks",
         )
 
-    def _curate_days(self, table: CuratedTable, before: CuratedState, found: RawDays, notes: RunNotes) -> int:
+    def _curate_days(
+        self, table: CuratedTable, before: CuratedState, found: RawDays, notes: RunNotes, state: dict[str, str]
+    ) -> int:
         folder = f"{table.curated_location}run={self._run}"
         # Noted first, so that the files are removed one day should this run die.
         notes.write(self._run, self._now, [folder])
@@ -155,15 +187,7 @@ class Curation:
         superseded = publish.partition_locations(self._glue, before, locations)
         folders = [folder, *superseded.values()]
         notes.write(self._run, self._now, folders)
-        publish.publish(
-            self._glue,
-            before,
-            locations,
-            run=self._run,
-            watermark=found.watermark,
-            listing=found.listing,
-            started_at=self._now,
-        )
+        publish.publish(self._glue, before, locations, run=self._run, state=state)
         notes.write(self._run, self._now, folders, published_at=self._now)
         return len(locations)
 
@@ -172,7 +196,7 @@ class Curation:
         behind.
         """
         now = publish.begin(self._glue, table.database, f"curated_{table.record}")
-        sql = Template(table.view).substitute(watermark=now.watermark)
+        sql = table.view_sql(now.parameters)
         view = self._glue.get_table(DatabaseName=table.database, Name=table.record)["Table"]
         if view.get("Parameters", {}).get(publish.VIEW_DEFINITION) != publish.view_mark(sql, view):
             publish.replace_view(

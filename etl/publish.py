@@ -25,6 +25,8 @@ from typing import Any, TypeVar
 _Item = TypeVar("_Item")
 
 WATERMARK, LAST_RUN, LISTING, PUBLISHING = "etl.watermark", "etl.last_run", "etl.listing", "etl.publishing"
+# What etl/unread.py notes, as JSON.
+READ_BEFORE = "etl.read_before"
 # The hash of a view's definition, kept as its parameter: Athena rewrites the SQL, so the text cannot be compared.
 VIEW_DEFINITION = "definition"
 PARTITIONS_PER_CALL = 100
@@ -98,11 +100,11 @@ def publish(
     locations: dict[tuple[str, ...], str],
     *,
     run: str,
-    watermark: str,
-    listing: str,
-    started_at: datetime,
+    state: dict[str, str],
 ) -> None:
-    """Point each partition (its values) at its new location, and move the watermark. Raises PublishConflict."""
+    """Point each partition (its values) at its new location, and set the state: parameters of the table, the watermark
+    among them. Raises PublishConflict.
+    """
     claimed = _update(glue, table, table.version, table.parameters | {PUBLISHING: run})
     if claimed is None:
         raise PublishConflict(
@@ -110,7 +112,7 @@ def publish(
         )
     point(glue, table, locations)
     done = {name: value for name, value in table.parameters.items() if name != PUBLISHING}
-    done |= {WATERMARK: watermark, LAST_RUN: started_at.isoformat(), LISTING: listing}
+    done |= state
     if _update(glue, table, claimed, done) is None:
         _move_back(glue, table)
         raise PublishConflict(
@@ -186,11 +188,12 @@ def _update(glue: Any, table: CuratedState, version: str, parameters: dict[str, 
 
 
 def _move_back(glue: Any, table: CuratedState) -> None:
-    """Set the watermark back to where this run began, whoever moved it."""
+    """Set the watermark, and what counts as read, back to where this run began, whoever moved it."""
     while True:
         now = begin(glue, table.database, table.name)
-        parameters = now.parameters | {WATERMARK: min(table.watermark, now.watermark)}
-        parameters.pop(LISTING, None)
+        kept = {name: value for name, value in now.parameters.items() if name not in (LAST_RUN, LISTING, READ_BEFORE)}
+        before = {name: table.parameters[name] for name in (LAST_RUN, READ_BEFORE) if name in table.parameters}
+        parameters = kept | before | {WATERMARK: min(table.watermark, now.watermark)}
         if _update(glue, now, now.version, parameters) is not None:
             return
 

@@ -7,9 +7,11 @@ for days that got objects since the run before.
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
+
+from etl.unread import Newest
 
 LOOK_BACK_DAYS = 30
 # S3 dates an object by the beginning of its upload.
@@ -23,6 +25,7 @@ class RawDays:
     days: list[str]
     watermark: str
     listing: str  # a digest of the objects in `days`: two runs with the same one would do the same
+    read_before: dict[str, int] = field(default_factory=dict)  # as etl/unread.py has it
 
 
 def all_days(s3: Any, bucket: str, folder: str) -> list[str]:
@@ -51,24 +54,30 @@ def find(
     after = _later_watermark(watermark, days, today, late_days, by_month=by_month)
     due = [day for day in days if day >= watermark and (not whole_days or day < after)]
     oldest = date.fromordinal(max(date.fromisoformat(watermark).toordinal() - LOOK_BACK_DAYS, 1)).isoformat()
-    since = last_run - timedelta(seconds=LONGEST_UPLOAD_SECONDS) if last_run else None
-    late = [
-        day
-        for day in days
-        if since
-        and oldest <= day < watermark
-        and any(found["LastModified"] >= since for found in _objects(s3, bucket, f"{folder}dt={day}/"))
-    ]
-    chosen = late + due
-    return RawDays(chosen, after, listing_of(s3, bucket, folder, chosen))
+    # Before the first run nothing is read: whatever lies there is late.
+    since = (last_run or datetime.min.replace(tzinfo=UTC) + timedelta(days=1)) - timedelta(
+        seconds=LONGEST_UPLOAD_SECONDS
+    )
+    newest, late = Newest(), []
+    for day in (day for day in days if oldest <= day < watermark):
+        is_late = False
+        for found in _objects(s3, bucket, f"{folder}dt={day}/"):
+            newest.note(found["Key"])
+            is_late = is_late or found["LastModified"] >= since
+        if is_late:
+            late.append(day)
+    listing = listing_of(s3, bucket, folder, late + due, newest)
+    return RawDays(late + due, after, listing, newest.starts())
 
 
-def listing_of(s3: Any, bucket: str, folder: str, days: list[str]) -> str:
-    """Return a digest of the objects, names and content, in the folders of `days`."""
+def listing_of(s3: Any, bucket: str, folder: str, days: list[str], newest: Newest | None = None) -> str:
+    """Return a digest of the objects, names and content, in the folders of `days`; note the names in `newest`."""
     digest = hashlib.sha256()
     for day in days:
         for found in _objects(s3, bucket, f"{folder}dt={day}/"):
             digest.update(f"{found['Key']} {found['ETag']}\n".encode())
+            if newest:
+                newest.note(found["Key"])
     return digest.hexdigest()
 
 

@@ -150,7 +150,7 @@ def copy_jars(files: list[Path], folder: Path) -> None:
 
 
 def unpack_trino(files: list[Path], folder: Path) -> None:
-    """Trino: `lib/` of the server's archive and the Hive plugin under `plugin/hive/`; the other plugins are not loaded."""
+    """Unpack Trino: `lib/` of the server's archive, and of its plugins Hive's alone, under `plugin/hive/`."""
     server = next(file for file in files if file.name.endswith(".tar.gz"))
     plugin = next(file for file in files if file.suffix == ".zip")
     with tarfile.open(server) as archive:
@@ -172,8 +172,8 @@ def _check_free_space(product: Product, folder: Path, needed_bytes: int) -> None
     free = shutil.disk_usage(folder).free
     if free < needed_bytes:
         raise StackError(
-            f"{product.title} needs {needed_bytes // 1_000_000} MB of disk space in {folder} and {free // 1_000_000} MB are free. "
-            f"Free some, or set XDG_CACHE_HOME to a folder on another disk."
+            f"{product.title} needs {needed_bytes // 1_000_000} MB of disk space in {folder} and {free // 1_000_000} MB are "
+            f"free. Free some, or set XDG_CACHE_HOME to a folder on another disk."
         )
 
 

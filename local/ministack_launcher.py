@@ -38,8 +38,8 @@ def main() -> None:
 def check_version(installed: str) -> None:
     if installed != MINISTACK_VERSION:
         raise StackError(
-            f"ministack {installed} is installed, but the embedded stack needs {MINISTACK_VERSION}: it replaces functions "
-            f"inside ministack (Athena's query executor, Glue's crawler) that another version may not have. "
+            f"ministack {installed} is installed, but the embedded stack needs {MINISTACK_VERSION}: it replaces "
+            f"functions inside ministack (Athena's query executor, Glue's crawler) that another version may not have. "
             f"Install what requirements-local.txt names."
         )
 

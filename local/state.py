@@ -44,7 +44,7 @@ class State:
         return self.folder / "ports.json"
 
     def identity(self) -> uuid.UUID:
-        """A number made once per state folder, by which a service on a port is known to be ours and not a neighbour's."""
+        """Return a number made once per state folder, which tells our service on a port from a neighbour's."""
         file = self.folder / "identity"
         if not file.exists():
             write_whole(file, str(uuid.uuid4()))
@@ -67,7 +67,7 @@ class State:
             yield
 
     def wipe(self, services: list[str]) -> None:
-        """Delete what the stack made, by name, and nothing else: LOCAL_STACK_DIR may point to a folder with more in it."""
+        """Delete what the stack made, by name, and nothing else: LOCAL_STACK_DIR may hold more."""
         for name in (*services, "logs", "run"):
             shutil.rmtree(self.folder / name, ignore_errors=True)
         for name in ("ports.json", "identity"):

@@ -43,6 +43,8 @@ def spark_submit(stack: Stack, arguments: list[str], log: Path) -> subprocess.Po
     }
     programs = Path(sys.executable).parent
     command = [programs / "spark-submit", "--master", "local[2]", "--driver-memory", "1g"]
+    # A JVM that lives for seconds: compiling well costs more than it saves.
+    command += ["--driver-java-options", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"]
     command += ["--jars", ",".join(map(str, s3_jars()))]
     command += [part for name, value in options.items() for part in ("--conf", f"{name}={value}")]
     with log.open("w") as output:

@@ -22,6 +22,8 @@ from pipeline.tables.lake_listing import LakeListing
 from pipeline.tables.provision import Provision
 
 TODAY = datetime.now(UTC).date()
+# The embedded AWS takes any; boto3 in this process finds none otherwise.
+os.environ.update({"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"})
 
 
 def settings_of(stack: Stack, bucket: str) -> Settings:
@@ -33,7 +35,6 @@ def settings_of(stack: Stack, bucket: str) -> Settings:
         "GLUE_DATABASE": f"lake_{own}",
         "ATHENA_WORKGROUP": f"lake_{own}",
     }
-    os.environ.update({name: value for name, value in stack.environment().items() if "ACCESS_KEY" in name})
     return load_settings(environ=stack.environment() | names, config_file="/dev/null")
 
 
@@ -49,7 +50,14 @@ def bar(symbol: str, day: str, close: float, *, ingested_at: str = "2026-01-01 0
 
 
 def land(
-    settings: Settings, table: str, landed: list[Record | bytes], *, day: date = TODAY, start: int = 0, **layout: Any
+    settings: Settings,
+    table: str,
+    landed: list[Record | bytes],
+    *,
+    day: date = TODAY,
+    start: int = 0,
+    generation: str = "",
+    **layout: Any,
 ) -> list[str]:
     """Put the objects of one batch that arrived in Kafka at noon of `day`; their keys. Bytes stand for a record as it
     is.
@@ -63,6 +71,7 @@ def land(
         start,
         start + len(landed),
         Layout(bucket=settings.s3_bucket, root=settings.s3_root, table=table, **(folders | layout)),
+        generation,
     )
     values = [item if isinstance(item, bytes) else records.encode(item) for item in landed]
     objects = objects_of(plan, [block(values, start, noon_ms)])

@@ -1,4 +1,4 @@
-"""QuickSight: make the data source, the data sets and the dashboard, by CloudFormation or at once.
+"""QuickSight: create the data source, the data sets and the dashboard, by CloudFormation or by QuickSight's API.
 
 python -m dashboards.quicksight template                 print the CloudFormation template
 python -m dashboards.quicksight apply --user-arn ARN     create or update by the API; ARN: aws quicksight list-users
@@ -6,15 +6,14 @@ python -m dashboards.quicksight delete --user-arn ARN    delete what apply made
 """
 
 import argparse
-import json
 import re
 import time
 from collections.abc import Callable
 from typing import Any
 
 from dashboards.quicksight import definition
+from dashboards.quicksight.template import template_text, volatility_sql
 from pipeline import aws, terminal
-from pipeline.athena.queries import queries
 from pipeline.settings import ServiceError, Settings, SettingsError, load_settings
 
 WAIT_SECONDS = 300.0
@@ -47,21 +46,13 @@ def _parser() -> argparse.ArgumentParser:
     for name, purpose in {"apply": "create or update by the API", "delete": "delete what apply made"}.items():
         command = commands.add_parser(name, help=purpose)
         command.add_argument(
-            "--user-arn", required=True, metavar="ARN", help="QuickSight user or group that owns it all"
+            "--user-arn", required=True, metavar="ARN", help="QuickSight user or group that owns everything"
         )
     return options
 
 
-def template_text() -> str:
-    return json.dumps(definition.template(volatility_sql()), indent=1)
-
-
-def volatility_sql() -> str:
-    return queries()["volatility"].sql
-
-
 def account_of(user_arn: str) -> str:
-    """The account in a QuickSight user's or group's ARN; raises SettingsError."""
+    """Return the account in a QuickSight user's or group's ARN; raise SettingsError."""
     found = re.fullmatch(r"arn:aws[a-z-]*:quicksight:[a-z0-9-]+:(\d{12}):(?:user|group)/.+", user_arn)
     if not found:
         raise SettingsError(
@@ -71,7 +62,7 @@ def account_of(user_arn: str) -> str:
 
 
 def apply(client: Any, settings: Settings, account: str, user_arn: str, *, pause_seconds: float = 2.0) -> None:
-    """Create what is missing and update what is there. Safe to run twice."""
+    """Create what is missing and update what exists. Safe to run twice."""
     source_arn = _put(client, "data_source", account, definition.data_source(settings.athena_workgroup, user_arn))
     _wait(
         "the data source",
@@ -91,15 +82,14 @@ def apply(client: Any, settings: Settings, account: str, user_arn: str, *, pause
 
 
 def _put(client: Any, kind: str, account: str, properties: dict[str, Any], pause_seconds: float = 2.0) -> str:
-    """Create, or update what has the id already; returns the ARN."""
+    """Create, or update what has this id already; return the ARN."""
     try:
-        arn = getattr(client, f"create_{kind}")(AwsAccountId=account, **properties)["Arn"]
+        arn: str = getattr(client, f"create_{kind}")(AwsAccountId=account, **properties)["Arn"]
         done = "created"
         if kind == "dashboard":
             _wait_for_version(client, account, 1, pause_seconds)
     except client.exceptions.ResourceExistsException:
-        # Permissions are given when a thing is made and are the owner's business afterwards; a data source's type is
-        # for good.
+        # The owner may have changed the permissions since; a data source's type cannot be changed.
         kept = {key: value for key, value in properties.items() if key not in ("Permissions", "Type")}
         answer = getattr(client, f"update_{kind}")(AwsAccountId=account, **kept)
         arn, done = answer["Arn"], "updated"
@@ -119,7 +109,7 @@ def _wait_for_version(client: Any, account: str, version: int, pause_seconds: fl
 
 
 def _wait(what: str, describe: Callable[[], dict[str, Any]], pause_seconds: float) -> None:
-    """Until QuickSight has made it; raises ServiceError with QuickSight's own reasons."""
+    """Wait until QuickSight has made it; raise ServiceError with QuickSight's own reasons."""
     end = time.monotonic() + WAIT_SECONDS
     while (state := describe()).get("Status", "CREATION_SUCCESSFUL").endswith("IN_PROGRESS"):
         if time.monotonic() > end:
@@ -134,7 +124,7 @@ def _wait(what: str, describe: Callable[[], dict[str, Any]], pause_seconds: floa
 
 
 def delete(client: Any, account: str) -> None:
-    """Delete in the order of what needs what; what is not there is passed over."""
+    """Delete the dashboard, then what it depends on; what does not exist is skipped."""
     for kind, key, ids in (
         ("dashboard", "DashboardId", [definition.DASHBOARD]),
         ("data_set", "DataSetId", [f"stock-market-{name}" for name in definition.DATA_SETS]),

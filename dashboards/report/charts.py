@@ -1,10 +1,11 @@
 """The report's charts: a query's result in, a Vega-Lite chart out. Pure.
 
-Colours are names of CSS variables, so that one drawing is right on a light screen, a dark screen and paper: the style
-sheet decides. Every chart names its data set and the page supplies the rows, so that none is in the page twice. A chart
-over time follows two signals that the page's controls set: `tickers`, those to show, and `since`, the first instant to
-show.
+Colours are names of CSS variables, so the style sheet chooses them for a light screen, a dark screen and paper. Every
+chart names its data set and the page supplies the rows, so that none is in the page twice. The page's controls set two
+signals of a chart over time: `tickers`, those to show, and `since`, the first instant to show.
 """
+
+from typing import Any
 
 import altair as alt
 import numpy as np
@@ -18,11 +19,12 @@ _MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct",
 # How the page's script writes a value: options of JavaScript's Intl.NumberFormat.
 DOLLARS = {"style": "currency", "currency": "USD"}
 PERCENT = {"style": "percent", "minimumFractionDigits": 1, "maximumFractionDigits": 1}
-_EVERY_ROW_SHOWN = "indexof(tickers, datum.symbol) >= 0"
+_CHOSEN_TICKERS = "indexof(tickers, datum.symbol) >= 0"
+_CHOSEN_DAYS = "time(datum.day) >= since"
 
 
-def config() -> dict:
-    """The look that every chart shares."""
+def config() -> dict[str, Any]:
+    """Return the look that all charts share."""
     quiet = {"labelColor": "var(--quiet)", "titleColor": "var(--quiet)", "labelFontSize": 11, "titleFontSize": 11}
     return {
         "background": "transparent",
@@ -55,18 +57,18 @@ def _chart(data: str, *, height: int) -> alt.Chart:
 
 
 def ticker_colours(symbols: list[str]) -> dict[str, str]:
-    """A colour a ticker, the same in every chart whichever tickers are shown. After eight they begin again."""
+    """Return a colour per ticker, the same in every chart whichever tickers are shown. After eight they repeat."""
     return {symbol: SERIES[number % len(SERIES)] for number, symbol in enumerate(symbols)}
 
 
-def _page_signals(chart: alt.Chart | alt.LayerChart) -> alt.Chart | alt.LayerChart:
+def _page_signals(chart: alt.Chart) -> alt.Chart:
     """Let the page's controls choose the tickers and the first day."""
-    shown = chart.transform_filter(_EVERY_ROW_SHOWN).transform_filter("time(datum.day) >= since")
+    shown = chart.transform_filter(_CHOSEN_TICKERS).transform_filter(_CHOSEN_DAYS)
     return shown.add_params(alt.param(name="tickers", value=[]), alt.param(name="since", value=0))
 
 
 def _day_axis() -> alt.X:
-    """Days; the labels name the year where more than some months are shown."""
+    """Return an axis of days, whose labels name the year when it spans more than some months."""
     label = "span(domain('x')) > 2e10 ? utcFormat(datum.value, '%b %Y') : utcFormat(datum.value, '%d %b')"
     axis = alt.Axis(
         grid=False, labelOverlap=True, labelSeparation=8, labelExpr=label, tickCount=alt.ExprRef("ceil(width / 120)")
@@ -74,28 +76,11 @@ def _day_axis() -> alt.X:
     return alt.X("day:T", title=None, scale=alt.Scale(type="utc"), axis=axis)
 
 
-def heatmap_rows(monthly: pd.DataFrame) -> pd.DataFrame:
-    """monthly_performance with what the heatmap shows.
-
-    `index_100` is the average close with the ticker's first month = 100; `row` is ticker and year; `month_of_year` is 1
-    to 12. Months without an average have nothing to show and are left out.
-    """
-    rows = monthly.dropna(subset=["average_close"]).sort_values(["symbol", "month"])
-    first = rows.groupby("symbol")["average_close"].transform("first")
-    month = pd.to_datetime(rows["month"])
-    return rows.assign(
-        index_100=(100 * rows["average_close"] / first).round(1),
-        row=rows["symbol"] + " " + month.dt.year.astype(str),
-        month_of_year=month.dt.month,
-    )
-
-
 def index_edges(index_100: pd.Series) -> list[float]:
-    """The eight limits between nine colours: symmetric around 100, so that the middle colour means "as in the first
-    month".
+    """Return the eight limits between nine colours: the middle colour means "as in the first month", which is 100.
 
-    They spread over the least round distance that holds 19 cells in 20, and at most over 0 to 200: no price falls below
-    0.
+    They are symmetric around it and span the smallest round distance that holds 19 cells in 20, at most 0 to 200,
+    because no price falls below 0.
     """
     distance = np.quantile((index_100 - 100).abs(), 0.95) if len(index_100) else 0
     outermost = next((step for step in (5, 10, 20, 50) if step >= distance), 100)
@@ -104,8 +89,9 @@ def index_edges(index_100: pd.Series) -> list[float]:
 
 
 def monthly_heatmap(rows: pd.DataFrame) -> alt.LayerChart:
-    """Rows are ticker and year, columns the months; text is the average close in $, colour the index. Takes
-    heatmap_rows().
+    """Return the heatmap of heatmap_rows(): rows are ticker and year, columns the months.
+
+    The text is the average close in $, the colour the index.
     """
     by_symbol = rows.groupby("symbol", sort=True)["row"].unique()
     # A blank row between tickers; only a ticker's first row carries its name.
@@ -118,7 +104,8 @@ def monthly_heatmap(rows: pd.DataFrame) -> alt.LayerChart:
         scale=alt.Scale(domain=list(range(1, 13)), paddingInner=0.04),
         axis=alt.Axis(orient="top", domain=False, ticks=False, labelAngle=0, labelExpr=f"{_MONTHS}[datum.value - 1]"),
     )
-    label = f"indexof({named}, datum.value) >= 0 ? datum.value : slice(datum.value, -1) == ' ' ? '' : slice(datum.value, -4)"
+    year = "slice(datum.value, -1) == ' ' ? '' : slice(datum.value, -4)"
+    label = f"indexof({named}, datum.value) >= 0 ? datum.value : {year}"
     y = alt.Y(
         "row:N",
         title=None,
@@ -132,21 +119,25 @@ def monthly_heatmap(rows: pd.DataFrame) -> alt.LayerChart:
         alt.Tooltip("index_100:Q", title="First month = 100", format=".1f"),
     ]
     base = _chart("monthly_performance", height=22 * len(order)).encode(x, y, tooltip=tooltip)
-    # A narrow cell has no room for cents, a narrower one not for the dollar either.
+    # A narrow cell has no room for cents, a narrower one none for the dollar either.
     fitting = alt.expr(
-        "bandwidth('x') >= 48 ? format(datum.average_close, '$,.2f') : bandwidth('x') >= 34 ? format(datum.average_close, "
-        "'$,.0f') : format(datum.average_close, datum.average_close < 100 ? '.0f' : '.3~s')"
+        "bandwidth('x') >= 48 ? format(datum.average_close, '$,.2f') : "
+        "bandwidth('x') >= 34 ? format(datum.average_close, '$,.0f') : "
+        "format(datum.average_close, datum.average_close < 100 ? '.0f' : '.3~s')"
     )
     return _coloured_text(base, "index_100", edges, fitting, font_size=alt.expr("bandwidth('x') < 34 ? 9 : 11"))
 
 
-def _over_time(data: str, field: str, title: str, format: dict, symbols: list[str], *, height: int = 230) -> alt.Chart:
-    """A line a ticker over the days. The page writes the key, and reads `hover` to show the values of the day under the
-    pointer.
+def _over_time(
+    data: str, field: str, title: str, number_format: dict[str, Any], symbols: list[str], *, height: int = 230
+) -> alt.Chart:
+    """Return a line per ticker over the days.
+
+    The page writes the key, and reads `hover` to show the values of the day under the pointer.
     """
     colours = ticker_colours(symbols)
     scale = alt.Scale(domain=list(colours), range=list(colours.values()))
-    axis = alt.Axis(format=".0%") if format is PERCENT else alt.Axis()
+    axis = alt.Axis(format=".0%") if number_format is PERCENT else alt.Axis()
     lines = (
         _chart(data, height=height)
         .mark_line()
@@ -156,21 +147,21 @@ def _over_time(data: str, field: str, title: str, format: dict, symbols: list[st
             alt.Color("symbol:N", scale=scale, legend=None),
         )
     )
-    return _page_signals(lines).properties(usermeta={"hover": {"values": {field: title}, "format": format}})
+    return _page_signals(lines).properties(usermeta={"hover": {"values": {field: title}, "format": number_format}})
 
 
 def closing_trend(symbols: list[str]) -> alt.Chart:
-    """Closing prices of the chosen tickers."""
+    """Return the closing prices of the chosen tickers."""
     return _over_time("closing_trend", "close", "Close, $", DOLLARS, symbols, height=320)
 
 
 def volatility(symbols: list[str]) -> alt.Chart:
-    """How much the daily returns of the last 20 days vary, as a yearly figure."""
-    return _over_time("volatility", "volatility", "Volatility a year", PERCENT, symbols)
+    """Return how much the daily returns of the last 20 days vary, annualized."""
+    return _over_time("volatility", "volatility", "Volatility, annualized", PERCENT, symbols)
 
 
 def drawdown(symbols: list[str]) -> alt.Chart:
-    """How far each close lies below the highest close before it."""
+    """Return how far each close lies below the highest close before it."""
     return _over_time("drawdown", "drawdown", "Below the highest close so far", PERCENT, symbols)
 
 
@@ -178,14 +169,14 @@ AVERAGES = {"close": "Close", "average_10_days": "10 days", "average_30_days": "
 
 
 def moving_averages(symbols: list[str]) -> alt.Chart:
-    """One ticker's close and its averages over the last 10, 30 and 50 days; signal `ticker` chooses."""
+    """Return one ticker's close and its averages over the last 10, 30 and 50 days; the signal `ticker` chooses it."""
     series = list(AVERAGES.values())
     name = f"{list(AVERAGES)} [0] == datum.field ? '{series[0]}' : replace(slice(datum.field, 8), '_', ' ')"
-    lines = (
+    lines: alt.Chart = (
         _chart("moving_averages", height=280)
         .mark_line()
         .transform_filter("datum.symbol == ticker")
-        .transform_filter("time(datum.day) >= since")
+        .transform_filter(_CHOSEN_DAYS)
         .transform_fold(list(AVERAGES), as_=["field", "price"])
         .transform_calculate(series=name)
         .encode(
@@ -195,15 +186,17 @@ def moving_averages(symbols: list[str]) -> alt.Chart:
         )
     )
     signals = alt.param(name="ticker", value=symbols[0] if symbols else ""), alt.param(name="since", value=0)
-    return lines.add_params(*signals).properties(usermeta={"hover": {"values": AVERAGES, "format": DOLLARS}})
+    hover = {"values": AVERAGES, "format": DOLLARS}
+    return lines.add_params(*signals).properties(usermeta={"hover": hover})
 
 
 def pairs(rows: pd.DataFrame, first: str, second: str) -> pd.DataFrame:
-    """Correlations of unordered pairs as a full square: each pair both ways, and each with itself."""
+    """Return correlations of unordered pairs as a full square: each pair both ways, and each with itself."""
     rows = rows.dropna(subset=["correlation"])
     others = [name for name in rows.columns if name not in (first, second, "correlation")]
     both = pd.concat([rows, rows.rename(columns={first: second, second: first})])
-    itself = both.drop(columns=[second]).assign(**{second: both[first], "correlation": 1.0})
+    itself = both.assign(correlation=1.0)
+    itself[second] = itself[first]
     square = pd.concat([both, itself])[[*others, first, second, "correlation"]]
     keys = [name for name in square.columns if name not in ("correlation", "days")]
     return square.drop_duplicates(keys, ignore_index=True)
@@ -213,15 +206,16 @@ CORRELATION_EDGES = [-0.8, -0.5, -0.2, -0.05, 0.05, 0.2, 0.5, 0.8]
 
 
 def correlations(data: str, first: str, second: str, order: list[str], *, by_ticker: bool = False) -> alt.LayerChart:
-    """A square of correlations from -1 to 1. Takes pairs()."""
-    ends = {"title": None, "sort": order}
-    quiet = {"domain": False, "ticks": False}
-    across = (
-        {"labelAngle": 0} if len(order) <= 10 else {"labelAngle": -90, "labelAlign": "left", "labelBaseline": "middle"}
-    )
+    """Return the square of correlations, from -1 to 1, of pairs()."""
+    across = alt.Axis(orient="top", domain=False, ticks=False, labelAngle=0)
+    if len(order) > 10:
+        across = alt.Axis(
+            orient="top", domain=False, ticks=False, labelAngle=-90, labelAlign="left", labelBaseline="middle"
+        )
+    down = alt.Axis(domain=False, ticks=False)
     base = _chart(data, height=34 * max(len(order), 2) + 20).encode(
-        alt.X(f"{first}:N", scale=alt.Scale(paddingInner=0.04), axis=alt.Axis(orient="top", **quiet, **across), **ends),
-        alt.Y(f"{second}:N", scale=alt.Scale(paddingInner=0.06), axis=alt.Axis(**quiet), **ends),
+        alt.X(f"{first}:N", title=None, sort=order, scale=alt.Scale(paddingInner=0.04), axis=across),
+        alt.Y(f"{second}:N", title=None, sort=order, scale=alt.Scale(paddingInner=0.06), axis=down),
         tooltip=[
             alt.Tooltip(f"{first}:N", title="One"),
             alt.Tooltip(f"{second}:N", title="Other"),
@@ -236,23 +230,23 @@ def correlations(data: str, first: str, second: str, order: list[str], *, by_tic
 
 
 def _coloured_text(
-    base: alt.Chart, field: str, edges: list[float], text: alt.Expr, *, font_size: object
+    base: alt.Chart, field: str, edges: list[float], text: alt.ExprRef, *, font_size: float | alt.ExprRef
 ) -> alt.LayerChart:
-    """Cells coloured by the field and the text on them, in the ink that is readable on each colour."""
+    """Return cells coloured by the field, with text in the ink that is readable on each colour."""
 
     def colour(inks: list[str]) -> alt.Color:
         return alt.Color(f"{field}:Q", scale=alt.Scale(type="threshold", domain=edges, range=inks), legend=None)
 
-    cells, texts = (
-        base.mark_rect().encode(colour(DIVERGING)),
-        base.mark_text(text=text, fontSize=font_size).encode(colour(_DIVERGING_TEXT)),
-    )
-    return alt.layer(cells, texts).resolve_scale(color="independent")
+    cells = base.mark_rect().encode(colour(DIVERGING))
+    texts = base.mark_text(text=text, fontSize=font_size).encode(colour(_DIVERGING_TEXT))
+    layers: alt.LayerChart = alt.layer(cells, texts).resolve_scale(color="independent")
+    return layers
 
 
 def box_plot(spread: pd.DataFrame) -> alt.LayerChart:
-    """Least, quartiles and greatest close a ticker. A logarithmic axis where the prices differ twentyfold, as $30 and
-    $600 do.
+    """Return the lowest, the quartiles and the highest close per ticker.
+
+    The axis is logarithmic where the prices differ twentyfold, as $30 and $600 do.
     """
     low, high = spread["minimum"].min(), spread["maximum"].max()
     scale = alt.Scale(type="log", nice=False) if 0 < low < high / 20 else alt.Scale(zero=False)
@@ -267,22 +261,22 @@ def box_plot(spread: pd.DataFrame) -> alt.LayerChart:
     )
     box = base.mark_bar(size=16, color=SERIES[0]).encode(alt.X("quartile_1:Q", scale=scale), alt.X2("quartile_3"))
     median = base.mark_tick(size=16, thickness=2, color="var(--surface)").encode(alt.X("median:Q", scale=scale))
-    return alt.layer(whisker, box, median)
+    return alt.LayerChart(layer=[whisker, box, median])
 
 
 SPREAD = {
-    "minimum": "Least",
+    "minimum": "Lowest",
     "quartile_1": "First quartile",
     "median": "Median",
     "quartile_3": "Third quartile",
-    "maximum": "Greatest",
+    "maximum": "Highest",
 }
 SENTIMENTS = {"positive": DIVERGING[7], "neutral": DIVERGING[4], "negative": DIVERGING[1], "unknown": "var(--axis)"}
 
 
 def news_sentiment(symbols: list[str]) -> alt.Chart:
-    """Articles a month by what they say about the ticker, a row of bars a ticker."""
-    return (
+    """Return the number of articles by sentiment, one bar per ticker."""
+    bars: alt.Chart = (
         _chart("news_sentiment", height=34 * max(len(symbols), 1))
         .mark_bar()
         .transform_fold(list(SENTIMENTS), as_=["sentiment", "articles"])
@@ -304,11 +298,12 @@ def news_sentiment(symbols: list[str]) -> alt.Chart:
         )
         .transform_calculate(order=f"indexof({list(SENTIMENTS)}, datum.sentiment)")
     )
+    return bars
 
 
 def volume_comparison(volumes: pd.DataFrame) -> alt.Chart:
-    """Shares traded in all, a bar a ticker, the greatest first."""
-    return (
+    """Return the shares traded, one bar per ticker, the greatest first."""
+    bars: alt.Chart = (
         _chart("volume_by_ticker", height=34 * max(len(volumes), 1))
         .mark_bar(color=SERIES[0], cornerRadiusEnd=3)
         .encode(
@@ -321,7 +316,8 @@ def volume_comparison(volumes: pd.DataFrame) -> alt.Chart:
             tooltip=[
                 alt.Tooltip("symbol:N", title="Ticker"),
                 alt.Tooltip("total_volume:Q", title="Shares traded", format=","),
-                alt.Tooltip("average_volume:Q", title="Average a day", format=",.0f"),
+                alt.Tooltip("average_volume:Q", title="Daily average", format=",.0f"),
             ],
         )
     )
+    return bars

@@ -1,17 +1,17 @@
 """What the report shows and in which order: query results in, sections out. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from functools import partial
 from itertools import pairwise
+from typing import Any
 
 import altair as alt
 import pandas as pd
 
+from dashboards.heatmap import heatmap_rows
+from dashboards.query_results import Results
 from dashboards.report import charts
-
-Results = Mapping[str, pd.DataFrame | None]
 
 QUERIES = (
     "data_quality",
@@ -27,15 +27,13 @@ QUERIES = (
     "news_sentiment",
 )
 _BY_KEYS = "arrow keys move between days"
-# A weekend and a holiday pass without a new bar.
-_STALE_DAYS = 4
 
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """One chart of a section; `rows` are what it draws, under the name that the chart calls them by.
+    """One chart of a section. `rows` are what it draws; the chart refers to them by `name`.
 
-    `key` says what its colours mean; the page itself writes the key of tickers' lines.
+    `key` says what its colours mean; the page's script writes the key of the tickers' lines.
     """
 
     name: str
@@ -44,13 +42,13 @@ class Part:
     description: str
     caption: str = ""
     tickers: tuple[str, ...] = ()
-    key: dict | None = None
+    key: dict[str, Any] | None = None
     has_ticker_lines: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class Section:
-    """A card of the page. `missing` says why a part of it is not there."""
+    """A card of the page. `missing` says why it lacks a part."""
 
     name: str
     title: str
@@ -60,23 +58,15 @@ class Section:
     missing: list[str] = field(default_factory=list)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Tile:
-    name: str
-    value: str
-    note: str = ""
-    warning: bool = False
-
-
 def sections(results: Results) -> list[Section]:
-    """Every section; one without rows says which query gave none. News is left out where there is no news."""
+    """Return every section. One without rows says which query returned none; there is no news section without news."""
     symbols = symbols_of(results)
     every = [
         _section(
             "monthly",
             "Monthly performance: average close by ticker and month",
-            "Text is the average close in $. Colour is the same with the ticker's first month = 100, so that an expensive "
-            "ticker does not swamp the rest.",
+            "Text is the average close in $. Colour is the same with the ticker's first month = 100, so that an "
+            "expensive ticker does not outshine the rest.",
             results,
             {"monthly_performance": _monthly},
         ),
@@ -88,12 +78,12 @@ def sections(results: Results) -> list[Section]:
             {"closing_trend": partial(_trend, symbols=symbols), "moving_averages": _averages},
         ),
         _section(
-            "volume", "Volume by ticker", "Shares traded in all.", results, {"volume_by_ticker": _volumes}, half=True
+            "volume", "Volume by ticker", "Shares traded in total.", results, {"volume_by_ticker": _volumes}, half=True
         ),
         _section(
             "spread",
             "Spread of closing prices",
-            "Line from the least to the greatest close, box from the first to the third quartile, mark at the median.",
+            "Line from the lowest to the highest close, box from the first to the third quartile, mark at the median.",
             results,
             {"spread_of_prices": _spread},
             half=True,
@@ -101,7 +91,7 @@ def sections(results: Results) -> list[Section]:
         _section(
             "volatility",
             "Volatility over time",
-            "Standard deviation of the daily returns of 20 days, as a yearly figure.",
+            "Standard deviation of the daily returns of 20 days, annualized.",
             results,
             {"volatility": partial(_volatility, symbols=symbols)},
             half=True,
@@ -109,7 +99,7 @@ def sections(results: Results) -> list[Section]:
         _section(
             "drawdown",
             "Drawdown",
-            "How far a close lies below the highest close before it.",
+            "How far each close lies below the highest close before it.",
             results,
             {"drawdown": partial(_drawdown, symbols=symbols)},
             half=True,
@@ -136,7 +126,7 @@ def sections(results: Results) -> list[Section]:
             _section(
                 "news",
                 "News sentiment",
-                "Articles by what they say about the ticker.",
+                "Articles by their sentiment towards the ticker.",
                 results,
                 {"news_sentiment": _news},
             )
@@ -145,42 +135,46 @@ def sections(results: Results) -> list[Section]:
 
 
 def symbols_of(results: Results) -> list[str]:
-    """Every ticker of the results, in order."""
+    """Return every ticker of the results, in order."""
     return sorted(
         {symbol for rows in results.values() if rows is not None and "symbol" in rows for symbol in rows["symbol"]}
     )
 
 
-def _section(name: str, title: str, note: str, results: Results, parts: dict, *, half: bool = False) -> Section:
-    there = {query: make for query, make in parts.items() if results[query] is not None and len(results[query])}
-    missing = [
-        f"There is no result of the query {query}." if results[query] is None else f"The query {query} gave no rows."
-        for query in parts
-        if query not in there
-    ]
-    return Section(
-        name=name,
-        title=title,
-        note=note,
-        half=half,
-        missing=missing,
-        parts=[make(results[query]) for query, make in there.items()],
-    )
+def _section(
+    name: str,
+    title: str,
+    note: str,
+    results: Results,
+    parts: Mapping[str, Callable[[pd.DataFrame], Part]],
+    *,
+    half: bool = False,
+) -> Section:
+    made, missing = [], []
+    for query, make in parts.items():
+        rows = results[query]
+        if rows is None:
+            missing.append(f"There is no result of the query {query}.")
+        elif rows.empty:
+            missing.append(f"The query {query} returned no rows.")
+        else:
+            made.append(make(rows))
+    return Section(name=name, title=title, note=note, half=half, missing=missing, parts=made)
 
 
 def _monthly(monthly: pd.DataFrame) -> Part:
-    rows = charts.heatmap_rows(monthly)
+    rows = heatmap_rows(monthly)
     edges = charts.index_edges(rows["index_100"])
     return Part(
         name="monthly_performance",
         rows=rows,
         chart=charts.monthly_heatmap(rows),
         key=_key(edges, "First month = 100"),
-        description="Heatmap of the average close: a row a ticker and year, a column a month",
+        description="Heatmap of the average close: a row per ticker and year, a column per month",
     )
 
 
-def _key(edges: list[float], label: str) -> dict:
+def _key(edges: list[float], label: str) -> dict[str, Any]:
     texts = [
         f"below {edges[0]:g}",
         *(f"{low:g} to {high:g}" for low, high in pairwise(edges)),
@@ -198,7 +192,7 @@ def _trend(rows: pd.DataFrame, symbols: list[str]) -> Part:
         rows=rows,
         chart=charts.closing_trend(symbols),
         has_ticker_lines=True,
-        description=f"Lines of the closing prices by day, one a ticker; {_BY_KEYS}",
+        description=f"Lines of the closing prices by day, one per ticker; {_BY_KEYS}",
     )
 
 
@@ -219,7 +213,7 @@ def _volumes(rows: pd.DataFrame) -> Part:
         name="volume_by_ticker",
         rows=rows,
         chart=charts.volume_comparison(rows),
-        description="Bars of the shares traded, one a ticker, the greatest first",
+        description="Bars of the shares traded, one per ticker, the greatest first",
     )
 
 
@@ -228,7 +222,7 @@ def _spread(rows: pd.DataFrame) -> Part:
         name="spread_of_prices",
         rows=rows,
         chart=charts.box_plot(rows),
-        description="Box plots of the closing prices, one a ticker",
+        description="Box plots of the closing prices, one per ticker",
     )
 
 
@@ -238,7 +232,7 @@ def _volatility(rows: pd.DataFrame, symbols: list[str]) -> Part:
         rows=rows,
         chart=charts.volatility(symbols),
         has_ticker_lines=True,
-        description=f"Lines of the 20-day volatility by day, one a ticker; {_BY_KEYS}",
+        description=f"Lines of the 20-day volatility by day, one per ticker; {_BY_KEYS}",
     )
 
 
@@ -248,7 +242,7 @@ def _drawdown(rows: pd.DataFrame, symbols: list[str]) -> Part:
         rows=rows,
         chart=charts.drawdown(symbols),
         has_ticker_lines=True,
-        description=f"Lines of the drawdown by day, one a ticker; {_BY_KEYS}",
+        description=f"Lines of the drawdown by day, one per ticker; {_BY_KEYS}",
     )
 
 
@@ -282,53 +276,5 @@ def _news(rows: pd.DataFrame) -> Part:
         name="news_sentiment",
         rows=rows,
         chart=charts.news_sentiment(sorted(rows["symbol"].unique())),
-        description="Bars of the number of articles by sentiment, one a ticker",
+        description="Bars of the number of articles by sentiment, one per ticker",
     )
-
-
-def tiles(quality: pd.DataFrame | None, *, now: datetime) -> list[Tile]:
-    """The data-quality strip: how many, how fresh, what was refused."""
-    if quality is None or not len(quality):
-        return []
-    tables = {row["table_name"]: row for row in quality.to_dict("records")}
-    found = []
-    for table in ("bars", "ticks", "news"):
-        row = tables.get(table)
-        if row is not None and row["row_count"]:
-            tickers = int(row["symbols"])
-            found.append(
-                Tile(
-                    name=table.capitalize(),
-                    value=f"{int(row['row_count']):,}",
-                    note=f"{tickers} ticker{'s' * (tickers != 1)}",
-                )
-            )
-    if (bars := tables.get("bars")) is not None and bars["row_count"]:
-        found.append(
-            Tile(
-                name="Latest bar",
-                value=f"{bars['last_time']:%d %b %Y}",
-                note=f"the first is of {bars['first_time']:%d %b %Y}",
-            )
-        )
-        age = now.replace(tzinfo=None) - bars["last_ingested_at"]
-        found.append(
-            Tile(
-                name="Last read from a source",
-                value=_ago(age),
-                note=f"{bars['last_ingested_at']:%d %b %Y %H:%M} UTC",
-                warning=age.days >= _STALE_DAYS,
-            )
-        )
-    if (dead := tables.get("dead_letters")) is not None:
-        count = int(dead["row_count"])
-        note = "refused in the last 30 days" if count else "none refused in the last 30 days"
-        found.append(Tile(name="Dead letters", value=f"{count:,}", note=note, warning=count > 0))
-    return found
-
-
-def _ago(age: pd.Timedelta) -> str:
-    for unit, seconds in (("day", 86_400), ("hour", 3_600), ("minute", 60)):
-        if (count := int(age.total_seconds() // seconds)) >= 1:
-            return f"{count:,} {unit}{'s' * (count != 1)} ago"
-    return "just now"

@@ -1,9 +1,8 @@
 """Tableau: the workbook and data source for Athena, or a packaged workbook with its data for Tableau Public.
 
-python -m dashboards.tableau workbook                  stock_market.twb and stock_market.tds, for Athena python -m
-dashboards.tableau public                    stock_market.csv and stock_market.twbx, a workbook with the CSV inside
-python -m dashboards.tableau public --extract          the .twbx with a Hyper extract instead (pip install
-tableauhyperapi)
+python -m dashboards.tableau workbook              stock_market.twb and .tds, for Athena
+python -m dashboards.tableau public                stock_market.csv and .twbx, a workbook with the CSV inside
+python -m dashboards.tableau public --extract      the .twbx with a Hyper extract instead (pip install tableauhyperapi)
 """
 
 import argparse
@@ -14,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from dashboards import query_results
-from dashboards.tableau import workbook
+from dashboards.tableau import source, workbook
 from pipeline import records, terminal
 from pipeline.settings import ServiceError, SettingsError, load_settings
 
@@ -25,7 +24,7 @@ def main() -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    options = argparse.ArgumentParser(prog="python -m dashboards.tableau", description=__doc__.splitlines()[0])
+    options = argparse.ArgumentParser(prog="python -m dashboards.tableau", description=(__doc__ or "").splitlines()[0])
     commands = options.add_subparsers(required=True, metavar="COMMAND")
     for_athena = commands.add_parser(
         "workbook", help="stock_market.twb and .tds that connect to Athena, by AWS_REGION and GLUE_DATABASE"
@@ -46,12 +45,9 @@ def _parser() -> argparse.ArgumentParser:
 
 def _workbook(arguments: argparse.Namespace) -> None:
     settings = load_settings()
-    connection = workbook.athena(settings.aws_region, settings.glue_database)
+    connection = source.athena(settings.aws_region, settings.glue_database)
     arguments.output.mkdir(parents=True, exist_ok=True)
-    for name, text in {
-        "stock_market.twb": workbook.workbook(connection),
-        "stock_market.tds": workbook.data_source_file(connection),
-    }.items():
+    for name, text in workbook.files(connection).items():
         (arguments.output / name).write_text(text, encoding="utf-8")
         print(arguments.output / name)
 
@@ -70,9 +66,9 @@ def _public(arguments: argparse.Namespace) -> None:
         if arguments.extract:
             data = Path(folder) / "stock_market.hyper"
             write_extract(bars, data)
-            connection = workbook.hyper_file(f"Data/{data.name}")
+            connection = source.hyper_file(f"Data/{data.name}")
         else:
-            data, connection = csv_path, workbook.csv_file(csv_path.name, "Data")
+            data, connection = csv_path, source.csv_file(csv_path.name, "Data")
         with zipfile.ZipFile(package, "w", zipfile.ZIP_DEFLATED) as zipped:
             zipped.writestr("stock_market.twb", workbook.workbook(connection))
             zipped.write(data, f"Data/{data.name}")
@@ -80,13 +76,13 @@ def _public(arguments: argparse.Namespace) -> None:
 
 
 def as_bars(daily: pd.DataFrame) -> pd.DataFrame:
-    """daily_bars with every column of the view, in its order: what the query leaves out is empty."""
+    """Return daily_bars with every column of the view, in its order; what the query leaves out is empty."""
     bars = daily.rename(columns={"day": "time"}).assign(interval="1d")
     return bars.reindex(columns=[column.name for column in records.columns(records.Bar)])
 
 
 def write_extract(bars: pd.DataFrame, path: Path) -> None:
-    """A Hyper file with the table "Extract"."bars"."""
+    """Write a Hyper file with the table "Extract"."bars"."""
     try:
         import tableauhyperapi as hyper  # noqa: PLC0415 - not in requirements.txt: its licence is Tableau's own
     except ImportError:

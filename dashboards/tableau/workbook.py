@@ -1,91 +1,43 @@
-"""The Tableau workbook and data source as XML, from the columns of the view `bars`. Pure.
+"""The Tableau workbook as XML: three sheets and the dashboard that holds them. Pure.
 
-Written against Tableau's published schema for 2026.2 (github.com/tableau/tableau-document-schemas). That schema lets
-undefined fields pass, so every field a sheet uses goes through Sheet, which declares what it names.
+Tableau's published schema lets undefined fields pass, so every field a sheet uses goes through Sheet, which declares
+what it names.
 """
 
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from xml.etree import ElementTree as ET
 
-from pipeline import records
+from dashboards.tableau.source import (
+    CAPTION,
+    LENGTH,
+    MOVING_AVERAGE,
+    PARAMETERS,
+    SOURCE,
+    VERSION,
+    Connection,
+    Element,
+    data_source,
+    data_source_file,
+    document,
+    field_column,
+    manifest,
+    node,
+    parameter_column,
+    parameters,
+)
 
-VERSION = "26.2"
-SOURCE = "federated.stock_market"
-CAPTION = "Stock market"
-PARAMETERS = "Parameters"
-LENGTH = "[Parameter 1]"
-MOVING_AVERAGE = "[Calculation_moving_average]"
-# The offset of a window's first row counts from the current one: 9 rows before it and itself are 10.
-MOVING_AVERAGE_FORMULA = f"WINDOW_AVG(AVG([close]), 1 - [{PARAMETERS}].{LENGTH}, 0)"
-USER = "http://www.tableausoftware.com/xml/user"
-_DATA_TYPES = {"string": "string", "double": "real", "bigint": "integer", "boolean": "boolean", "timestamp": "datetime"}
 _PREFIXES = {"None": "none", "Avg": "avg", "Sum": "sum", "Month-Trunc": "tmn", "Day-Trunc": "tdy", "User": "usr"}
 _KINDS = {"nominal": "nk", "ordinal": "ok", "quantitative": "qk"}
-_PRICES = frozenset({"open", "high", "low", "close", "vwap"})
-
-Element = ET.Element
 
 
-@dataclass(frozen=True, kw_only=True)
-class Connection:
-    """Where Tableau finds the bars: attributes of the connection element and the name of the table in it."""
-
-    attributes: dict[str, str]
-    caption: str
-    table: str
-
-    @property
-    def name(self) -> str:
-        return f"{self.attributes['class']}.stock_market"
-
-
-def athena(region: str, database: str) -> Connection:
-    """Amazon Athena. The staging directory is left to the workgroup's output location: no public document names its
-    attribute.
-
-    The connector asks for the keys when the workbook is opened; none is in the file.
-    """
-    server = f"athena.{region}.amazonaws.com"
-    attributes = {"class": "athena", "dbname": "AwsDataCatalog", "port": "443", "schema": database, "server": server}
-    return Connection(attributes=attributes, caption=server, table=f"[{database}].[bars]")
-
-
-def csv_file(file: str, folder: str) -> Connection:
-    """A CSV, for Tableau Public, which cannot reach Athena."""
-    attributes = {"class": "textscan", "directory": folder, "filename": file, "password": "", "server": ""}
-    return Connection(attributes=attributes, caption=file, table=f"[{file.replace('.', '#')}]")
-
-
-def hyper_file(path: str) -> Connection:
-    """An extract, whose table is "Extract"."bars"."""
-    attributes = {
-        "class": "hyper",
-        "authentication": "auth-none",
-        "dbname": path,
-        "default-settings": "yes",
-        "schema": "Extract",
-        "sslmode": "",
-        "username": "tableau_internal_user",
-    }
-    return Connection(attributes=attributes, caption=path.rpartition("/")[2], table="[Extract].[bars]")
-
-
-def node(tag: str, attributes: dict[str, str] | None = None, *children: Element, text: str | None = None) -> Element:
-    made = Element(tag, attributes or {})
-    made.text = text
-    made.extend(children)
-    return made
-
-
-def columns() -> dict[str, records.Column]:
-    """The fields of a bar, by name: the columns of the view but for its partition."""
-    return {column.name: column for column in records.columns(records.Bar)}
+def files(connection: Connection) -> dict[str, str]:
+    """Return the texts of the workbook and of the data source alone, by file name."""
+    return {"stock_market.twb": workbook(connection), "stock_market.tds": data_source_file(connection)}
 
 
 def workbook(connection: Connection) -> str:
-    """The text of the .twb file: three sheets and the dashboard that holds them."""
+    """Return the text of the .twb file."""
     sheets = [_heatmap(), _trend(), _volume()]
     names = [sheet.name for sheet in sheets]
     root = node(
@@ -96,150 +48,18 @@ def workbook(connection: Connection) -> str:
             "source-build": "0.0.0 (0000.0.0.0)",
             "source-platform": "win",
         },
-        _manifest(),
-        node("datasources", {}, _parameters(), data_source(connection)),
+        manifest(),
+        node("datasources", {}, parameters(), data_source(connection)),
         node("worksheets", {}, *(sheet.element() for sheet in sheets)),
         node("dashboards", {}, _dashboard(names)),
         node("windows", {}, *map(_window, names), _dashboard_window(names)),
     )
-    return _text(root)
-
-
-def data_source_file(connection: Connection) -> str:
-    """The text of the .tds file: the connection and its fields, for workbooks of one's own."""
-    made = data_source(connection)
-    made.attrib = {"formatted-name": SOURCE, "inline": "true", "version": VERSION}
-    made.insert(0, _manifest())
-    return _text(made)
-
-
-def _text(root: Element) -> str:
-    ET.register_namespace("user", USER)
-    ET.indent(root)
-    return "<?xml version='1.0' encoding='utf-8' ?>\n" + ET.tostring(root, encoding="unicode") + "\n"
-
-
-def _manifest() -> Element:
-    return node("document-format-change-manifest", {}, node("ManifestByVersion"))
-
-
-def _parameter_column() -> Element:
-    return node(
-        "column",
-        {
-            "caption": "Moving average, days",
-            "datatype": "integer",
-            "name": LENGTH,
-            "param-domain-type": "list",
-            "role": "measure",
-            "type": "quantitative",
-            "value": "10",
-        },
-        node("calculation", {"class": "tableau", "formula": "10"}),
-        node("members", {}, *(node("member", {"value": days}) for days in ("10", "30", "50"))),
-    )
-
-
-def _parameters() -> Element:
-    return node(
-        "datasource",
-        {"hasconnection": "false", "inline": "true", "name": PARAMETERS, "version": VERSION},
-        node("aliases", {"enabled": "yes"}),
-        _parameter_column(),
-    )
-
-
-def _column(name: str) -> Element:
-    if name == MOVING_AVERAGE:
-        return node(
-            "column",
-            {
-                "caption": "Moving average of the close",
-                "datatype": "real",
-                "default-format": 'c"$"#,##0.00;-"$"#,##0.00',
-                "name": name,
-                "role": "measure",
-                "type": "quantitative",
-            },
-            node(
-                "calculation",
-                {"class": "tableau", "formula": MOVING_AVERAGE_FORMULA},
-                node("table-calc", {"ordering-type": "Rows"}),
-            ),
-        )
-    column = columns()[name.strip("[]")]
-    numeric = column.type in ("double", "bigint")
-    captions = {"symbol": "Ticker", "vwap": "VWAP", "ingested_at": "Ingested at"}
-    attributes = {
-        "caption": captions.get(column.name, column.name.capitalize()),
-        "datatype": _DATA_TYPES[column.type],
-        "name": f"[{column.name}]",
-        "role": "measure" if numeric else "dimension",
-        "type": "quantitative" if numeric else "ordinal" if column.type == "timestamp" else "nominal",
-    }
-    if column.name in _PRICES:
-        attributes["default-format"] = 'c"$"#,##0.00;-"$"#,##0.00'
-    return node("column", attributes)
-
-
-def data_source(connection: Connection) -> Element:
-    relation = {"connection": connection.name, "name": "bars", "table": connection.table, "type": "table"}
-    described = [
-        node(
-            "metadata-record",
-            {"class": "column"},
-            node("remote-name", text=column.name),
-            node(
-                "remote-type",
-                text={"string": "129", "double": "5", "bigint": "20", "boolean": "11", "timestamp": "7"}[column.type],
-            ),
-            node("local-name", text=f"[{column.name}]"),
-            node("parent-name", text="[bars]"),
-            node("remote-alias", text=column.name),
-            node("ordinal", text=str(ordinal)),
-            node("local-type", text=_DATA_TYPES[column.type]),
-            node(
-                "aggregation",
-                text="Sum"
-                if column.type in ("double", "bigint")
-                else "Year"
-                if column.type == "timestamp"
-                else "Count",
-            ),
-            node("contains-null", text="true"),
-        )
-        for ordinal, column in enumerate(columns().values())
-    ]
-    return node(
-        "datasource",
-        {"caption": CAPTION, "inline": "true", "name": SOURCE, "version": VERSION},
-        node(
-            "connection",
-            {"class": "federated"},
-            node(
-                "named-connections",
-                {},
-                node(
-                    "named-connection",
-                    {"caption": connection.caption, "name": connection.name},
-                    node("connection", connection.attributes),
-                ),
-            ),
-            node("relation", relation),
-            node("metadata-records", {}, *described),
-        ),
-        node("aliases", {"enabled": "yes"}),
-        *(_column(f"[{name}]") for name in columns()),
-        _column(MOVING_AVERAGE),
-        node("layout", {"dim-ordering": "alphabetic", "measure-ordering": "alphabetic", "show-structure": "true"}),
-        # The moving average needs the parameter, in a data source of its own too.
-        node("datasource-dependencies", {"datasource": PARAMETERS}, _parameter_column()),
-    )
+    return document(root)
 
 
 @dataclass
 class Sheet:
-    """A worksheet. use() declares a field in a derivation and gives its full name for a shelf, an encoding or a filter."""
+    """A worksheet. use() declares a field and returns its full name for a shelf, an encoding or a filter."""
 
     name: str
     title: str
@@ -252,8 +72,9 @@ class Sheet:
     styles: list[Element] = field(default_factory=list)
 
     def use(self, column: str, derivation: str, type: str) -> str:
+        """Declare the field in a derivation and return its full name."""
         name = f"[{_PREFIXES[derivation]}:{column.strip('[]')}:{_KINDS[type]}]"
-        self._columns.setdefault(column, _column(column))
+        self._columns.setdefault(column, field_column(column))
         children = [node("table-calc", {"ordering-type": "Rows"})] if derivation == "User" else []
         self._instances[name] = node(
             "column-instance",
@@ -262,17 +83,21 @@ class Sheet:
         )
         return f"[{SOURCE}].{name}"
 
+    def declarations(self) -> Element:
+        """Return the declarations of the fields used so far."""
+        used = *self._columns.values(), *self._instances.values()
+        return node("datasource-dependencies", {"datasource": SOURCE}, *used)
+
     def element(self) -> Element:
+        """Return the worksheet, with the filters that all sheets share."""
         filters = self._filters()
         sources = [node("datasource", {"caption": CAPTION, "name": SOURCE})]
         dependencies = []
         if MOVING_AVERAGE in self._columns:
             sources.append(node("datasource", {"name": PARAMETERS}))
-            dependencies.append(node("datasource-dependencies", {"datasource": PARAMETERS}, _parameter_column()))
-            self._columns.setdefault("[close]", _column("[close]"))
-        dependencies.append(
-            node("datasource-dependencies", {"datasource": SOURCE}, *self._columns.values(), *self._instances.values())
-        )
+            dependencies.append(node("datasource-dependencies", {"datasource": PARAMETERS}, parameter_column()))
+            self._columns.setdefault("[close]", field_column("[close]"))
+        dependencies.append(self.declarations())
         slices = node("slices", {}, *(node("column", text=one.get("column")) for one in filters))
         view = node(
             "view",
@@ -297,7 +122,7 @@ class Sheet:
         return node("worksheet", {"name": self.name}, title, table, _simple_id(f"worksheet {self.name}"))
 
     def _filters(self) -> list[Element]:
-        """Daily bars only, and what the dashboard's controls choose. A filter group is shared by all sheets."""
+        """Return the filters: daily bars only, and what the dashboard's controls choose. Sheets share each group."""
         interval, symbol, time = self.use("[interval]", "None", "nominal"), *filter_fields(self)
         return [
             node(
@@ -315,7 +140,7 @@ class Sheet:
 
 
 def filter_fields(sheet: Sheet) -> tuple[str, str]:
-    """The fields of the dashboard's two filters."""
+    """Return the fields of the dashboard's two filters."""
     return sheet.use("[symbol]", "None", "nominal"), sheet.use("[time]", "None", "quantitative")
 
 
@@ -347,7 +172,7 @@ def _heatmap() -> Sheet:
 
 
 def _trend() -> Sheet:
-    """Close and moving average over each other: two axes, folded into one place and synchronized."""
+    """Return close and moving average in one place: two axes, folded and synchronized."""
     sheet = Sheet("Closing price trend", "Close and its moving average by day, $")
     close, average = sheet.use("[close]", "Avg", "quantitative"), sheet.use(MOVING_AVERAGE, "User", "quantitative")
     symbol = sheet.use("[symbol]", "None", "nominal")
@@ -380,43 +205,8 @@ def _volume() -> Sheet:
 
 
 def _dashboard(sheets: list[str]) -> Element:
-    """The heatmap on the left, trend over volume in the middle, controls on the right. Places are in 100,000ths."""
-    heatmap, trend, volume = sheets
     controls = Sheet("", "")
-    symbol, time = filter_fields(controls)
-    zones = [
-        {"name": heatmap, "x": 0, "y": 0, "w": 34_000, "h": 100_000},
-        {"name": trend, "x": 34_000, "y": 0, "w": 50_000, "h": 60_000},
-        {"name": volume, "x": 34_000, "y": 60_000, "w": 50_000, "h": 40_000},
-        {
-            "name": trend,
-            "type-v2": "filter",
-            "param": symbol,
-            "mode": "checklist",
-            "x": 84_000,
-            "y": 0,
-            "w": 16_000,
-            "h": 40_000,
-        },
-        {"name": trend, "type-v2": "filter", "param": time, "x": 84_000, "y": 40_000, "w": 16_000, "h": 15_000},
-        {
-            "type-v2": "paramctrl",
-            "param": f"[{PARAMETERS}].{LENGTH}",
-            "mode": "compact",
-            "x": 84_000,
-            "y": 55_000,
-            "w": 16_000,
-            "h": 10_000,
-        },
-        {"name": trend, "type-v2": "color", "param": symbol, "x": 84_000, "y": 65_000, "w": 16_000, "h": 35_000},
-    ]
-    inner = [
-        node("zone", {"id": str(number), **{key: str(value) for key, value in zone.items()}})
-        for number, zone in enumerate(zones, 2)
-    ]
-    outer = node(
-        "zone", {"id": "1", "type-v2": "layout-basic", "x": "0", "y": "0", "w": "100000", "h": "100000"}, *inner
-    )
+    zones = _zones(sheets, *filter_fields(controls))
     return node(
         "dashboard",
         {"name": "Stock market"},
@@ -428,15 +218,33 @@ def _dashboard(sheets: list[str]) -> Element:
             node("datasource", {"name": PARAMETERS}),
             node("datasource", {"caption": CAPTION, "name": SOURCE}),
         ),
-        node("datasource-dependencies", {"datasource": PARAMETERS}, _parameter_column()),
-        node(
-            "datasource-dependencies",
-            {"datasource": SOURCE},
-            *controls._columns.values(),
-            *controls._instances.values(),
-        ),  # noqa: SLF001
-        node("zones", {}, outer),
+        node("datasource-dependencies", {"datasource": PARAMETERS}, parameter_column()),
+        controls.declarations(),
+        node("zones", {}, zones),
         _simple_id("dashboard"),
+    )
+
+
+def _zones(sheets: list[str], symbol: str, time: str) -> Element:
+    """Return the places: heatmap, trend over volume, controls. They are in 100,000ths of the dashboard."""
+    heatmap, trend, volume = sheets
+    ticker_filter = {"type-v2": "filter", "param": symbol, "mode": "checklist"}
+    length = {"type-v2": "paramctrl", "param": f"[{PARAMETERS}].{LENGTH}", "mode": "compact"}
+    places: list[tuple[dict[str, str], tuple[int, int, int, int]]] = [
+        ({"name": heatmap}, (0, 0, 34_000, 100_000)),
+        ({"name": trend}, (34_000, 0, 50_000, 60_000)),
+        ({"name": volume}, (34_000, 60_000, 50_000, 40_000)),
+        ({"name": trend} | ticker_filter, (84_000, 0, 16_000, 40_000)),
+        ({"name": trend, "type-v2": "filter", "param": time}, (84_000, 40_000, 16_000, 15_000)),
+        (length, (84_000, 55_000, 16_000, 10_000)),
+        ({"name": trend, "type-v2": "color", "param": symbol}, (84_000, 65_000, 16_000, 35_000)),
+    ]
+    zones = [
+        node("zone", {"id": str(number)} | zone | dict(zip("xywh", map(str, place), strict=True)))
+        for number, (zone, place) in enumerate(places, 2)
+    ]
+    return node(
+        "zone", {"id": "1", "type-v2": "layout-basic", "x": "0", "y": "0", "w": "100000", "h": "100000"}, *zones
     )
 
 
@@ -472,5 +280,5 @@ def _dashboard_window(sheets: list[str]) -> Element:
 
 
 def _simple_id(of: str) -> Element:
-    """The same at every run, so that the files change only when their content does."""
+    """Return an id that is the same at every run, so that the files change only when their content does."""
     return node("simple-id", {"uuid": "{" + str(uuid.uuid5(uuid.NAMESPACE_URL, f"stock_market/{of}")).upper() + "}"})

@@ -1,8 +1,7 @@
-"""Make the README's pictures from what `make demo` has landed: report, plots, live page, a terminal at work, and the
-architecture.
+"""Make the README's pictures from what `make demo` has landed: report, plots, live page and a terminal at work.
 
 python -m local run python docs/pictures/make_pictures.py            all of them
-python docs/pictures/make_pictures.py architecture                    one of: report plots live terminal architecture
+python -m local run python docs/pictures/make_pictures.py live       one of: report plots live terminal
 """
 
 import html
@@ -20,18 +19,19 @@ ROOT = HERE.parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests/browser")]
 
 from chromium import Browser, find  # noqa: E402
-from diagram import architecture  # noqa: E402
 
 LIVE_SECONDS = 25
+TERMINAL = """<!doctype html><meta charset=utf-8><style>
+body { margin: 0; background: #14171c; color: #d7dce2; font: 14px/1.45 'DejaVu Sans Mono', monospace; }
+pre { margin: 0; padding: 18px 22px; white-space: pre-wrap; }
+b { color: #5fcf8a; }
+</style><pre>LINES</pre>"""
 DRAWN = "return document.documentElement.dataset.drawnMs"
 
 
 def main() -> None:
-    (HERE / "architecture.svg").write_text(architecture(), encoding="utf-8")
     made = {"report": report, "plots": plots, "live": live, "terminal": terminal}
-    wanted = [name for name in sys.argv[1:] or made if name != "architecture"]
-    if not wanted:
-        return
+    wanted = sys.argv[1:] or list(made)
     if not (found := find()):
         sys.exit("Chromium and chromedriver are needed: on the PATH, or named by CHROMIUM and CHROMEDRIVER")
     with tempfile.TemporaryDirectory() as folder:
@@ -42,14 +42,14 @@ def main() -> None:
         finally:
             browser.close()
     for path in (path for name in wanted for path in HERE.glob(f"{name}*.png")):
-        # 256 colours, chosen so that the thin lines keep theirs: a third of the bytes.
+        # 256 colours, chosen so that thin lines keep theirs, take a third of the bytes.
         colours = {"method": Image.Quantize.MAXCOVERAGE, "kmeans": 1, "dither": Image.Dither.NONE}
         Image.open(path).convert("RGB").quantize(256, **colours).save(path, optimize=True)
         print(path.relative_to(ROOT), path.stat().st_size)
 
 
 def run(*arguments: str) -> str:
-    """Run a command of ours to its end and give what it printed."""
+    """Run one of our commands to its end and return what it printed."""
     done = subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(f"{' '.join(arguments)} failed:\n{done.stderr}")
@@ -57,7 +57,7 @@ def run(*arguments: str) -> str:
 
 
 def report(browser: Browser, folder: Path) -> None:
-    """On a desktop, and on a phone in dark colours."""
+    """Take the report on a desktop, and on a phone in dark colours."""
     page = folder / "report.html"
     run("-m", "dashboards.report", "--output", str(page))
     for name, width, height, dark in (("report", 1280, None, False), ("report-phone-dark", 390, 1700, True)):
@@ -68,6 +68,7 @@ def report(browser: Browser, folder: Path) -> None:
 
 
 def plots(browser: Browser, folder: Path) -> None:
+    """Take the top of the index page."""
     run("-m", "dashboards.plots", "--output", str(folder / "plots"))
     browser.screen(width=1280, height=900)
     browser.open((folder / "plots/index.html").as_uri())
@@ -77,7 +78,7 @@ def plots(browser: Browser, folder: Path) -> None:
 
 
 def live(browser: Browser, folder: Path) -> None:
-    """After some seconds of simulated ticks."""
+    """Take the live page after some seconds of simulated ticks."""
     log = folder / "live.log"
     with log.open("w") as output:
         page = subprocess.Popen(
@@ -106,7 +107,7 @@ def live(browser: Browser, folder: Path) -> None:
 
 
 def terminal(browser: Browser, folder: Path) -> None:
-    """Real commands with what they print, once the live page's ticks have landed too."""
+    """Take real commands with what they print, once the live page's ticks have landed too."""
     run("consumer.py", "--until-caught-up")
     commands = ("consumer.py verify", "-m pipeline.athena volume_by_ticker")
     lines = []
@@ -114,13 +115,7 @@ def terminal(browser: Browser, folder: Path) -> None:
         shown = "python " + command
         lines += [f"<b>$ {html.escape(shown)}</b>", html.escape(run(*command.split()).rstrip()), ""]
     page = folder / "terminal.html"
-    page.write_text(
-        "<!doctype html><meta charset=utf-8><style>body{margin:0;background:#14171c;color:#d7dce2;font:14px/1.45 'DejaVu Sans Mono',monospace}"
-        "pre{margin:0;padding:18px 22px;white-space:pre-wrap}b{color:#5fcf8a}</style><pre>"
-        + "\n".join(lines).rstrip()
-        + "</pre>",
-        encoding="utf-8",
-    )
+    page.write_text(TERMINAL.replace("LINES", "\n".join(lines).rstrip()), encoding="utf-8")
     browser.screen(width=960, height=200)
     browser.open(page.as_uri())
     browser.picture(HERE / "terminal.png")

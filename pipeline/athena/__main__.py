@@ -23,6 +23,7 @@ from pipeline import terminal
 from pipeline.athena.client import AT_THE_SAME_TIME, Athena, QueryFailed, Result
 from pipeline.athena.queries import QUERIES_FILE, Query, queries
 from pipeline.settings import SettingsError, load_settings
+from pipeline.spreadsheet import harmless
 
 
 def main() -> int:
@@ -120,7 +121,7 @@ def _show(query: Query, result: Result, options: argparse.Namespace, *, is_one: 
 
 def _write(rows: pd.DataFrame, kind: str, place: str, name: str, *, is_one: bool) -> str:
     """Write to standard output (-), to a file, or into a folder as <name>.csv; return what to say about where."""
-    text = rows.to_csv(index=False) if kind == "csv" else _json(rows)
+    text = _csv(rows) if kind == "csv" else _json(rows)
     if place == "-":
         sys.stdout.write(text)
         return ""
@@ -129,6 +130,16 @@ def _write(rows: pd.DataFrame, kind: str, place: str, name: str, *, is_one: bool
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
     return f" -> {path}"
+
+
+def _csv(rows: pd.DataFrame) -> str:
+    """Text cells are made harmless for spreadsheets; numbers stay numbers."""
+    shown = rows.copy()
+    for place, kind in enumerate(rows.dtypes):
+        if pd.api.types.is_object_dtype(kind):
+            shown.isetitem(place, [harmless(cell) for cell in rows.iloc[:, place]])
+    text: str = shown.to_csv(index=False)
+    return text
 
 
 def _json(rows: pd.DataFrame) -> str:

@@ -10,6 +10,8 @@ from pipeline.landing.positions import Partition
 from pipeline.settings import ServiceError, Settings
 from pipeline.streams.kafka import cluster, reader
 
+_SHORT_RETENTION_DAYS = 30  # Kafka's default is 7
+
 
 def findings(settings: Settings, *, workers: int, waits_minutes: float, now: datetime) -> Iterator[Finding]:
     """Each step needs the one before; what cannot be looked at any more is left out."""
@@ -40,6 +42,7 @@ def findings(settings: Settings, *, workers: int, waits_minutes: float, now: dat
         if any(found.state == "problem" for found in advertised):
             return
         partitions, members = asked.partitions(), asked.members()
+        yield from _offsets_retention(asked.offsets_retention_minutes())
     yield from _topics(settings, partitions, max(workers, len(members)))
     yield from _progress(settings, members, waits_minutes, now)
 
@@ -124,6 +127,22 @@ def _advertised(brokers: list[tuple[int, str, int]]) -> Iterator[Finding]:
             )
         else:
             yield ok("kafka", f"advertised address {host}:{port} can be reached")
+
+
+def _offsets_retention(minutes: int | None) -> Iterator[Finding]:
+    """How long a group that is away finds its place again."""
+    if minutes is None:
+        return
+    days = minutes / (24 * 60)
+    if days < _SHORT_RETENTION_DAYS:
+        yield warning(
+            "kafka",
+            f"the offsets of a group without members are kept for {days:,.0f} days; "
+            "a consumer that is away for longer loses its place",
+            "offsets.retention.minutes=129600 (90 days) in the brokers' settings, as in deploy/",
+        )
+    else:
+        yield ok("kafka", f"the offsets of a group without members are kept for {days:,.0f} days")
 
 
 def _topics(settings: Settings, partitions: dict[str, int], workers: int) -> Iterator[Finding]:

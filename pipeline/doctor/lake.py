@@ -2,6 +2,7 @@
 
 import io
 import zlib
+from collections import defaultdict
 from collections.abc import Iterator
 from datetime import datetime
 from itertools import islice
@@ -68,6 +69,7 @@ def _table(
             "another writer uses this prefix, its rows are in the tables too; give it a prefix of its own",
         )
     yield from _sizes(folder, own)
+    yield from _generations(f"{folder}{newest}", own)
     yield from _groups(settings, s3, own)
     if sample := next((found for found in reversed(objects) if ".json" in found["Key"]), None):
         yield from _lines(settings, s3, sample)
@@ -92,6 +94,21 @@ def _sizes(folder: str, own: list[dict[str, Any]]) -> Iterator[Finding]:
             "consumer.py with a longer --flush-seconds (300) and no small --flush-records; "
             "queries read many small objects slowly",
         )
+
+
+def _generations(folder: str, own: list[dict[str, Any]]) -> Iterator[Finding]:
+    """A topic that was deleted and made anew: its offsets begin again, and its objects have another generation."""
+    found = defaultdict(set)
+    for name in (read_object_key(one["Key"]) for one in own):
+        if name and name.generation:
+            found[name.topic].add(name.generation)
+    for topic, generations in found.items():
+        if len(generations) > 1:
+            yield warning(
+                "lake",
+                f"{folder} holds {len(generations)} generations of topic {topic}: it was deleted and made anew",
+                "nothing is overwritten, the tables read all of them, and `consumer.py verify` looks at each",
+            )
 
 
 def _groups(settings: Settings, s3: Any, own: list[dict[str, Any]]) -> Iterator[Finding]:

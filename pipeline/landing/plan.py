@@ -120,6 +120,15 @@ def read_plan(partition: Partition, committed: Committed) -> Plan | None:
     return Plan(*partition, committed.offset, end, layout, generation, planned_ms)
 
 
+def reached_by(partition: Partition, committed: Committed) -> int:
+    """Return the end of the plan in a commit, or the commit's offset if there is no plan."""
+    try:
+        plan = read_plan(partition, committed)
+    except UnreadablePlan:
+        plan = None
+    return plan.end if plan else committed.offset
+
+
 def end_mark(generation: str, sink: str = "") -> str:
     """Return what is committed with the end of a batch: of which generation it is. `sink` is the word of a sink without
     plans, so that no other goes on in its place.
@@ -172,7 +181,9 @@ def event_folder(partition_by: PartitionBy, time: str) -> str:
 
 @dataclass(frozen=True)
 class ObjectName:
-    """What an object's key says about it. `generation` is the first eight digits of its plan's, or empty."""
+    """What an object's key says about it. `generation` is the first eight digits of its plan's, or empty; `bytes` the
+    object's size where it was listed.
+    """
 
     key: str
     topic: str
@@ -180,6 +191,7 @@ class ObjectName:
     start: int
     end: int
     generation: str = ""
+    bytes: int = 0
 
 
 def read_object_key(key: str) -> ObjectName | None:

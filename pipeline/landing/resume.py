@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pipeline.landing.plan import SHORT_GENERATION, end_mark, generation_of, read_plan
+from pipeline.landing.plan import SHORT_GENERATION, end_mark, generation_of, reached_by
 from pipeline.landing.positions import Committed, Partition, Standing
 
 
@@ -44,13 +44,12 @@ def begin_at(partition: Partition, standing: Standing, landed: Landed, group: st
             f"the group's commit at {known.offset} is of the topic {then}, and the topic is {generation} now: it "
             "was deleted and made anew. --from-beginning begins with the new one, beside what was landed of the old"
         )
-    plan = read_plan(partition, known) if known.metadata.startswith("{") else None
-    reached = plan.end if plan else known.offset
+    reached = reached_by(partition, known)
     if known.offset < standing.oldest:
         raise Contradiction(
-            f"its next record is {known.offset}, and the topic's oldest is {standing.oldest}: retention deleted what "
-            f"is between before it was landed, or the topic was made anew. To go on without it, commit {standing.oldest} for the group "
-            "(kafka-consumer-groups.sh --reset-offsets)"
+            f"its next record is {known.offset}, and the topic's oldest is {standing.oldest}: retention deleted "
+            f"what is between before it was landed, or the topic was made anew. To go on without it, commit "
+            f"{standing.oldest} for the group (kafka-consumer-groups.sh --reset-offsets)"
         )
     if reached > standing.end:
         raise Contradiction(
@@ -60,8 +59,8 @@ def begin_at(partition: Partition, standing: Standing, landed: Landed, group: st
     last = _last(landed, generation)
     if standing.committed is not None and last and reached < last.end:
         raise Contradiction(
-            f"the group's commit stands at {known.offset}, and what was landed ends at {last.end}: the commit went back, "
-            "and the records between would be landed twice. `consumer.py verify --repair` says where to go on"
+            f"the group's commit stands at {known.offset}, and what was landed ends at {last.end}: the commit went "
+            "back, and the records between would be landed twice. `consumer.py verify --repair` says where to go on"
         )
     return known
 

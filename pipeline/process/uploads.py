@@ -15,7 +15,12 @@ class Write(Protocol):
     """What a sink does with a batch; see Sink.write."""
 
     def __call__(
-        self, plan: Plan, blocks: list[Block], for_each: Callable[[Callable[[Any], Any], Iterable[Any]], list[Any]], /
+        self,
+        plan: Plan,
+        blocks: list[Block],
+        for_each: Callable[[Callable[[Any], Any], Iterable[Any]], list[Any]],
+        permit: Callable[[], None],
+        /,
     ) -> Written: ...
 
 
@@ -29,9 +34,9 @@ class Uploads:
         self._write, self._stop = write, stop
         self._encoders, self._putters = ThreadPool(_ENCODERS), ThreadPool(threads)
 
-    def begin(self, plan: Plan, blocks: list[Block]) -> Upload:
-        """Begin to write a batch."""
-        return self._encoders.apply_async(self._write, (plan, blocks, self._for_each))
+    def begin(self, plan: Plan, blocks: list[Block], permit: Callable[[], None]) -> Upload:
+        """Begin to write a batch; `permit` is asked before each of its writes, see sinks.sink.Permit."""
+        return self._encoders.apply_async(self._write, (plan, blocks, self._for_each, permit))
 
     def _for_each(self, function: Callable[[Any], Any], arguments: Iterable[Any]) -> list[Any]:
         return self._putters.map(function, arguments, chunksize=1)

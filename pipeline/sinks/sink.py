@@ -39,8 +39,18 @@ class ForEach(Protocol):
     def __call__(self, function: Callable[[Any], Any], arguments: Iterable[Any], /) -> list[Any]: ...
 
 
+# Returns when the partition of a batch is known to be this consumer's. Raises WriteAbandoned if it is not any more.
+Permit = Callable[[], None]
+
+
+def always() -> None:
+    """The permit of a program that writes alone."""
+
+
 class WriteAbandoned(RuntimeError):
-    """A write that was given up because the consumer stops. Its batch is not committed; the next start writes it."""
+    """A write that was given up: the consumer stops, or the partition is another's. The end of its batch is not
+    committed, so it is written by whoever comes next.
+    """
 
 
 class Sink(ABC):
@@ -94,8 +104,9 @@ class Sink(ABC):
         """
 
     @abstractmethod
-    def write(self, plan: Plan, blocks: list[Block], for_each: ForEach) -> Written:
-        """Keep a batch. `blocks` are not empty. Raise ServiceError for what no waiting mends, and WriteAbandoned after
+    def write(self, plan: Plan, blocks: list[Block], for_each: ForEach, permit: Permit) -> Written:
+        """Keep a batch. `blocks` may be empty. A sink that cannot repeat a write without harm asks `permit` before
+        each. Raise ServiceError for what no waiting mends, and WriteAbandoned after
         stop().
         """
 

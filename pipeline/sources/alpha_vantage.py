@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from pipeline.intervals import first_day
+from pipeline.intervals import NEW_YORK, first_day
 from pipeline.records import DAILY_OR_LONGER, Bar, Interval, time_text
 from pipeline.settings import Settings
 from pipeline.sources.recorded import Recorded
@@ -32,7 +32,7 @@ def client(settings: Settings, sleep: Callable[[float], None], *, recorded: str 
     return Rest(
         settings.alpha_vantage_base_url,
         key=settings.alpha_vantage_api_key,
-        key_setting="ALPHA_VANTAGE_API_KEY",
+        settings="ALPHA_VANTAGE",
         key_parameter="apikey",
         refusal=refusal,
         sleep=sleep,
@@ -41,7 +41,7 @@ def client(settings: Settings, sleep: Callable[[float], None], *, recorded: str 
 
 
 def refusal(body: Json) -> str:
-    """The message of an error that came with status 200; raises Limited for a limit that passes with the minute."""
+    """Return the message of an error that came with status 200; raises Limited for a limit that passes."""
     text = str(body.get("Note") or body.get("Information") or "")
     if text and not re.search(r"per day|premium|invalid|demo", text, re.IGNORECASE):
         raise Limited(f"the rate limit: {text}", 60)
@@ -58,15 +58,17 @@ def bars(
     adjusted: bool,
     ingested_at: Callable[[], str],
 ) -> Iterator[tuple[Bar, bool]]:
-    """One symbol's bars from `start` to `end` (aware, both included), oldest first, each with False: nothing is said of
-    delay.
+    """Yield one symbol's bars from `start` to `end` (aware, both included), oldest first, each with False: the API
+    says nothing of delay.
 
     `adjusted` chooses the adjusted intraday series; the free daily ones are as traded.
     """
     for parameters in _requests(symbol, interval, start, end, adjusted=adjusted):
         body = get("/query", parameters)
         series: Json = next((value for name, value in body.items() if "Time Series" in name), {})
-        zone = ZoneInfo(_zone(body))
+        if not isinstance(series, dict):
+            raise SourceError(f"{NAME}: a series that is not as documented: {str(series)[:300]}")
+        zone = _zone(body)
         for stamp in sorted(series):
             time = _time(stamp, zone if interval in _INTRADAY else None, interval)
             instant = datetime.fromisoformat(time).replace(tzinfo=UTC)
@@ -104,9 +106,15 @@ def _requests(symbol: str, interval: Interval, start: datetime, end: datetime, *
         month = month.replace(year=month.year + month.month // 12, month=month.month % 12 + 1)
 
 
-def _zone(body: Json) -> str:
-    said = next((v for name, v in (body.get("Meta Data") or {}).items() if "Time Zone" in name), "US/Eastern")
-    return "America/New_York" if said == "US/Eastern" else said
+def _zone(body: Json) -> ZoneInfo:
+    about = body.get("Meta Data")
+    said = "US/Eastern"
+    if isinstance(about, dict):
+        said = next((str(value) for name, value in about.items() if "Time Zone" in name), said)
+    try:
+        return ZoneInfo(NEW_YORK if said == "US/Eastern" else said)
+    except (KeyError, ValueError, OSError):
+        raise SourceError(f"{NAME}: {said[:100]!r} is not a time zone") from None
 
 
 def _time(stamp: str, zone: ZoneInfo | None, interval: str) -> str:
@@ -132,10 +140,10 @@ def _bar(item: Json, **known: Any) -> Bar:
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise SourceError(
-            f"{NAME}: a bar of {known['symbol']} at {known['time']} is not as documented ({error!r}): {item}"
+            f"{NAME}: a bar of {known['symbol']} at {known['time']} is not as documented ({error!r}): {str(item)[:300]}"
         ) from None
 
 
 def recorded_name(_path: str, parameters: Json) -> str:
-    """How the files of recorded answers begin."""
+    """Return how the files of recorded answers begin."""
     return "_".join(str(parameters[name]) for name in ("function", "symbol", "interval") if name in parameters)

@@ -1,5 +1,6 @@
 """What several commands of producer.py understand: numbers, lengths of time, instants, zones and lists of symbols."""
 
+import os
 import re
 from argparse import ArgumentParser, ArgumentTypeError
 from datetime import UTC, datetime, timedelta
@@ -87,9 +88,18 @@ def zone(text: str) -> str:
     return text
 
 
+def encoding(text: str) -> str:
+    """Return the name of a text encoding."""
+    try:
+        "".encode(text)
+    except LookupError:
+        raise ArgumentTypeError(f"{text!r} is not an encoding such as utf-8 or cp1252") from None
+    return text
+
+
 def symbols(text: str) -> str:
     """Return tickers, comma-separated: those of the text, or of the file that it names."""
-    if Path(text).is_file():
+    if os.path.isfile(text):  # noqa: PTH113 - False, not an error, for a list that is too long for a file name
         lines = (line.partition("#")[0] for line in Path(text).read_text(encoding="utf-8-sig").splitlines())
         text = ",".join(lines)
     names = [name for name in re.split(r"[\s,;]+", text) if name]

@@ -26,8 +26,12 @@ log = logging.getLogger(__name__)
 
 Event = dict[str, Any]
 
+# The library's log shows whole messages at DEBUG, and the first one holds the key.
+_CONNECTION_LOG = logging.getLogger(f"{__name__}.connection")
+_CONNECTION_LOG.setLevel(logging.WARNING)
 _ANSWER_SECONDS = 15  # to a connection, an authentication, a ping
 _LONGEST_PAUSE_SECONDS = 60
+_PATIENCE_SECONDS = 3600  # without a connection that works
 _SYMBOLS_A_MESSAGE = 500
 
 
@@ -58,8 +62,10 @@ class Feed:
         capacity: int = 100_000,
         clock_ms: Callable[[], int] = lambda: int(time.time() * 1000),
         longest_pause_seconds: float = _LONGEST_PAUSE_SECONDS,
+        patience_seconds: float = _PATIENCE_SECONDS,
     ) -> None:
-        self._url, self._key, self._clock_ms, self._longest_pause = url, key, clock_ms, longest_pause_seconds
+        self._url, self._key, self._clock_ms = url, key, clock_ms
+        self._longest_pause, self._patience = longest_pause_seconds, patience_seconds
         self._topics = [f"{CHANNELS[channel]}.{symbol}" for channel in channels for symbol in symbols]
         self._capacity = capacity
         self._buffer: deque[Event] = deque()
@@ -67,6 +73,7 @@ class Feed:
         self._stopping = threading.Event()
         self._failure: SourceError | None = None
         self._lost_since: int | None = None
+        self._has_worked = False
         self._gaps_lock = threading.Lock()
         self._connection: ClientConnection | None = None
         self.counts = Counts()
@@ -104,47 +111,66 @@ class Feed:
             gaps.append((since, until))
 
     def _run(self) -> None:
-        """Connect, read until it breaks, wait, connect again."""
-        failures = 0
+        """Connect, read until it breaks, wait, connect again; give up when no connection worked for too long.
+
+        A loop of its own and no tenacity: the back-off starts anew after each connection that worked, and `__exit__`
+        ends the wait.
+        """
+        failures, worked_at = 0, time.monotonic()
         while not self._stopping.is_set():
+            self._has_worked = False
             try:
-                with connect(
-                    self._url,
-                    open_timeout=_ANSWER_SECONDS,
-                    ping_interval=_ANSWER_SECONDS,
-                    ping_timeout=_ANSWER_SECONDS,
-                    max_size=1 << 24,
-                    max_queue=4096,
-                ) as connection:
-                    self._connection = connection
-                    self._authenticate(connection)
-                    self._note_connected()
-                    failures = 0
-                    for message in connection:
-                        self._put(message)
-                reason = "closed by the server"
+                reason = self._read()
             except SourceError as error:
                 self._fail(error)
                 return
-            except (OSError, TimeoutError, WebSocketException) as error:
-                if isinstance(error, InvalidURI) or (
-                    isinstance(error, InvalidStatus) and 400 <= error.response.status_code < 429
-                ):
-                    self._fail(SourceError(f"POLYGON_STREAM_URL={self._url}: {error}"))
-                    return
-                reason = f"{type(error).__name__}: {error}".replace(self._key or "\0", "***")
-            if self._stopping.is_set():
+            if self._has_worked:
+                failures, worked_at = 0, time.monotonic()
+            if time.monotonic() - worked_at > self._patience:
+                waited = f"no connection in {self._patience:,.0f} seconds, at last because of {reason}"
+                self._fail(SourceError(f"POLYGON_STREAM_URL={self._url}: {waited}"))
                 return
             if self._lost_since is None:
                 self._lost_since = self._clock_ms()
             pause = min(self._longest_pause, 2 ** min(failures, 10) * 0.5)
             failures += 1
-            log.warning("stream lost", extra={"url": self._url, "reason": reason, "again_in_seconds": pause})
+            if not self._stopping.is_set():
+                log.warning("stream lost", extra={"url": self._url, "reason": reason, "again_in_seconds": pause})
             self._stopping.wait(pause)
 
+    def _read(self) -> str:
+        """Connect and put away what comes; return why it ended. Raises SourceError for what will not pass."""
+        try:
+            with connect(
+                self._url,
+                open_timeout=_ANSWER_SECONDS,
+                ping_interval=_ANSWER_SECONDS,
+                ping_timeout=_ANSWER_SECONDS,
+                max_size=1 << 24,
+                max_queue=4096,
+                logger=_CONNECTION_LOG,
+            ) as connection:
+                self._connection = connection
+                self._authenticate(connection)
+                self._note_connected()
+                self._has_worked = True
+                for message in connection:
+                    self._put(message)
+        except (OSError, TimeoutError, WebSocketException) as error:
+            if isinstance(error, InvalidURI) or (
+                isinstance(error, InvalidStatus) and 400 <= error.response.status_code < 429
+            ):
+                raise SourceError(f"POLYGON_STREAM_URL={self._url}: {error}") from error
+            return self._clean(f"{type(error).__name__}: {error}")
+        return "closed by the server"
+
     def _fail(self, error: SourceError) -> None:
-        self._failure = error
+        self._failure = SourceError(self._clean(str(error)), error.status)
         self._arrived.set()
+
+    def _clean(self, text: str) -> str:
+        """Some servers repeat the key in their messages."""
+        return text.replace(self._key, "***") if self._key else text
 
     def _authenticate(self, connection: ClientConnection) -> None:
         connection.send(msgspec.json.encode({"action": "auth", "params": self._key}).decode())
@@ -199,7 +225,7 @@ class Feed:
 
 def _events(message: str | bytes) -> list[Event] | None:
     """The events of a message; None for what is no JSON array of objects."""
-    with suppress(msgspec.DecodeError, UnicodeDecodeError):
+    with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         events = msgspec.json.decode(message)
         events = events if isinstance(events, list) else [events]
         return events if all(isinstance(event, dict) for event in events) else None
@@ -207,7 +233,7 @@ def _events(message: str | bytes) -> list[Event] | None:
 
 
 def record(event: Event, ingested_at: str) -> Tick | Bar | None:
-    """Return the record of an event: T and A (a trade, a second) give a Tick, AM (a minute) a Bar. None for other events.
+    """Return the record of an event: T and A (a trade, a second) give a Tick, AM (a minute) a Bar, others None.
 
     `s` and `t` are milliseconds since 1970, UTC. A second's tick has its closing price and its volume. Raises
     ValueError.

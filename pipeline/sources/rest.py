@@ -4,6 +4,7 @@ Clock, sleep and randomness are arguments, so that tests wait for nothing.
 """
 
 import logging
+import math
 import random
 import time
 from collections import deque
@@ -24,8 +25,10 @@ Json = dict[str, Any]
 Get = Callable[..., Json]  # a path and its parameters to the JSON object there; raises SourceError
 
 _CONNECT_SECONDS, _READ_SECONDS, _WHOLE_ANSWER_SECONDS = 5, 30, 120
+_MOST_BYTES = 64 << 20  # the largest page there is, 50,000 bars, has some 8 MB
 _ATTEMPTS, _PATIENCE_SECONDS = 8, 600
 _LONGEST_PAUSE_SECONDS = 60
+_SHOWN_CHARACTERS = 1000  # of a stranger's message
 
 
 class SourceError(ServiceError):
@@ -80,7 +83,7 @@ class Rest:
     else.
 
     `refusal` looks at a body that came with status 200 and returns the message of an error in it, or raises Limited.
-    `key_setting` is the name of the setting to look at when the key is refused.
+    Messages name the settings to look at: `settings` is what their names begin with, such as POLYGON.
     """
 
     def __init__(
@@ -88,7 +91,7 @@ class Rest:
         base_url: str,
         *,
         key: str,
-        key_setting: str,
+        settings: str,
         limit: RateLimit,
         key_parameter: str = "",
         refusal: Callable[[Json], str] = lambda _: "",
@@ -96,12 +99,8 @@ class Rest:
         sleep: Callable[[float], None] = time.sleep,
         jitter: Callable[[], float] = random.random,
     ) -> None:
-        self._base_url, self._key, self._key_setting, self._key_parameter = (
-            base_url.rstrip("/"),
-            key,
-            key_setting,
-            key_parameter,
-        )
+        self._base_url, self._key, self._key_parameter = base_url.rstrip("/"), key, key_parameter
+        self._key_setting, self._shown_url = f"{settings}_API_KEY", f"{settings}_BASE_URL={self._base_url}"
         self._limit, self._refusal, self._clock, self._sleep, self._jitter = limit, refusal, clock, sleep, jitter
         self._session = requests.Session()
         if not key_parameter:
@@ -130,7 +129,7 @@ class Rest:
 
         def give_up(state: RetryCallState) -> Json:
             tries = f"asked {state.attempt_number} times in {self._clock() - began:.0f} s"
-            raise SourceError(self._clean(f"{self._base_url}{path}: {_failure(state)} ({tries})")) from None
+            raise SourceError(self._clean(f"{self._shown_url}: {path}: {_failure(state)} ({tries})")) from None
 
         retrying = Retrying(
             retry=retry_if_exception_type(_TryAgain),
@@ -151,12 +150,13 @@ class Rest:
         return longest * (0.5 + self._jitter() / 2)
 
     def _ask(self, path: str, parameters: Json) -> Json:
+        url = self._url(path)
         self._limit.wait()
         if self._key_parameter:
             parameters[self._key_parameter] = self._key
         try:
             with self._session.get(
-                self._base_url + path, params=parameters, stream=True, timeout=(_CONNECT_SECONDS, _READ_SECONDS)
+                url, params=parameters, stream=True, timeout=(_CONNECT_SECONDS, _READ_SECONDS)
             ) as answer:
                 body = self._read(answer)
         except requests.RequestException as error:
@@ -164,20 +164,30 @@ class Rest:
             raise _TryAgain(_in_words(error)) from None
         try:
             decoded = msgspec.json.decode(body)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             decoded = None
         self._check_status(answer, decoded, path)
         if not isinstance(decoded, dict):
             raise _TryAgain(f"the answer is not a JSON object but {body[:60]!r}")
         if message := self._refusal(decoded):
-            raise SourceError(self._clean(f"{self._base_url}{path}: {message}"), answer.status_code)
+            raise SourceError(self._clean(f"{self._base_url}{path}: {message[:_SHOWN_CHARACTERS]}"), answer.status_code)
         return decoded
 
+    def _url(self, path: str) -> str:
+        """The URL of a path; raises SourceError for one that leads to another host, which must not see the key."""
+        url = self._base_url + path
+        base, found = urlsplit(self._base_url), urlsplit(url)
+        if not path.startswith("/") or "\\" in path or (found.scheme, found.netloc) != (base.scheme, base.netloc):
+            raise SourceError(f"{self._shown_url}: the path {path[:200]!r} leads away from it")
+        return url
+
     def _read(self, answer: requests.Response) -> bytes:
-        """The body, within a time of its own: the read timeout alone would let an answer trickle in for ever."""
+        """The body, within a size and a time of its own: the read timeout alone would let it trickle in for ever."""
         until, body = self._clock() + _WHOLE_ANSWER_SECONDS, bytearray()
         for part in answer.iter_content(1 << 16):
             body += part
+            if len(body) > _MOST_BYTES:
+                raise SourceError(f"{self._shown_url}: an answer of more than {_MOST_BYTES >> 20} MB")
             if self._clock() > until:
                 raise _TryAgain(f"the answer took longer than {_WHOLE_ANSWER_SECONDS} s")
         return bytes(body)
@@ -188,7 +198,7 @@ class Rest:
             raise _TryAgain(f"HTTP {status} {answer.reason}", _retry_after_seconds(answer.headers.get("Retry-After")))
         if status >= 400:
             said = decoded if isinstance(decoded, dict) else {}
-            message = said.get("error") or said.get("message") or answer.reason
+            message = str(said.get("error") or said.get("message") or answer.reason)[:_SHOWN_CHARACTERS]
             setting = f"{self._key_setting}: " if status in (401, 403) else ""
             raise SourceError(self._clean(f"{setting}{self._base_url}{path}: HTTP {status}: {message}"), status)
 
@@ -214,15 +224,15 @@ def _in_words(error: requests.RequestException) -> str:
 
 
 def _retry_after_seconds(header: str | None) -> float | None:
-    """Seconds, or an HTTP date; https://www.rfc-editor.org/rfc/rfc9110#field.retry-after."""
-    if not header:
-        return None
-    if header.strip().isdigit():
-        return float(header)
+    """Seconds, or an HTTP date; None for anything else. https://www.rfc-editor.org/rfc/rfc9110#field.retry-after"""
     try:
-        return max(0.0, parsedate_to_datetime(header).timestamp() - time.time())
+        seconds = float(header or "")
     except ValueError:
-        return None
+        try:
+            seconds = parsedate_to_datetime(header or "").timestamp() - time.time()
+        except (ValueError, TypeError, OverflowError, IndexError):
+            return None
+    return max(0.0, seconds) if math.isfinite(seconds) else None
 
 
 def paginate(get: Get, path: str, parameters: Mapping[str, object] | None = None) -> Iterator[Json]:
@@ -237,11 +247,14 @@ def paginate(get: Get, path: str, parameters: Mapping[str, object] | None = None
         next_url = page.get("next_url")
         if not next_url:
             return
+        if not isinstance(next_url, str):
+            raise SourceError(f"{path}: next_url is {next_url!r}")
         if next_url in seen:
             raise SourceError(f"{path}: its pages lead in a circle")
         seen.add(next_url)
-        parts = urlsplit(next_url)
-        path, parameters = (
-            parts.path,
-            {name: value for name, value in parse_qsl(parts.query) if name.lower() != "apikey"},
-        )
+        try:
+            parts = urlsplit(next_url)
+        except ValueError as error:
+            raise SourceError(f"{path}: next_url {next_url[:200]!r}: {error}") from None
+        path = parts.path
+        parameters = {name: value for name, value in parse_qsl(parts.query) if name.lower() != "apikey"}

@@ -1,7 +1,11 @@
-"""The bucket: made when it is missing, closed to the public, encrypted, and with rules for what may expire."""
+"""The bucket: made when it is missing, closed to the public and to plain HTTP, encrypted, and with rules for what may
+expire.
+"""
 
+import json
 from collections.abc import Callable, Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 from pipeline import aws
 from pipeline.settings import Settings
@@ -43,6 +47,31 @@ def bucket_changes(settings: Settings) -> Iterator[Change]:
         ),
     )
     yield _lifecycle(settings, s3)
+    if not _is_spoken_to_plainly(settings.aws_endpoint_url):
+        yield _transport(s3, bucket)
+
+
+def _is_spoken_to_plainly(endpoint_url: str) -> bool:
+    """Whether the rule would lock us out: an S3 by plain HTTP. The embedded stack keeps policies without enforcing
+    them.
+    """
+    endpoint = urlsplit(endpoint_url)
+    return endpoint.scheme == "http" and endpoint.hostname not in ("127.0.0.1", "localhost", "::1")
+
+
+def _transport(s3: Any, bucket: str) -> Change:
+    """The statement that refuses plain HTTP, beside the statements of the bucket's owner."""
+    what, wanted = "bucket's refusal of plain HTTP", resources.transport_statement(bucket)
+    present = found(s3.get_bucket_policy, Bucket=bucket)
+    policy: dict[str, Any] = json.loads(present["Policy"]) if present else {"Version": "2012-10-17", "Statement": []}
+    statements = policy["Statement"] if isinstance(policy["Statement"], list) else [policy["Statement"]]
+    others = [statement for statement in statements if statement.get("Sid") != wanted["Sid"]]
+    ours = [statement for statement in statements if statement.get("Sid") == wanted["Sid"]]
+    if ours == [wanted]:
+        return Change(what, "keep")
+    document = json.dumps(policy | {"Statement": [*others, wanted]})
+    put = call(s3, "put_bucket_policy", Bucket=bucket, Policy=document)
+    return Change(what, "update" if ours else "create", "statement" if ours else "", (put,))
 
 
 def _once(what: str, read: Callable[..., Any], bucket: str, make: Call) -> Change:

@@ -120,15 +120,18 @@ def curated_table(settings: Settings, record: str) -> TableInput:
     )
 
 
-def view_sql(settings: Settings, record: str, landing: Landing, watermark: str) -> str:
-    """Return the query of the view bars, ticks or news: the curated table, and the raw days from the watermark on."""
+def view_sql(settings: Settings, record: str, landing: Landing, watermark: str, *, late: str = "") -> str:
+    """Return the query of the view bars, ticks or news: the curated table, the raw days from the watermark on, and
+    `late`, a UNION ALL of what landed behind the watermark.
+    """
     curated, raw = (f'"{settings.glue_database}"."{kind}_{record}"' for kind in ("curated", "raw"))
     columns = view_columns(record)
     # Folders of the event's day say nothing about when a record came, so every raw day may hold something new.
     is_arrival = landing.partition_time == "arrival"
-    raw_rows = raw_select(record, landing.format, raw, f"dt >= '{watermark if is_arrival else landing.first_day}'")
+    condition = f"dt >= '{watermark if is_arrival else landing.first_day}'"
+    raw_rows = raw_select(record, landing.format, raw, condition, arrived_within=arrived_within(record, landing))
     if record != "ticks":
-        return latest(record, f"SELECT {_names(columns)}\n  FROM {curated}\n  UNION ALL\n  {raw_rows}")
+        return latest(record, f"SELECT {_names(columns)}\n  FROM {curated}\n  UNION ALL\n  {raw_rows}{late}")
     if not is_arrival:
         return raw_rows
     return f"SELECT {_names(columns)}\n  FROM {curated}\n  WHERE dt < '{watermark}'\n  UNION ALL\n  {raw_rows}"
@@ -140,11 +143,28 @@ def view_columns(record: str) -> list[str]:
     return names + [name for name in CURATED[record] if name not in names]
 
 
-def raw_select(record: str, format: Format, table: str, condition: str) -> str:
-    """Return a SELECT of typed columns from a raw table of any format. Trino and Spark both run it."""
-    columns = [f"{typed(c, format)} AS {_quoted(c.name)}" for c in records.columns(TABLES[record])]
+def raw_select(record: str, format: Format, table: str, condition: str, *, arrived_within: int | None = None) -> str:
+    """Return a SELECT of typed columns from a raw table of any format. Trino and Spark both run it.
+
+    `arrived_within`: the days after the folder's day by which its records had arrived. A later ingested_at comes from a
+    wrong clock, and would win over every correction: it counts as that day. None where folders say nothing about it.
+    """
+    expressions = {column.name: typed(column, format) for column in records.columns(TABLES[record])}
+    if arrived_within is not None:
+        arrived = f"CAST(dt AS timestamp) + INTERVAL '{arrived_within}' DAY"
+        expressions["ingested_at"] = f"least({expressions['ingested_at']}, {arrived})"
+    columns = [f"{expression} AS {_quoted(name)}" for name, expression in expressions.items()]
     columns.append("dt" if record == "ticks" else "substr(CAST(time AS varchar(23)), 1, 7) AS month")
     return f"SELECT {', '.join(columns)}\n  FROM {table}\n  WHERE {condition}"
+
+
+def arrived_within(record: str, landing: Landing) -> int | None:
+    """Return the days after a raw folder's day by which its records had arrived, with a day for clocks that differ.
+    None for ticks, of which none replaces another, and where folders are of the event's day.
+    """
+    if record == "ticks" or landing.partition_time == "event":
+        return None
+    return 32 if landing.by_month else 2
 
 
 def typed(column: Column, format: Format) -> str:

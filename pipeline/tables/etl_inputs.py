@@ -9,7 +9,7 @@ from pathlib import Path
 from etl.curation import CuratedTable
 from pipeline import bucket
 from pipeline.settings import Settings
-from pipeline.tables.catalog import CURATED, Landing, curated_table, raw_select, raw_table, view_sql
+from pipeline.tables.catalog import CURATED, Landing, arrived_within, curated_table, raw_select, raw_table, view_sql
 
 ETL_FOLDER = Path(__file__).parent.parent.parent / "etl"
 JOB_SCRIPT, JOB_MODULES, JOB_TABLES = "glue_job.py", "etl.zip", "tables.json"
@@ -21,7 +21,7 @@ def etl_files(settings: Settings, landings: dict[str, Landing]) -> dict[str, byt
     """
     modules = io.BytesIO()
     with zipfile.ZipFile(modules, "w") as archive:
-        for name in ("__init__.py", "curation.py", "publish.py", "raw_days.py"):
+        for name in ("__init__.py", "curation.py", "publish.py", "raw_days.py", "unread.py"):
             # ZipInfo's own date is 1980: the same files give the same bytes.
             archive.writestr(zipfile.ZipInfo(f"etl/{name}"), (ETL_FOLDER / name).read_bytes())
     tables = [asdict(table) for table in etl_tables(settings, landings).values()]
@@ -57,6 +57,9 @@ def _described(settings: Settings, record: str, landing: Landing) -> CuratedTabl
         raw_columns={column["Name"]: column["Type"] for column in raw["StorageDescriptor"]["Columns"]},
         curated_columns={column["Name"]: column["Type"] for column in columns},
         select=(ETL_FOLDER / f"{record}.sql").read_text(encoding="utf-8"),
-        raw_select=raw_select(record, landing.format, "$table", "$condition"),
-        view=view_sql(settings, record, landing, "$watermark"),
+        raw_select=raw_select(
+            record, landing.format, "$table", "$condition", arrived_within=arrived_within(record, landing)
+        ),
+        view=view_sql(settings, record, landing, "$watermark", late="$late"),
+        has_hours=landing.has_hours,
     )

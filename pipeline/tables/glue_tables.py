@@ -13,6 +13,7 @@ from pipeline.tables import catalog, resources
 from pipeline.tables.calls import call, found
 from pipeline.tables.catalog import CURATED, DEAD_LETTERS, Landing, TableInput
 from pipeline.tables.changes import Call, Change, differences, short
+from pipeline.tables.etl_inputs import etl_tables
 from pipeline.tables.lake_listing import LakeListing
 
 # Parameters that a definition sets: one that it no longer sets is removed. Others (of the ETL, of the user) stay.
@@ -78,7 +79,8 @@ class GlueTables:
             raise ServiceError(
                 f"GLUE_DATABASE={database}: {record} is a table, and is needed as a view; rename or drop it"
             )
-        sql = catalog.view_sql(self._settings, record, self.landings[record], self._watermark(record))
+        state = self._etl_state(record) | {WATERMARK: self._watermark(record)}
+        sql = etl_tables(self._settings, self.landings)[record].view_sql(state)
         if existing and existing.get("Parameters", {}).get(publish.VIEW_DEFINITION) == publish.view_mark(sql, existing):
             return Change(f"view {record}", "keep")
         address = {"database": database, "workgroup": self._settings.athena_workgroup}
@@ -104,11 +106,15 @@ class GlueTables:
         a week by default, so that older ones will hardly come; were it the table's first day, every query would list a
         year of folders.
         """
-        state: dict[str, str] = (self._existing(f"curated_{record}") or {}).get("Parameters", {})
+        state = self._etl_state(record)
         if LAST_RUN in state:
             return state[WATERMARK]
         before = state.get(WATERMARK, (self._today - timedelta(days=7)).isoformat())
         return max(min(before, self._listing.first_folder_day(record) or before), self.landings[record].first_day)
+
+    def _etl_state(self, record: str) -> dict[str, str]:
+        state: dict[str, str] = (self._existing(f"curated_{record}") or {}).get("Parameters", {})
+        return state
 
     def _existing(self, name: str) -> dict[str, Any] | None:
         answer = found(self._glue.get_table, DatabaseName=self._settings.glue_database, Name=name)

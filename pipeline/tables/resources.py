@@ -12,6 +12,7 @@ from pipeline.settings import Settings
 from pipeline.tables.etl_inputs import JOB_MODULES, JOB_SCRIPT, JOB_TABLES
 
 RULE_PREFIX = "stock-market-"
+TRANSPORT_SID = "StockMarketRefusesPlainHttp"
 _GB = 2**30
 
 
@@ -56,6 +57,19 @@ def tag_list(settings: Settings) -> dict[str, Any]:
 def public_access_block() -> dict[str, bool]:
     """Return the settings that close a bucket to the public."""
     return dict.fromkeys(("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets"), True)
+
+
+def transport_statement(bucket_name: str) -> dict[str, Any]:
+    """Return the statement of the bucket's policy that refuses plain HTTP."""
+    arn = f"arn:aws:s3:::{bucket_name}"
+    return {
+        "Sid": TRANSPORT_SID,
+        "Effect": "Deny",
+        "Principal": "*",
+        "Action": "s3:*",
+        "Resource": [arn, f"{arn}/*"],
+        "Condition": {"Bool": {"aws:SecureTransport": "false"}},
+    }
 
 
 def lifecycle_rules(settings: Settings) -> list[dict[str, Any]]:

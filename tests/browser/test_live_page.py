@@ -5,7 +5,9 @@ import urllib.request
 
 import pytest
 
-from dashboards.live import __main__ as live
+from dashboards.live.__main__ import follow
+from dashboards.live.market import Market
+from dashboards.live.server import Server
 from pipeline import records
 from pipeline.settings import ServiceError
 
@@ -22,12 +24,12 @@ def _time(second, milli=0):
 
 @pytest.fixture
 def market():
-    return live.Market()
+    return Market()
 
 
 @pytest.fixture
 def server(market):
-    with live.Server(0, market) as running:
+    with Server(0, market) as running:
         yield running
 
 
@@ -80,7 +82,7 @@ def test_a_snapshot_holds_what_changed_after_a_version(market):
 
 def test_only_the_wanted_tickers_are_kept():
     """With --symbols the others are counted as messages and shown nowhere."""
-    market = live.Market(["B"])
+    market = Market(["B"])
     market.add([_value("A", 10, _time(1)), _value("B", 20, _time(1))], now=0)
     snapshot = market.snapshot(now=0)
     assert (snapshot["messages"], [quote["symbol"] for quote in snapshot["quotes"]]) == (2, ["B"])
@@ -98,13 +100,14 @@ def test_the_server_listens_on_loopback_and_answers_this_machine_only(server):
 def test_a_taken_port_is_an_error_that_names_the_option(server):
     """The message names --port."""
     with pytest.raises(ServiceError, match=f"--port {server.server_port}"):
-        live.Server(server.server_port, live.Market())
+        Server(server.server_port, Market())
 
 
 def _table(browser):
-    return browser.run(
-        "return Object.fromEntries([...document.querySelectorAll('#quotes tr')].map(r => [r.dataset.symbol, [...r.cells].map(c => c.innerText.trim())]))"
-    )
+    return browser.run("""
+        const texts = (row) => [...row.cells].map(cell => cell.innerText.trim());
+        const rows = [...document.querySelectorAll('#quotes tr')];
+        return Object.fromEntries(rows.map(row => [row.dataset.symbol, texts(row)]))""")
 
 
 def test_the_page_shows_what_comes(browser, server, market):
@@ -131,14 +134,14 @@ def test_the_page_shows_what_comes(browser, server, market):
 
 def test_the_page_connects_again(browser, market):
     """While the server is away the page says so; when it is back, it goes on."""
-    with live.Server(0, market) as first:
+    with Server(0, market) as first:
         port = first.server_port
         market.add([_value("AAPL", 100, _time(1))], now=time.monotonic())
         browser.open(first.address)
         browser.wait("return document.documentElement.dataset.connected === 'true'")
     browser.wait("return document.getElementById('state').innerText.startsWith('Connection lost')")
     market.add([_value("AAPL", 107, _time(2))], now=time.monotonic())
-    with live.Server(port, market):
+    with Server(port, market):
         browser.wait("return document.querySelector('[data-symbol=AAPL] .price').innerText === '107.00'")
         browser.wait("return document.documentElement.dataset.connected === 'true'")
 
@@ -150,7 +153,7 @@ def test_a_problem_of_kafka_is_on_the_page(browser, server, market):
         yield [_value("AAPL", 100, _time(1))]
         raise ServiceError("KAFKA_SASL_PASSWORD: refused")
 
-    thread = threading.Thread(target=live.follow, args=(market, batches(), lambda: False))
+    thread = threading.Thread(target=follow, args=(market, batches(), lambda: False))
     thread.start()
     thread.join()
     browser.open(server.address)

@@ -2,7 +2,7 @@ from datetime import UTC, datetime
 
 import by_pandas
 
-from dashboards.plots import __main__ as plots
+from dashboards.plots import collection
 
 
 def test_the_index_shows_every_plot(browser, tmp_path):
@@ -10,13 +10,13 @@ def test_the_index_shows_every_plot(browser, tmp_path):
     else.
     """
     results = by_pandas.results(by_pandas.daily_prices().query("symbol in ['AAPL', 'FB']"))
-    count = plots.write(results, tmp_path, now=datetime(2026, 11, 21, tzinfo=UTC))
+    count = collection.write(results, tmp_path, now=datetime(2026, 11, 21, tzinfo=UTC))
     browser.open((tmp_path / "index.html").as_uri())
     browser.run("document.querySelectorAll('img').forEach(img => img.loading = 'eager')")
     browser.wait("return [...document.images].every(img => img.complete)")
-    sizes = browser.run(
-        "return [...document.images].map(i => [i.naturalWidth, i.naturalHeight, i.getAttribute('width'), i.getAttribute('height')])"
-    )
+    sizes = browser.run("""
+        const announced = (image) => ['width', 'height'].map(name => image.getAttribute(name));
+        return [...document.images].map(image => [image.naturalWidth, image.naturalHeight, ...announced(image)])""")
     assert len(sizes) == count > 20
     assert all(
         width == int(announced) and abs(height - int(announced_height)) <= 1

@@ -47,9 +47,9 @@ def test_from_a_csv_through_the_whole_pipeline_to_the_page(browser, run, setting
     assert made.returncode == 0, made.stderr
     browser.open((tmp_path / "report.html").as_uri())
     browser.wait("return document.documentElement.dataset.drawnMs")
-    cells = browser.run(
-        "return [...document.querySelectorAll('[data-chart=monthly_performance] .mark-text.role-mark text')].map(t => t.textContent)"
-    )
+    cells = browser.run("""
+        const texts = document.querySelectorAll('[data-chart=monthly_performance] .mark-text.role-mark text');
+        return [...texts].map(text => text.textContent)""")
     assert [float(cell[1:]) for cell in cells] == pytest.approx(
         list(expected["monthly_performance"]["average_close"]), abs=0.00501
     )

@@ -11,7 +11,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select
 
 from dashboards import query_results
-from dashboards.report import __main__ as report
+from dashboards.report.page import build
 
 NOW = datetime(2026, 11, 21, 9, 0, tzinfo=UTC)
 
@@ -27,7 +27,7 @@ def address(expected, tmp_path_factory):
     folder = tmp_path_factory.mktemp("report")
     page = folder / "report.html"
     page.write_text(
-        report.build(query_results.from_exports(by_pandas.export(expected, folder / "exports")), now=NOW),
+        build(query_results.from_exports(by_pandas.export(expected, folder / "exports")), now=NOW),
         encoding="utf-8",
     )
     return page.as_uri()
@@ -50,9 +50,9 @@ def test_the_page_is_quiet_and_stays_on_this_machine(page, address):
 
 def test_the_heatmap_shows_each_average_close(page, expected):
     """The cells hold every month's average in dollars and cents, in the order of ticker, year and month."""
-    cells = page.run(
-        "return [...document.querySelectorAll('[data-chart=monthly_performance] .mark-text.role-mark text')].map(t => t.textContent)"
-    )
+    cells = page.run("""
+        const texts = document.querySelectorAll('[data-chart=monthly_performance] .mark-text.role-mark text');
+        return [...texts].map(text => text.textContent)""")
     assert len(cells) > 200
     assert all(re.fullmatch(r"\$\d+\.\d\d", cell) for cell in cells)
     assert [float(cell[1:]) for cell in cells] == pytest.approx(
@@ -121,16 +121,18 @@ def test_the_controls_choose_tickers_and_days(page, expected):
 
 def test_a_ticker_keeps_its_colour(page):
     """Whichever tickers are shown, a ticker's line and its entry in the key have the colour that they had."""
-    colours = "return [...document.querySelectorAll('[data-chart=closing_trend] .mark-line path')].map(p => [p.__data__.datum.symbol, getComputedStyle(p).stroke])"
+    colours = """
+        const lines = document.querySelectorAll('[data-chart=closing_trend] .mark-line path');
+        return [...lines].map(line => [line.__data__.datum.symbol, getComputedStyle(line).stroke])"""
     before = dict(page.run(colours))
     assert len(set(before.values())) == 5
     page.driver.find_element(By.CSS_SELECTOR, "input[value=AAPL]").click()
     page.run("return report.charts.get('closing_trend').view.runAsync().then(() => 1)")
     after = dict(page.run(colours))
     assert after == {symbol: colour for symbol, colour in before.items() if symbol != "AAPL"}
-    key = page.run(
-        "return [...document.querySelectorAll('#trend .key.lines li')].map(li => [li.innerText, getComputedStyle(li.firstChild).backgroundColor])"
-    )
+    key = page.run("""
+        const entries = document.querySelectorAll('#trend .key.lines li');
+        return [...entries].map(entry => [entry.innerText, getComputedStyle(entry.firstChild).backgroundColor])""")
     assert dict(key) == after
 
 
@@ -189,8 +191,11 @@ def test_the_boxes_end_at_the_quartiles(page, expected):
     """Each ticker's box reaches from its first to its third quartile on the axis."""
     boxes = page.run("""
         const {view, element} = report.charts.get('spread_of_prices');
-        return [...element.querySelectorAll('.mark-rect path')].filter(p => p.__data__.datum.quartile_1 && p.getBBox().width > 3)
-          .map(p => [p.__data__.datum.symbol, view.scale('x').invert(p.__data__.x), view.scale('x').invert(p.__data__.x + p.getBBox().width)])""")
+        const price = (x) => view.scale('x').invert(x);
+        return [...element.querySelectorAll('.mark-rect path')]
+          .filter(box => box.__data__.datum.quartile_1 && box.getBBox().width > 3)
+          .map(box => [box, box.__data__.x])
+          .map(([box, x]) => [box.__data__.datum.symbol, price(x), price(x + box.getBBox().width)])""")
     quartiles = expected["spread_of_prices"].set_index("symbol")
     assert {box[0] for box in boxes} == set(quartiles.index)
     for symbol, low, high in boxes:
@@ -257,12 +262,12 @@ def test_without_rows_the_page_says_what_is_missing(browser, expected, tmp_path)
     """Empty results give a page without charts that names the commands and each query without rows."""
     empty = {name: frame.head(0) for name, frame in expected.items()}
     (tmp_path / "report.html").write_text(
-        report.build(query_results.from_exports(by_pandas.export(empty, tmp_path / "none")), now=NOW)
+        build(query_results.from_exports(by_pandas.export(empty, tmp_path / "none")), now=NOW)
     )
     browser.open((tmp_path / "report.html").as_uri())
     browser.wait("return document.documentElement.dataset.drawnMs")
     text = browser.run("return document.body.innerText")
     assert "python consumer.py --until-caught-up" in text
-    assert "The query monthly_performance gave no rows." in text
+    assert "The query monthly_performance returned no rows." in text
     assert browser.run("return document.querySelectorAll('svg').length") == 0
     assert browser.console() == []

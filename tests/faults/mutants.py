@@ -10,7 +10,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent.parent))
 import consumer
 from pipeline import terminal
 from pipeline.landing.lane import Lane
-from pipeline.landing.positions import Partition
+from pipeline.landing.positions import Committed, Partition
+from pipeline.sinks.lake.witness import Witness
 from pipeline.streams.kafka import member as group
 
 commit_wanted = Lane.commit_wanted
@@ -40,6 +41,8 @@ def no_seek(self: group.Member, partition: Partition, offset: int) -> None:
 
 if __name__ == "__main__":
     name = sys.argv.pop(1)
+    # The second witness would stop some of them before they do any harm.
+    Witness.last_batches = lambda *_: {}
     if name == "no_seek":
         group.Member.start_at = no_seek
     else:

@@ -10,10 +10,10 @@ from subprocess import CompletedProcess, Popen
 
 import pytest
 from aws_proxy import HOLD, PASS, aws_proxy
-from counting import assert_exactly_once, etags, in_lake, in_topic, keys, produce, wait_for
+from counting import assert_exactly_once, etags, in_lake, in_topic, produce, wait_for
 from kafka import KafkaAdminClient, TopicPartition
 
-from pipeline.landing.positions import Committed, Partition
+from pipeline.landing.positions import Committed
 from pipeline.settings import Settings
 from pipeline.streams.kafka import reader
 from pipeline.streams.kafka.connection import connection, ensure_topics
@@ -23,7 +23,7 @@ Start = Callable[..., Popen]
 
 
 def lose_commits(settings: Settings) -> None:
-    """The group's offsets are gone, as after their expiry. Waits until the broker has put out members that were killed."""
+    """The group's offsets are gone, as after their expiry. Waits until the broker has put out the killed members."""
 
     def are_gone() -> bool:
         with KafkaAdminClient(**connection(settings)) as admin:
@@ -77,18 +77,16 @@ def test_a_hole_behind_what_was_landed(run: Run, s3: object, settings: Settings)
         admin.delete_records({TopicPartition(*partition): end + 25 for partition, end in ends.items()})
     stopped = run("consumer.py", "--until-caught-up")
     assert stopped.returncode == 1, stopped.stderr
-    partition, end = next(iter(ends.items()))
-    assert any(
-        f"its next record is {end}, and the topic's oldest is {end + 25}" in stopped.stderr for end in ends.values()
-    )
-    assert (partition.topic in stopped.stderr, "Traceback" in stopped.stderr) == (True, False)
+    told = [f"its next record is {end}, and the topic's oldest is {end + 25}" for end in ends.values()]
+    assert any(one in stopped.stderr for one in told), stopped.stderr
+    assert "Traceback" not in stopped.stderr
     assert etags(s3, settings) == before
 
 
 @pytest.mark.parametrize("arguments", [(), ("--partition-time", "event")], ids=["arrival", "event"])
 def test_a_topic_made_anew(arguments: tuple[str, ...], run: Run, s3: object, settings: Settings) -> None:
-    """Other records under the same topic and offsets: the consumer stops and says so; --from-beginning lands them beside
-    the old ones, of which none is overwritten.
+    """Other records under the same topic and offsets: the consumer stops and says so; --from-beginning lands them
+    beside the old ones, of which none is overwritten.
     """
     produce(settings, 1_000)
     assert run("consumer.py", "--until-caught-up", *arguments).returncode == 0
@@ -152,7 +150,7 @@ def test_a_commit_beyond_the_end(run: Run, s3: object, settings: Settings) -> No
 
 
 @pytest.mark.parametrize("put", [0, 1, 2, 3])
-def test_a_batch_under_way_whose_plan_is_lost(  # noqa: PLR0917 - pytest passes them by name
+def test_a_batch_under_way_whose_plan_is_lost(
     put: int, start: Start, run: Run, s3: object, settings: Settings, environment: dict[str, str]
 ) -> None:
     """Killed with some of a batch's objects put, and the commits lost: the batch is completed by the plan in its
@@ -166,6 +164,7 @@ def test_a_batch_under_way_whose_plan_is_lost(  # noqa: PLR0917 - pytest passes 
         assert proxy.holding.wait(90), process.log_path.read_text()
         process.kill()
         process.wait()
+        proxy.cuts_held = True
     before = etags(s3, settings)
     assert len(before) == put
     lose_commits(settings)
@@ -203,7 +202,7 @@ def test_a_commit_that_went_back(run: Run, s3: object, settings: Settings) -> No
     assert run("consumer.py", "verify", "--deep").returncode == 0
 
 
-def test_a_worker_frozen_before_its_first_put(  # noqa: PLR0917 - pytest passes them by name
+def test_a_worker_frozen_before_its_first_put(
     start: Start, run: Run, s3: object, settings: Settings, environment: dict[str, str]
 ) -> None:
     """A consumer frozen between its plan and its first put, whose commits are lost while another lands the records with
@@ -217,10 +216,12 @@ def test_a_worker_frozen_before_its_first_put(  # noqa: PLR0917 - pytest passes 
         lose_commits(settings)
         done = run("consumer.py", "--until-caught-up", "--flush-records", "77")
         assert done.returncode == 0, done.stderr
+        # What it had sent before it froze never arrives; what it sends now would.
+        proxy.cuts_held = True
+        proxy.released.set()
         zombie.send_signal(signal.SIGCONT)
-        # What it had sent before it froze is refused by the proxy; what it sends now would pass.
-        proxy.cut_held()
-        time.sleep(3)
+        wait_for(lambda: zombie.log_path.read_text().count("rebalance") > 1 or zombie.poll() is not None, 60)
+        time.sleep(1)
         zombie.kill()
         zombie.wait()
     assert_exactly_once(s3, settings, at_least=2_000)
@@ -264,18 +265,8 @@ def test_commits_lost_again_and_again(
             assert proxy.holding.wait(90), process.log_path.read_text()
             process.kill()
             process.wait()
+            proxy.cuts_held = True
         lose_commits(settings)
     again = run("consumer.py", "--until-caught-up", "--partition-time", "event")
     assert again.returncode == 0, again.stderr
     assert_exactly_once(s3, settings, at_least=8_000)
-
-
-def partitions_of(settings: Settings) -> list[Partition]:
-    return list(reader.standings(settings, [settings.kafka_topic_bars]))
-
-
-def test_starting_costs_no_listing_of_the_lake(run: Run, s3: object, settings: Settings) -> None:
-    """With 2,500 objects of a partition in a folder and 40 more folders, a start without commits asks for few pages."""
-    produce(settings, 40)
-    assert run("consumer.py", "--until-caught-up").returncode == 0
-    assert keys(s3, settings)

@@ -16,7 +16,7 @@ from kafka.admin import ScramMechanism, UserScramCredentialUpsertion
 from local.stack import Stack
 from pipeline.doctor import cluster
 from pipeline.settings import Settings, load_settings
-from pipeline.streams.kafka import producer as topic
+from pipeline.streams.kafka.connection import connection, ensure_topics
 
 PASSWORD = "correcthorsebatterystaple42"  # of a broker on loopback that lives for one test run
 NAMES = ("AWAY", "NAMELESS", "TLS", "MUTUAL", "SCRAM")
@@ -25,6 +25,7 @@ listeners=BROKER://127.0.0.1:{kafka},CONTROLLER://127.0.0.1:{kafka_controller},{
 advertised.listeners=BROKER://127.0.0.1:{kafka},AWAY://127.0.0.1:{closed},NAMELESS://kafka.no-such-network.invalid:9092,\
 TLS://127.0.0.1:{TLS},MUTUAL://127.0.0.1:{MUTUAL},SCRAM://127.0.0.1:{SCRAM}
 listener.security.protocol.map=BROKER:PLAINTEXT,CONTROLLER:PLAINTEXT,AWAY:PLAINTEXT,NAMELESS:PLAINTEXT,TLS:SSL,MUTUAL:SSL,SCRAM:SASL_PLAINTEXT
+offsets.retention.minutes=10080
 ssl.keystore.type=PEM
 ssl.keystore.location={folder}/broker.pem
 ssl.truststore.type=PEM
@@ -166,10 +167,21 @@ def test_client_certificate_that_is_missing(broker):
     assert "KAFKA_SSL_CERTFILE" in found
 
 
+def test_offsets_that_are_forgotten_soon(broker, settings):
+    """A broker with Kafka's own 7 days is a warning that names its setting; 90 days, as in each deployment, are ok."""
+    ports, cafile = broker
+    found = kafka(at_port(ports["TLS"], KAFKA_SECURITY_PROTOCOL="SSL", KAFKA_SSL_CAFILE=cafile))
+    [short] = [line for line in found if "offsets of a group" in line.text]
+    assert (short.state, "7 days" in short.text) == ("warning", True)
+    assert "offsets.retention.minutes" in short.cure
+    [long] = [line for line in kafka(settings) if "offsets of a group" in line.text]
+    assert (long.state, "90 days" in long.text) == ("ok", True)
+
+
 def test_topics_that_are_missing(settings):
     """Without any topic there is a problem; with one of three, a warning for the others."""
     assert any("none of the topics" in text for text in problems(kafka(settings)))
-    topic.ensure_topics(settings, [settings.kafka_topic_bars])
+    ensure_topics(settings, [settings.kafka_topic_bars])
     found = kafka(settings)
     assert not problems(found)
     assert [line.state for line in found if settings.kafka_topic_news in line.text] == ["warning"]
@@ -177,7 +189,7 @@ def test_topics_that_are_missing(settings):
 
 def test_more_workers_than_partitions(settings):
     """Workers beyond the partitions would have nothing to do."""
-    topic.ensure_topics(settings, [settings.kafka_topic_bars])
+    ensure_topics(settings, [settings.kafka_topic_bars])
     assert any("4 partitions for 6 workers" in text for text in problems(kafka(settings, workers=6)))
     assert not problems(kafka(settings, workers=4))
 
@@ -198,7 +210,7 @@ def test_transaction_that_does_not_end(settings):
     is none.
     """
     produce(settings, 40)
-    with KafkaProducer(**topic.connection(settings), transactional_id=uuid.uuid4().hex) as producer:
+    with KafkaProducer(**connection(settings), transactional_id=uuid.uuid4().hex) as producer:
         producer.init_transactions()
         producer.begin_transaction()
         producer.send(settings.kafka_topic_bars, b"{}", partition=0).get(10)

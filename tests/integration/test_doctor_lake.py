@@ -9,8 +9,8 @@ from datetime import datetime, timedelta
 
 import boto3
 import pytest
-from doctor_findings import now, problems
 from counting import produce
+from doctor_findings import now, problems
 from raw_objects import bar, land
 
 from pipeline.doctor import account, cluster, lake, tables
@@ -157,6 +157,15 @@ def test_limits_on_the_command_line(landed, run):
     assert "nobody is in the group" in done.stdout
     assert "hours old" in done.stdout
     assert f"{arn} may not s3:PutObject" in done.stdout
+
+
+def test_topic_that_was_made_anew(landed):
+    """Objects of two generations of a topic are a warning, and those of a version without generations are none."""
+    land(landed, "bars", [bar("A", "2026-01-05", 1.0)], generation="a" * 32)
+    assert not [line.text for line in look(landed) if "generations" in line.text]
+    land(landed, "bars", [bar("A", "2026-01-05", 2.0)], generation="b" * 32)
+    [found] = [line for line in look(landed) if "generations" in line.text]
+    assert (found.state, landed.kafka_topic_bars in found.text) == ("warning", True)
 
 
 def test_stale_data(landed):

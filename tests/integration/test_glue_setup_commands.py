@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from datetime import timedelta
 
+from aws_proxy import Refusal, aws_proxy
 from raw_objects import TODAY, bar, land, set_up
 
 from pipeline.settings import Settings
@@ -57,3 +58,19 @@ def test_etl_reads_the_days_and_tables_asked_for(run: Callable, settings: Settin
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("bars  2 raw days into 1 partitions")
     assert "ticks" not in done.stdout
+
+
+def test_expired_credentials_are_named(run: Callable, settings: Settings) -> None:
+    """A token that expired ends glue_setup.py and pipeline.athena at once, and is a problem of the doctor; each names
+    the credentials, not the bucket or the table that was asked for.
+    """
+    with aws_proxy(settings.aws_endpoint_url, lambda *_: Refusal("ExpiredTokenException")) as proxy:
+        own = {"AWS_ENDPOINT_URL": proxy.url}
+        for command in (("glue_setup.py", "show"), ("-m", "pipeline.athena", "--sql", "SELECT 1")):
+            ended = run(*command, **own)
+            assert ended.returncode == 1
+            assert ended.stderr.startswith("error: AWS credentials: they have expired"), ended.stderr
+        looked = run("-m", "pipeline.doctor", "--only", "tables", **own)
+        assert looked.returncode == 1
+        assert "-> AWS credentials: they have expired" in looked.stdout
+        assert len(proxy.writes) == 3

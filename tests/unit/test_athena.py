@@ -109,6 +109,18 @@ def test_cost_of_a_query() -> None:
     assert Result("i", pd.DataFrame(), 0, 1.0).cost_usd == 0
 
 
+def test_csv_is_harmless_in_a_spreadsheet() -> None:
+    """Text that a spreadsheet would run as a formula gets an apostrophe in the CSV; numbers, dates and nulls stay as
+    they are, also in columns of one name and in a result without rows.
+    """
+    rows = client._frame(
+        b'"s","x","d"\n"=1+1","-2.5","2026-01-02"\n"-7","1.0",\n,"3.0","2026-01-04"\n',
+        [("s", "varchar", {}), ("s", "double", {}), ("d", "date", {})],
+    )
+    assert command._csv(rows) == "s,s,d\n'=1+1,-2.5,2026-01-02\n-7,1.0,\n,3.0,2026-01-04\n"
+    assert command._csv(rows.head(0)) == "s,s,d\n"
+
+
 @pytest.mark.parametrize(
     ("count", "text"), [(0, "0 bytes"), (1536, "1.5 KB"), (5 * 2**20, "5.0 MB"), (3 * 2**30, "3.0 GB")]
 )

@@ -10,7 +10,7 @@ from botocore.exceptions import ClientError
 
 from pipeline import records
 from pipeline.settings import Settings
-from pipeline.tables import catalog, machinery, resources
+from pipeline.tables import bucket_rules, catalog, machinery, resources
 from pipeline.tables.athena_engine import create_table_as
 from pipeline.tables.catalog import CURATED, Landing
 from pipeline.tables.etl_inputs import ETL_FOLDER, etl_files, etl_tables
@@ -148,6 +148,22 @@ def test_results_elsewhere_get_no_rule() -> None:
     ]
     assert len(own) == 2
     assert len(other) == 1
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "is_refused"),
+    [
+        ("", True),
+        ("https://s3.example.com", True),
+        ("http://127.0.0.1:4566", True),
+        ("http://storage.example.com:9000", False),
+    ],
+)
+def test_plain_http_is_refused_where_we_do_not_use_it(endpoint: str, is_refused: bool) -> None:
+    """A bucket behind a plain address gets no rule that would lock its only users out; the embedded stack enforces
+    none.
+    """
+    assert bucket_rules._is_spoken_to_plainly(endpoint) != is_refused
 
 
 def test_schedules_can_be_off() -> None:

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 from cfnlint.decode import cfn_yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from deploy import generated
 from pipeline.settings import Settings
@@ -271,6 +273,65 @@ def test_commands_of_the_schedule_exist(command):
         [sys.executable, words[0], *subcommand, "--help"], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout
     assert all(word in help_text for word in words if word.startswith("--"))
+
+
+def test_lines_of_the_crontab_can_write_their_logs(tmp_path):
+    """After the steps of the README each line of the crontab runs, and its log is there."""
+    [step] = re.findall(r"^ +sudo (install -d .*logs)\b", (DEPLOY / "README.md").read_text(), re.MULTILINE)
+    words = step.replace("-o stock-market", "").replace("-g stock-market", "").split()
+    lines = re.findall(
+        r"^[\d*].{8,}?  (.*cd /opt/stock-market .*)$", (DEPLOY / "crontab.example").read_text(), re.MULTILINE
+    )
+    assert len(lines) == 4
+
+    def run_all() -> list[int]:
+        places = {
+            "/tmp/stock-market": f"{tmp_path}/lock",
+            "/opt/stock-market": str(tmp_path),
+            ".venv/bin/python": "echo",
+        }
+        commands = [re.sub("|".join(places), lambda found: places[found[0]], line) for line in lines]
+        return [subprocess.run(["sh", "-c", one], capture_output=True, check=False).returncode for one in commands]
+
+    assert 0 not in run_all()
+    subprocess.run(words, cwd=tmp_path, check=True)
+    assert run_all() == [0] * 4
+    logs = {path.name: path.read_text() for path in (tmp_path / "logs").iterdir()}
+    assert sorted(logs) == ["doctor.jsonl", "etl.log", "poll.log", "weekly.log"]
+    assert all(logs.values())
+
+
+@pytest.mark.parametrize(
+    ("name", "offsets", "records"),
+    [
+        ("docker-compose.yml", r'KAFKA_OFFSETS_RETENTION_MINUTES: "(\d+)"', r"KAFKA_LOG_RETENTION_HOURS"),
+        ("kafka-ec2.yaml", r"offsets\.retention\.minutes=(\d+)", r"log\.retention\.hours"),
+        ("msk.md", r"offsets\.retention\.minutes=(\d+)", r"log\.retention\.hours"),
+    ],
+)
+def test_offsets_outlive_a_holiday(name, offsets, records):
+    """Every deployment keeps the group's offsets for 90 days, and says how long records are kept."""
+    text = (DEPLOY / name).read_text()
+    assert re.findall(offsets, text) == [str(90 * 24 * 60)]
+    assert re.search(records, text)
+
+
+def test_the_lock_holds_what_is_required():
+    """requirements.lock pins every package of requirements.txt, in a version that it allows, each with hashes; it names
+    no server.
+    """
+    wanted = [
+        Requirement(line.split("#")[0])
+        for line in (ROOT / "requirements.txt").read_text().splitlines()
+        if line[:1].isalpha()
+    ]
+    text = (ROOT / "requirements.lock").read_text()
+    pinned = re.findall(r"^([\w.-]+)==([\w.]+)(?: ;.*?)? \\\n    --hash=sha256:", text, re.MULTILINE)
+    assert len(pinned) == len(re.findall(r"^[\w.-]+==", text, re.MULTILINE))
+    versions = {canonicalize_name(name): version for name, version in pinned}
+    assert len(wanted) > 20
+    assert [str(one) for one in wanted if versions.get(canonicalize_name(one.name)) not in one.specifier] == []
+    assert "://" not in text
 
 
 def test_every_parameter_of_the_broker_is_used():

@@ -35,7 +35,7 @@ def find(
     days: dict[str, datetime],
     watermark: str = "2026-06-20",
     *,
-    last_run: datetime | None = None,
+    last_run: datetime | None = NOW + timedelta(hours=1),
     whole_days: bool = False,
     by_month: bool = False,
     today: date = TODAY,
@@ -81,6 +81,14 @@ def test_late_objects_are_found() -> None:
     run = NOW - timedelta(days=1)
     found = find({"2026-06-10": NOW, "2026-06-11": run - timedelta(hours=1), "2026-06-25": run}, last_run=run)
     assert found.days == ["2026-06-10", "2026-06-25"]
+
+
+def test_first_run_reads_what_landed_behind_the_watermark() -> None:
+    """Before the first run everything is new, whenever it landed: also what came for a day before the watermark of the
+    set-up.
+    """
+    days = {"2026-06-10": NOW - timedelta(days=20), "2026-06-25": NOW}
+    assert find(days, last_run=None).days == ["2026-06-10", "2026-06-25"]
 
 
 def test_upload_that_began_before_the_last_run_is_found() -> None:

@@ -27,7 +27,7 @@ PLACE = "s3://bucket/tables/1/"
     ],
 )
 def test_what_trino_runs(sql, for_trino):
-    """Trino gets the statement unchanged but for the word DATABASE and the place that Athena gives a CREATE TABLE AS."""
+    """Trino gets the statement unchanged but for the word DATABASE and the place of a CREATE TABLE AS."""
     assert plan(sql, PLACE, athena) == Trino(for_trino)
 
 

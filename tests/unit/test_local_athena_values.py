@@ -27,7 +27,7 @@ from local import athena_values
     ],
 )
 def test_floating_point_numbers_are_written_as_java_does(value, text):
-    """A double is written as Java's Double.toString writes it, scientific from ten million up and below a thousandth."""
+    """A double is written as by Java's Double.toString: scientific from ten million up and below a thousandth."""
     assert athena_values.float_text(value) == text
 
 

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from dashboards.plots import __main__ as plots
+from dashboards.plots import collection, figures
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
 
@@ -42,7 +42,7 @@ def results():
 
 def test_every_plot_is_a_picture_and_in_the_index(results, tmp_path):
     """Over twenty PNG files for two tickers, none of them blank, each named by the index page."""
-    count = plots.write(results, tmp_path, now=NOW)
+    count = collection.write(results, tmp_path, now=NOW)
     files = sorted(path.name for path in tmp_path.glob("*.png"))
     assert count == len(files) > 20
     index = (tmp_path / "index.html").read_text()
@@ -58,24 +58,24 @@ def test_every_plot_is_a_picture_and_in_the_index(results, tmp_path):
 def test_lines_are_the_last_trading_days(results, days):
     """A ticker's line plot holds exactly its last closes, the comparison each ticker's from 100."""
     own = results["daily_bars"].query("symbol == 'A'")
-    figure = plots.last_days(own, days, "")
+    figure = figures.last_days(own, days, "")
     drawn = {line.get_label(): line.get_ydata() for line in figure.axes[0].lines}
     assert list(drawn["close"]) == list(own["close"].tail(days))
-    compared = plots.last_days_compared(results["daily_bars"], days, "").axes[0].lines
+    compared = figures.last_days_compared(results["daily_bars"], days, "").axes[0].lines
     expected = own["close"].tail(days) / own["close"].tail(days).iloc[0] * 100
     assert list(compared[0].get_ydata()) == pytest.approx(list(expected))
 
 
 def test_the_correlation_cells_say_pandas_coefficients(results):
     """The 25 texts of a ticker's heatmap are the coefficients of its five columns."""
-    own = results["daily_bars"].query("symbol == 'A'")[plots.COLUMNS]
-    texts = [text.get_text() for text in plots.correlation(own, "").axes[0].texts]
+    own = results["daily_bars"].query("symbol == 'A'")[figures.COLUMNS]
+    texts = [text.get_text() for text in figures.correlation(own, "").axes[0].texts]
     assert texts == [f"{value:.2f}" for value in own.corr().to_numpy().ravel()]
 
 
 def test_the_monthly_heatmap_is_symmetric_and_without_nan(results):
     """Cell texts are the months' averages, no text is nan, and the colours' middle is the first month's price."""
-    figure = plots.monthly_heatmap(results["monthly_performance"], "")
+    figure = figures.monthly_heatmap(results["monthly_performance"], "")
     texts = [text.get_text() for text in figure.axes[0].texts]
     assert texts == [
         f"{value:,.2f}" for value in results["monthly_performance"].sort_values(["symbol", "month"])["average_close"]
@@ -87,12 +87,12 @@ def test_the_monthly_heatmap_is_symmetric_and_without_nan(results):
 def test_one_ticker_of_one_day_is_enough(results, tmp_path):
     """The least there can be, one bar, makes the set without the comparisons and without an error."""
     results["daily_bars"] = results["daily_bars"].head(1)
-    assert plots.write(results, tmp_path, now=NOW) > 10
+    assert collection.write(results, tmp_path, now=NOW) > 10
 
 
 def test_different_symbols_have_different_files():
     """No two symbols share a file, whatever characters they hold."""
     symbols = ["^HSI", "_5e_HSI", "BRK.B", "BRK/B", "BRK-B", "ÉTÉ", "A B", "a"]
-    names = [plots.file_name(symbol) for symbol in symbols]
+    names = [collection.file_name(symbol) for symbol in symbols]
     assert len(set(names)) == len(symbols)
     assert all(name.isascii() and "/" not in name and " " not in name for name in names)

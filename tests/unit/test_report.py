@@ -3,10 +3,10 @@ from datetime import UTC, date, datetime
 import pandas as pd
 import pytest
 
-from dashboards import query_results
+from dashboards import heatmap, query_results
 from dashboards.query_results import Narrowing
-from dashboards.report import __main__ as report
-from dashboards.report import charts, sections
+from dashboards.report import __main__ as command
+from dashboards.report import charts, page, sections, tiles
 from pipeline.settings import SettingsError
 
 NOW = datetime(2026, 11, 21, 9, 0, tzinfo=UTC)
@@ -22,7 +22,7 @@ def test_the_index_is_100_in_each_tickers_first_month():
     """Colour compares a ticker with its own first month, whichever month that is; a month without an average is left
     out.
     """
-    rows = charts.heatmap_rows(
+    rows = heatmap.heatmap_rows(
         _monthly(
             [
                 ("B", "2012-05-01", 30.0),
@@ -75,7 +75,7 @@ def test_columns_name_each_text_once():
             "volume": [3, 4, 2**53],
         }
     )
-    assert report.columns(frame) == {
+    assert page.columns(frame) == {
         "symbol": {"of": ["A", "B"], "at": [0, 0, 1]},
         "day": {"of": ["2012-01-02", "2012-01-03"], "at": [0, 1, 0]},
         "close": [1, None, 2.123457],
@@ -89,7 +89,7 @@ def test_a_tickers_name_cannot_end_the_script(tmp_path):
     pd.DataFrame([{"symbol": evil, "total_volume": 1, "average_volume": 1.0, "days": 1}]).to_csv(
         tmp_path / "volume_by_ticker.csv", index=False
     )
-    assert evil not in report.build(query_results.from_exports(tmp_path), now=NOW)
+    assert evil not in page.build(query_results.from_exports(tmp_path), now=NOW)
 
 
 def test_an_export_keeps_tickers_that_look_like_missing_values(tmp_path):
@@ -119,7 +119,8 @@ def test_narrowing_hides_the_view_behind_a_part_of_it():
     """
     assert query_results.narrowed("SELECT symbol FROM bars", NARROWING) == (
         "WITH bars AS (SELECT * FROM bars WHERE symbol IN ('AAPL', 'O''X') AND time >= timestamp '2012-01-01 00:00:00'"
-        " AND month >= '2012-01' AND time < timestamp '2013-01-01 00:00:00' AND month <= '2012-12') SELECT symbol FROM bars"
+        " AND month >= '2012-01' AND time < timestamp '2013-01-01 00:00:00' AND month <= '2012-12')"
+        " SELECT symbol FROM bars"
     )
 
 
@@ -142,7 +143,7 @@ def test_nothing_to_narrow_leaves_the_statement_alone():
 
 def test_mistakes_in_the_options_come_at_once(tmp_path):
     """A period that ends before it starts, dates for exports and a folder without exports: one error with all three."""
-    arguments = report.parser().parse_args(["--csv", str(tmp_path), "--from", "2013-01-01", "--to", "2012-01-01"])
+    arguments = command.parser().parse_args(["--csv", str(tmp_path), "--from", "2013-01-01", "--to", "2012-01-01"])
     with pytest.raises(SettingsError) as error:
         query_results.chosen(arguments)
     assert len(error.value.mistakes) == 3
@@ -167,7 +168,7 @@ def _quality(**bars):
 
 def test_the_strip_warns_of_dead_letters_and_stale_data():
     """Counts and ages are shown; a refused record and data older than a long weekend are warnings."""
-    fresh = {tile.name: tile for tile in sections.tiles(_quality(), now=NOW)}
+    fresh = {tile.name: tile for tile in tiles.tiles(_quality(), now=NOW)}
     assert (fresh["Bars"].value, fresh["Latest bar"].value, fresh["Last read from a source"].value) == (
         "5,396",
         "01 Mar 2013",
@@ -176,7 +177,7 @@ def test_the_strip_warns_of_dead_letters_and_stale_data():
     assert fresh["Dead letters"].warning
     assert not fresh["Last read from a source"].warning
     assert "Ticks" not in fresh
-    stale = {tile.name: tile for tile in sections.tiles(_quality(last_ingested_at=pd.Timestamp("2026-11-10")), now=NOW)}
+    stale = {tile.name: tile for tile in tiles.tiles(_quality(last_ingested_at=pd.Timestamp("2026-11-10")), now=NOW)}
     assert stale["Last read from a source"].value == "11 days ago"
     assert stale["Last read from a source"].warning
 

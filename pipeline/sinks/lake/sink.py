@@ -18,7 +18,7 @@ from pipeline.sinks.lake import verify
 from pipeline.sinks.lake.objects import objects_of, written
 from pipeline.sinks.lake.witness import Witness
 from pipeline.sinks.lake.writer import ObjectWriter
-from pipeline.sinks.sink import ForEach, OpenSender, Sink
+from pipeline.sinks.sink import ForEach, OpenSender, Permit, Sink
 
 log = logging.getLogger(__name__)
 
@@ -95,9 +95,16 @@ class Lake(Sink):
             )
         return Lane.begin(partition, layout, committed, standing.generation or "")
 
-    def write(self, plan: Plan, blocks: list[Block], for_each: ForEach) -> Written:
-        objects = objects_of(plan, blocks)
-        for_each(partial(self._writer.put, plan, count=len(objects)), objects)
+    def write(self, plan: Plan, blocks: list[Block], for_each: ForEach, permit: Permit) -> Written:
+        objects = objects_of(plan, blocks) if blocks else []
+        try:
+            for_each(partial(self._writer.put, plan, count=len(objects), permit=permit), objects)
+        except ServiceError as error:
+            raise ServiceError(
+                f"{error}. The plan of offsets {plan.start} to {plan.end} of {plan.topic}-{plan.partition} is "
+                "committed, and the next start repeats it; if it can never be carried out, `consumer.py land "
+                "--abandon-plan` gives it up"
+            ) from error
         return written(objects)
 
     def stop(self) -> None:

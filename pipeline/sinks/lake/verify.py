@@ -8,14 +8,14 @@ object, and where the topic still holds the records, builds the batch again from
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from isal import igzip
 
 from pipeline import aws, bucket, terminal
 from pipeline.landing.block import Block
-from pipeline.landing.plan import ObjectName, Plan, read_object_key, read_plan
+from pipeline.landing.plan import SHORT_GENERATION, ObjectName, Plan, generation_of, read_object_key, read_plan
 from pipeline.landing.positions import Committed, Partition, Standing
 from pipeline.settings import Settings
 from pipeline.sinks.lake.objects import objects_of
@@ -28,7 +28,7 @@ ReadRange = Callable[[Partition, int, int], list[Block]]
 
 @dataclass
 class Found:
-    """The objects of one partition in the lake."""
+    """The objects of one partition, and of one generation of its topic, in the lake."""
 
     names: list[ObjectName] = field(default_factory=list)
     bytes: int = 0
@@ -39,30 +39,37 @@ class Found:
         return sorted({(name.start, name.end) for name in self.names})
 
 
+# By partition and the first digits of the generation. None stands for the topic as it is now, and for names of
+# version 1, which do not say.
+Inventory = dict[tuple[Partition, str | None], Found]
+
+
 def report(
     settings: Settings,
     topics: list[str],
     standings: Mapping[Partition, Standing],
     read_range: ReadRange | None,
 ) -> int:
-    """Print what was found, a line per partition, then the problems. Return 1 if there are any. With `read_range` the
-    objects' content is checked too.
+    """Print what was found, a line per partition and generation, then the problems. Return 1 if there are any. With
+    `read_range` the objects' content is checked too.
     """
     with aws.naming("S3_BUCKET", settings.s3_bucket):
-        found = list_objects(settings, topics)
+        found = by_generation(list_objects(settings, topics), standings)
     problems = []
     print(f"{'partition':<28}{'objects':>9}{'bytes':>14}{'from':>12}{'to':>12}{'committed':>12}{'end':>12}")
-    for partition in sorted(set(found) | set(standings)):
-        objects, standing = found.get(partition, Found()), standings.get(partition)
-        print(_line(partition, objects, standing))
-        texts = [
-            *range_problems(objects.ranges),
-            *standing_problems(partition, objects.ranges, standing),
-        ]
+    for partition, generation in sorted(found, key=lambda key: (key[0], key[1] or "")):
+        objects = found[partition, generation]
+        # Of an earlier topic of this name neither records nor commits are left to compare with.
+        standing = standings.get(partition) if generation is None else None
+        name = f"{partition} ({generation})" if generation else str(partition)
+        print(_line(name, objects, standing))
+        texts = list(range_problems(objects.ranges))
+        if generation is None or partition not in standings:
+            texts += standing_problems(partition, objects.ranges, standing)
         if read_range is not None:
             with aws.naming("S3_BUCKET", settings.s3_bucket):
                 texts += content_problems(settings, partition, objects, standing, read_range)
-        problems += [f"{partition}: {text}" for text in texts]
+        problems += [f"{name}: {text}" for text in texts]
     for problem in problems:
         print("PROBLEM", problem)
     checked = "names and commits" if read_range is None else "names, content and topic"
@@ -70,12 +77,27 @@ def report(
     return terminal.EXIT_FAILED if problems else terminal.EXIT_DONE
 
 
-def _line(partition: Partition, objects: Found, standing: Standing | None) -> str:
+def _line(name: str, objects: Found, standing: Standing | None) -> str:
     ranges = objects.ranges
     first, last = (ranges[0][0], ranges[-1][1]) if ranges else ("-", "-")
     committed = standing.committed.offset if standing and standing.committed else "-"
     end = standing.end if standing else "-"
-    return f"{partition!s:<28}{len(objects.names):>9}{objects.bytes:>14,}{first:>12}{last:>12}{committed:>12}{end:>12}"
+    return f"{name:<28}{len(objects.names):>9}{objects.bytes:>14,}{first:>12}{last:>12}{committed:>12}{end:>12}"
+
+
+def by_generation(objects: Mapping[Partition, Found], standings: Mapping[Partition, Standing]) -> Inventory:
+    """Return the objects by partition and generation; every partition that stands is there, be it without objects."""
+    found: Inventory = {(partition, None): Found() for partition in standings}
+    for partition, of_partition in objects.items():
+        standing = standings.get(partition)
+        now = (standing.generation or "")[:SHORT_GENERATION] if standing else None
+        for name in of_partition.names:
+            # Without a topic the newest generation is not known; then all of them are listed apart.
+            is_now = name.generation in ("", now)
+            one = found.setdefault((partition, None if is_now else name.generation), Found())
+            one.names.append(name)
+            one.bytes += name.bytes
+    return found
 
 
 def list_objects(settings: Settings, topics: Iterable[str]) -> dict[Partition, Found]:
@@ -92,7 +114,7 @@ def list_objects(settings: Settings, topics: Iterable[str]) -> dict[Partition, F
             name = read_object_key(listed["Key"])
             if name is not None and name.topic in names:
                 objects = found[Partition(name.topic, name.partition)]
-                objects.names.append(name)
+                objects.names.append(replace(name, bytes=listed["Size"]))
                 objects.bytes += listed["Size"]
     return found
 
@@ -113,6 +135,12 @@ def standing_problems(partition: Partition, ranges: list[tuple[int, int]], stand
     if standing is None:
         if ranges:
             yield "objects of a partition that the cluster does not have; was the topic made anew?"
+        return
+    if standing.committed and (then := generation_of(standing.committed.metadata)) not in (
+        "",
+        standing.generation or "",
+    ):
+        yield f"the group's commit is of the topic {then}, which was made anew; --from-beginning begins anew"
         return
     landed_end = ranges[-1][1] if ranges else None
     if standing.committed is None:
@@ -150,7 +178,8 @@ def content_problems(
             metadata = answer["Metadata"].get("plan", metadata)
             if expected != str(len(contents[name.key])):
                 yield f"{name.key} holds {len(contents[name.key])} records, {expected} were put"
-            if (writer := answer["Metadata"].get("group")) != settings.kafka_group:
+            # An earlier topic of this name may have been another group's.
+            if standing and (writer := answer["Metadata"].get("group")) != settings.kafka_group:
                 yield f"{name.key} was put by group {writer}, not {settings.kafka_group}"
         plan = read_plan(partition, Committed(start, metadata))
         if plan is not None and standing is not None and start >= standing.oldest and end <= standing.end:

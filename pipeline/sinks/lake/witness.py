@@ -9,7 +9,7 @@ are by the records' own times, which do not say when a batch was landed. Nothing
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from pipeline import aws, bucket
@@ -50,7 +50,7 @@ class Witness:
         ):
             for name in self._newest(table, partition, standing.end, is_bounded=has_commit):
                 found[name.generation].append(name)
-        return {generation: self._batch(names) for generation, names in found.items()}
+        return {generation: last_batch(self._settings, names, self._s3) for generation, names in found.items()}
 
     def _newest(self, table: str, partition: Partition, end: int, *, is_bounded: bool) -> Iterator[ObjectName]:
         """Yield the last names of the newest folders of a table; of more folders until there is one, unless bounded."""
@@ -108,17 +108,21 @@ class Witness:
         names = [name for found in answer.get("Contents", ()) if (name := read_object_key(found["Key"]))]
         return names, bool(answer["IsTruncated"]) and bool(names)
 
-    def _batch(self, names: list[ObjectName]) -> LastBatch:
-        """Return the newest batch of these names."""
-        start, end = max((name.start, name.end) for name in names)
-        keys = {name.key for name in names if (name.start, name.end) == (start, end)}
-        head = self._s3.head_object(Bucket=self._settings.s3_bucket, Key=min(keys))
-        metadata = head["Metadata"]
-        return LastBatch(
-            start,
-            end,
-            plan=metadata.get("plan", ""),
-            objects=len(keys),
-            expected=int(metadata.get("objects", 0)),
-            group=metadata.get("group", ""),
-        )
+
+def last_batch(settings: Settings, names: Iterable[ObjectName], s3: Any = None) -> LastBatch:
+    """Return the newest batch of the objects of these names, of which there is one at least."""
+    by_range: dict[tuple[int, int], set[str]] = defaultdict(set)
+    for name in names:
+        by_range[name.start, name.end].add(name.key)
+    start, end = max(by_range)
+    keys = by_range[start, end]
+    client = s3 or aws.client(settings, "s3")
+    metadata = client.head_object(Bucket=settings.s3_bucket, Key=min(keys))["Metadata"]
+    return LastBatch(
+        start,
+        end,
+        plan=metadata.get("plan", ""),
+        objects=len(keys),
+        expected=int(metadata.get("objects", 0)),
+        group=metadata.get("group", ""),
+    )

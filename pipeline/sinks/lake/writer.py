@@ -15,7 +15,7 @@ from pipeline import aws, bucket
 from pipeline.landing.plan import Plan
 from pipeline.settings import ServiceError, Settings
 from pipeline.sinks.lake.objects import Object
-from pipeline.sinks.sink import WriteAbandoned
+from pipeline.sinks.sink import Permit, WriteAbandoned, always
 
 log = logging.getLogger(__name__)
 
@@ -104,8 +104,8 @@ class ObjectWriter:
         Raise ServiceError. Nothing is written, but an empty hidden object where conditions are unknown.
         """
         probe = f"{bucket.dead_letter_folder(root)}{_PROBE}"
-        # There is no such object, so a store that knows conditions writes nothing.
-        condition = {"IfMatch": hashlib.md5(b"", usedforsecurity=False).hexdigest()}
+        # There is no such object, and none with this ETag, so a store that knows conditions writes nothing.
+        condition = {"IfMatch": "0" * 32}
         try:
             self._retrying(probe)(self._request, bucket_name, probe, b"", {}, condition)
         except _Exists:
@@ -116,13 +116,14 @@ class ObjectWriter:
         self._has_conditions = False
         log.warning("the store knows no conditional puts: nothing keeps another writer from these names")
 
-    def put(self, plan: Plan, an_object: Object, *, count: int = 1) -> None:
-        """Put one of the `count` objects of a batch; wait and try again while S3 is away. Raise ServiceError for what no
-        waiting mends and when it has lasted too long, and WriteAbandoned after stop().
+    def put(self, plan: Plan, an_object: Object, *, count: int = 1, permit: Permit = always) -> None:
+        """Put one of the `count` objects of a batch; wait and try again while S3 is away. `permit` is asked before each
+        request. Raise ServiceError for what no waiting mends and when it has lasted too long, and WriteAbandoned after
+        stop() or from `permit`.
         """
-        self._retrying(an_object.key)(self._put, plan, an_object, count)
+        self._retrying(an_object.key)(self._put, plan, an_object, count, permit)
 
-    def _put(self, plan: Plan, an_object: Object, count: int) -> None:
+    def _put(self, plan: Plan, an_object: Object, count: int, permit: Permit) -> None:
         # What verify and the next start need: names alone do not prove the content.
         metadata = {
             "records": str(an_object.records),
@@ -133,6 +134,7 @@ class ObjectWriter:
         place = (plan.layout.bucket, an_object.key, an_object.body, metadata)
         condition = {"IfNoneMatch": "*"} if self._has_conditions else {}
         try:
+            permit()
             self._request(*place, condition)
         except _Exists:
             present = self._present(plan.layout.bucket, an_object.key)
@@ -141,6 +143,7 @@ class ObjectWriter:
             # This batch, by an earlier or unanswered request. Without KMS the ETag is the MD5 of the bytes.
             if present.etag != hashlib.md5(an_object.body, usedforsecurity=False).hexdigest():
                 try:
+                    permit()
                     self._request(*place, {"IfMatch": present.etag})
                 except _Exists as error:
                     raise _Passing("the object changes meanwhile") from error
@@ -188,8 +191,7 @@ class ObjectWriter:
         def give_up(state: tenacity.RetryCallState) -> None:
             error = state.outcome.exception() if state.outcome else None
             raise ServiceError(
-                f"S3_WAIT_SECONDS={self._wait_seconds:g}: S3 was away for longer, last answer: {error}. The plan of "
-                "this batch is committed, and the next start completes it"
+                f"S3_WAIT_SECONDS={self._wait_seconds:g}: S3 was away for longer, last answer: {error}"
             ) from error
 
         return tenacity.Retrying(

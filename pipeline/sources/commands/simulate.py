@@ -79,8 +79,9 @@ class Simulation(Source):
         return simulated.ticks(self._symbols, seed=self._seed, start=first, rate=rate, ingested_at=now_text)
 
     def summary(self) -> str:
+        what = "bars" if self._bars else "ticks"
         return (
-            f"seed {self._seed}: sent {self._sent - self._before:,} {'bars' if self._bars else 'ticks'} to {self.topics[0]}"
+            f"seed {self._seed}: sent {self._sent - self._before:,} {what} to {self.topics[0]}"
             + (f", {self._before:,} before" if self._before else "")
             + ("" if self._seed_is_given else f"; go on with --seed {self._seed}")
         )

@@ -172,8 +172,8 @@ class Live(Source):
     def summary(self) -> str:
         counts, totals = self._feed.counts, self._totals
         return (
-            f"received {counts.received:,} · sent {totals['ticks']:,} ticks and {totals['bars']:,} minute bars, of which "
-            f"{totals['filled']:,} filled from REST · dropped {counts.dropped:,} · not understood "
+            f"received {counts.received:,} · sent {totals['ticks']:,} ticks and {totals['bars']:,} minute bars, "
+            f"of which {totals['filled']:,} filled from REST · dropped {counts.dropped:,} · not understood "
             f"{counts.malformed + totals['malformed']:,} · reconnected {counts.reconnects:,} times"
         )
 

@@ -8,6 +8,7 @@ from array import array
 from bisect import bisect_left, insort
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import NamedTuple
@@ -16,6 +17,9 @@ from pipeline.records import Bar
 from pipeline.sources.csv.cells import number
 from pipeline.sources.csv.dialects import UnusableFile
 from pipeline.sources.csv.reading import Reading, Row
+
+_LONGEST_SYMBOL, _SHOWN_CHARACTERS = 100, 200
+_FIRST_BEYOND_BIGINT = float(1 << 63)
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,7 @@ class Cleaner:
         self._last_close: dict[str, float] = {}
         self._times: dict[str, array[int]] = {}
         self.dropped: Counter[str] = Counter()
+        self.damaged = 0  # of the dropped rows those that no vendor has written so
         self.filled = 0
         self._position = 0
 
@@ -87,37 +92,73 @@ class Cleaner:
         """Return the bars of some lines of the file. `first_line` is the number of the first, `step` is -1 for lines
         read backwards.
         """
-        width, time_of, ingested_at = self._columns.width, self._reading.time_of, self._ingested_at()
         chunk = Chunk()
-        for line, cells in enumerate(csv.reader(lines, delimiter=self._columns.delimiter)):
-            position = self._position
-            self._position += len(self._series)
-            if not cells:
-                continue  # A blank line.
-            chunk.rows += 1
-            if len(cells) != width:
-                self._reject(chunk, first_line + step * line, "not as many columns as the header", cells)
-                continue
-            try:
-                time, order = time_of(cells)
-            except (ValueError, OverflowError):
-                self._reject(chunk, first_line + step * line, "time not understood", cells)
-                continue
-            for at, series in enumerate(self._series, start=position):
-                try:
-                    chunk.bars.append(self._bar(cells, series, time, order, ingested_at))
-                    chunk.positions.append(at)
-                except _Unusable as unusable:
-                    self._reject(chunk, first_line + step * line, str(unusable), cells)
+        done = self._clean(chunk, lines, first_line, step)
+        for at in range(done, len(lines)):  # Line by line, so that a quote without an end spoils its own line only.
+            self._clean(chunk, lines[at : at + 1], first_line + step * at, step)
         chunk.end = self._position
         return chunk
 
-    def _reject(self, chunk: Chunk, line: int, reason: str, cells: Row) -> None:
+    def _clean(self, chunk: Chunk, lines: Sequence[str], first_line: int, step: int) -> int:
+        """Add the bars of the lines up to one that is no row of its own; return how many lines were read."""
+        width, time_of, ingested_at = self._columns.width, self._reading.time_of, self._ingested_at()
+        reader, series_count = csv.reader(lines, delimiter=self._columns.delimiter), len(self._series)
+        try:
+            for cells in reader:
+                if len(cells) != width:
+                    if len(lines) > 1 and _has_line_end(cells):
+                        return self._count_sound_lines(lines)
+                    self._position += series_count
+                    if cells:  # Not a blank line.
+                        unusable = _Unusable("not as many columns as the header")
+                        self._reject_row(chunk, first_line + step * (reader.line_num - 1), unusable, cells)
+                    continue
+                position = self._position
+                self._position += series_count
+                try:
+                    time, order = time_of(cells)
+                except (ValueError, OverflowError):
+                    unusable = _Unusable("time not understood")
+                    self._reject_row(chunk, first_line + step * (reader.line_num - 1), unusable, cells)
+                    continue
+                chunk.rows += 1
+                for at, series in enumerate(self._series, start=position):
+                    try:
+                        chunk.bars.append(self._bar(cells, series, time, order, ingested_at))
+                        chunk.positions.append(at)
+                    except _Unusable as why:
+                        self._reject(chunk, first_line + step * (reader.line_num - 1), why, cells)
+        except csv.Error:
+            if len(lines) > 1:
+                return self._count_sound_lines(lines)
+            self._position += series_count
+            damage = _Damaged("a field longer than 131,072 characters")
+            self._reject_row(chunk, first_line, damage, [lines[0][:_SHOWN_CHARACTERS]])
+        return len(lines)
+
+    def _count_sound_lines(self, lines: Sequence[str]) -> int:
+        """How many lines stand before the first row that spoils its neighbours: by a quote without an end, or by a
+        field that the csv module refuses.
+        """
+        reader, count = csv.reader(lines, delimiter=self._columns.delimiter), 0
+        with suppress(csv.Error):
+            for cells in reader:
+                if len(cells) != self._columns.width and _has_line_end(cells):
+                    break
+                count = reader.line_num
+        return count
+
+    def _reject_row(self, chunk: Chunk, line: int, why: "_Unusable", cells: Row) -> None:
+        chunk.rows += 1
+        self._reject(chunk, line, why, cells)
+
+    def _reject(self, chunk: Chunk, line: int, why: "_Unusable", cells: Row) -> None:
+        reason = str(why)
         if self._missing == "refuse" and reason.startswith("no "):
-            raise UnusableFile(
-                f"line {line} has {reason}: {','.join(cells)[:200]}; --missing drop or --missing fill goes on"
-            )
+            shown = ",".join(cells)[:_SHOWN_CHARACTERS]
+            raise UnusableFile(f"line {line} has {reason}: {shown}; --missing drop or --missing fill goes on")
         self.dropped[reason] += 1
+        self.damaged += isinstance(why, _Damaged) or any("\0" in cell for cell in cells)
         chunk.rejects.append(Reject(line, reason, cells))
 
     def _bar(self, cells: Row, series: _Series, time: str, order: int, ingested_at: str) -> Bar:
@@ -184,6 +225,10 @@ class Cleaner:
         """
         times = self._times.get(symbol)
         if times is None:
+            if not symbol.isprintable():
+                raise _Damaged("control characters in the symbol")
+            if len(symbol) > _LONGEST_SYMBOL:
+                raise _Damaged(f"a symbol longer than {_LONGEST_SYMBOL} characters")
             times = self._times[symbol] = array("q")
         if not times or order > times[-1]:
             times.append(order)
@@ -194,8 +239,16 @@ class Cleaner:
         insort(times, order)
 
 
+def _has_line_end(cells: Row) -> bool:
+    return any("\n" in cell or "\r" in cell for cell in cells)
+
+
 class _Unusable(Exception):
     """Why a row is not sent, as it is counted."""
+
+
+class _Damaged(_Unusable):
+    """A row that no vendor has written so: the file was damaged or made to do harm."""
 
 
 def _number(name: str, text: str) -> float | None:
@@ -203,10 +256,16 @@ def _number(name: str, text: str) -> float | None:
         return number(text)
     except ValueError:
         raise _Unusable(f"{name} is not a number") from None
+    except OverflowError:
+        raise _Damaged(f"{name} is beyond the range of a double") from None
 
 
 def _count(name: str, text: str) -> int | None:
     value = _number(name, text)
-    if value is not None and (value < 0 or value != int(value)):
+    if value is None:
+        return None
+    if value < 0 or value != int(value):
         raise _Unusable(f"{name} is not a count")
-    return None if value is None else int(value)
+    if value >= _FIRST_BEYOND_BIGINT:
+        raise _Damaged(f"{name} is beyond the range of 64 bits")
+    return int(value)

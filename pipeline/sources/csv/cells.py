@@ -1,5 +1,6 @@
 """The cells of a price CSV: numbers as vendors write them, times in every usual spelling, the length of a bar. Pure."""
 
+import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, date, datetime, time, timedelta
@@ -18,7 +19,10 @@ _SCALES = {"K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
 
 
 def number(text: str) -> float | None:
-    """A number as vendors write it: `$1,234.50`, `121.25M`; None for a cell that holds none. Raises ValueError."""
+    """Return a number as vendors write it: `$1,234.50`, `121.25M`; None for a cell that holds none.
+
+    Raises ValueError for other text, and OverflowError for a number beyond the range of a double, such as 1e400.
+    """
     text = text.strip().strip("$€£¥ \u00a0")
     if text.lower() in _MISSING:
         return None
@@ -27,6 +31,8 @@ def number(text: str) -> float | None:
     if not _NUMBER.fullmatch(digits):
         raise ValueError(f"{text!r} is not a number")
     value = float(digits.replace(",", ""))
+    if math.isinf(value * (scale or 1)):
+        raise OverflowError(f"{text!r} is beyond the range of a double")
     # Scaled by decimal shift, 121.25M is 121250000 and not a neighbour of it.
     return round(value * scale, 2) if scale else value
 
@@ -217,7 +223,8 @@ def infer_interval(instants: dict[str, list[datetime]], zone: str) -> str:
         distance = f"{least_seconds:g} seconds"
     if found is None:
         raise UnusableFile(
-            f"the length of its bars is not clear: the nearest two of a symbol are {distance} apart; say it with --interval"
+            f"the length of its bars is not clear: the nearest two of a symbol are {distance} apart; say it with "
+            "--interval"
         )
     return found
 

@@ -57,7 +57,11 @@ DIALECTS = (
     Dialect(name="closing prices", header="Date,Close,[Volume],[Symbol]"),
 )
 _YFINANCE = Dialect(name="yfinance, three header rows", header="Price/Ticker/Date")
-_WIDE = Dialect(name="wide table, one closing price per ticker column", header="Date,AAPL,MSFT,…")
+_QUANTMOD = Dialect(
+    name="R's quantmod, one or more tickers",
+    header="Index,AAPL.Open,AAPL.High,AAPL.Low,AAPL.Close,AAPL.Volume,AAPL.Adjusted",
+)
+_WIDE = Dialect(name="wide table, one closing price per ticker (in capitals)", header="Date,AAPL,MSFT,…")
 
 # Our name of a column: the names it goes by, the surest first, as column_name() writes them.
 COLUMN_NAMES = {
@@ -78,6 +82,12 @@ _OTHER_COLUMNS = frozenset(
     {"adj close", "adjusted close", "dividends", "stock splits", "capital gains", "change %", "openint"}
 )
 _FIELD_NAMES = frozenset(name for names in COLUMN_NAMES.values() for name in names) | _OTHER_COLUMNS
+# What headers in capitals say besides: no exchange lists these as tickers.
+_NO_TICKERS = frozenset(
+    {"adjusted", "amount", "change", "country", "currency", "day", "exchange", "id", "month", "return", "returns"}
+    | {"sector", "shares", "stock", "turnover", "type", "value", "weight", "year"}
+)
+_TICKER = re.compile(r"\^?(?=[0-9]*[A-Z]|[0-9]{4})[A-Z0-9]{1,10}([.=/& -][A-Z0-9]{1,6}){0,2}")
 
 
 class PriceColumns(NamedTuple):
@@ -117,7 +127,7 @@ def known_dialects() -> str:
     return "\n".join(
         [
             "Known kinds (columns in brackets may be absent, further ones are ignored):",
-            *(f"  {dialect.name}: {dialect.header}" for dialect in (*DIALECTS, _YFINANCE, _WIDE)),
+            *(f"  {dialect.name}: {dialect.header}" for dialect in (*DIALECTS, _YFINANCE, _QUANTMOD, _WIDE)),
         ]
     )
 
@@ -137,10 +147,14 @@ def recognise(lines: Sequence[str], *, file_name: str, symbol: str = "", symbol_
     if not lines:
         raise UnusableFile("the file is empty")
     delimiter = max(",;\t|", key=lines[0].count)
-    rows = list(csv.reader(lines, delimiter=delimiter))
+    try:
+        rows = list(csv.reader(lines, delimiter=delimiter))
+    except csv.Error as error:
+        raise UnusableFile(f"its first lines are no CSV: {error}") from error
     found = (
         _yfinance_columns(rows, delimiter)
         or _long_columns(rows[0], delimiter, symbol_column)
+        or _quantmod_columns(rows[0], delimiter)
         or _wide_columns(rows[0], delimiter)
     )
     if found is None:
@@ -163,6 +177,8 @@ def _yfinance_columns(rows: list[list[str]], delimiter: str) -> Columns | None:
     ):
         return None
     fields, tickers = rows[0], rows[1]
+    if len(fields) != len(tickers):
+        return None
     if not {column_name(cell) for cell in fields[1:]} <= _FIELD_NAMES:
         fields, tickers = tickers, fields
     places: dict[str, dict[str, int]] = {}
@@ -239,14 +255,46 @@ def _stand_ins(names: list[str]) -> set[str]:
     )
 
 
+def _quantmod_columns(header: list[str], delimiter: str) -> Columns | None:
+    """What R writes of quantmod's tables: a date, and AAPL.Open to AAPL.Adjusted of each ticker."""
+    places: dict[str, dict[str, int]] = {}
+    others: dict[str, int] = {}
+    for column, cell in enumerate(header):
+        ticker, _, name = cell.strip().rpartition(".")
+        if ticker and column_name(name) in (*_PRICES, "volume", "adjusted"):
+            places.setdefault(ticker, {})[column_name(name)] = column
+        else:
+            others[column_name(cell)] = column
+    # A date beside a first column without a name, which holds row numbers then.
+    time = next((others[name] for name in ("date", "datetime", "index", "time", "") if name in others), None)
+    if time is None or not places or not others.keys() <= {"date", "datetime", "index", "time", ""}:
+        return None
+    if not all("close" in at for at in places.values()):
+        return None
+    prices = []
+    for ticker, at in places.items():
+        open_, high, low, close = (at.get(name, at["close"]) for name in _PRICES)
+        prices.append(PriceColumns(ticker, open_, high, low, close, at.get("volume")))
+    is_whole = all({*_PRICES, "volume"} <= at.keys() for at in places.values())
+    return Columns(
+        dialect=_QUANTMOD,
+        delimiter=delimiter,
+        header=tuple(header),
+        header_lines=1,
+        time=(time,),
+        prices=tuple(prices),
+        notes=() if is_whole else ("no open, high or low: it is the closing price; no volume: it is 0",),
+    )
+
+
 def _wide_columns(header: list[str], delimiter: str) -> Columns | None:
     """A date and one closing price per ticker."""
     tickers = [cell.strip() for cell in header[1:]]
-    if column_name(header[0]) not in COLUMN_NAMES["time"] or not tickers:
+    if column_name(header[0]) not in COLUMN_NAMES["time"] or not tickers or len(set(tickers)) < len(tickers):
         return None
-    if not all(re.fullmatch(r"[A-Za-z0-9^][A-Za-z0-9.^=_ &-]{0,19}", t) for t in tickers):
+    if not all(_TICKER.fullmatch(ticker) for ticker in tickers):
         return None
-    if {column_name(t) for t in tickers} & _FIELD_NAMES or len(set(tickers)) < len(tickers):
+    if {column_name(ticker) for ticker in tickers} & (_FIELD_NAMES | _NO_TICKERS):
         return None
     return Columns(
         dialect=_WIDE,

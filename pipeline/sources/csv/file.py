@@ -5,14 +5,13 @@ known close" is never one of the future.
 """
 
 import glob
-import gzip
 import hashlib
 import io
 import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice, pairwise
@@ -23,13 +22,14 @@ from pipeline.settings import ServiceError, Settings
 from pipeline.sources.csv.bars import Chunk, Cleaner
 from pipeline.sources.csv.dialects import UnusableFile
 from pipeline.sources.csv.reading import Options, Reading, decide
+from pipeline.sources.csv.unpacked import DAMAGED, unpacked
 
 if TYPE_CHECKING:
     import s3fs
 
 STANDARD_INPUT = "-"
 _SUFFIXES = (".csv", ".csv.gz", ".txt", ".txt.gz", ".tsv", ".tsv.gz")
-_CHUNK_LINES = 10_000
+_CHUNK_LINES, _CHUNK_CHARACTERS = 10_000, 16 << 20
 _HEAD_LINES = 20_000  # enough to see two bars of one symbol in a file that is sorted by time
 
 
@@ -49,7 +49,7 @@ class PriceFile:
     @contextmanager
     def open(self) -> Iterator[io.TextIOWrapper]:
         """Open the file as text, whatever it is packed in."""
-        with _unpacked(self.path) as raw, io.TextIOWrapper(raw, encoding=self.encoding, newline="") as text:
+        with unpacked(self.path) as raw, io.TextIOWrapper(cast("BinaryIO", raw), self.encoding, newline="") as text:
             yield text
 
     def lines(self) -> Iterator[str]:
@@ -69,11 +69,11 @@ def find(places: list[str], settings: Settings) -> list[str]:
             matches = [place]
         elif place.startswith("s3://"):
             matches = _find_s3(place, settings)
-        elif Path(place).is_dir():
+        elif os.path.isdir(place):  # noqa: PTH112 - False, not an error, for a name that is too long
             matches = sorted(
                 str(p) for p in Path(place).rglob("*") if p.is_file() and p.name.lower().endswith(_SUFFIXES)
             )
-        elif Path(place).is_file():
+        elif os.path.isfile(place):  # noqa: PTH113
             matches = [place]  # also one with brackets in its name
         else:
             matches = sorted(filter(os.path.isfile, glob.glob(place, recursive=True)))  # noqa: PTH207 - absolute ones too
@@ -116,7 +116,7 @@ def at_hand(name: str, settings: Settings, *, encoding: str = "") -> Iterator[Pr
             with path.open("rb") as raw:
                 fingerprint = hashlib.file_digest(raw, "sha256").hexdigest()[:32]
             found = PriceFile(name, path, fingerprint, encoding or _encoding(path))
-        except (OSError, EOFError) as error:
+        except (OSError, *DAMAGED) as error:
             raise UnusableFile(f"cannot be read: {error}") from error
         yield found
 
@@ -132,17 +132,8 @@ def _copy(name: str, copy: IO[bytes], settings: Settings) -> None:
         raise ServiceError(f"AWS_REGION, AWS_ENDPOINT_URL or the credentials: cannot read {name}: {error}") from error
 
 
-@contextmanager
-def _unpacked(path: Path) -> Iterator[BinaryIO]:
-    with path.open("rb") as raw:
-        packed = raw.read(2) == b"\x1f\x8b"
-        raw.seek(0)
-        with cast("BinaryIO", gzip.open(raw)) if packed else raw as plain:
-            yield plain
-
-
 def _encoding(path: Path) -> str:
-    with _unpacked(path) as raw:
+    with unpacked(path) as raw:
         head = raw.read(1 << 20)
     if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
         return "utf-16"
@@ -154,34 +145,49 @@ def _encoding(path: Path) -> str:
     return "utf-8-sig"
 
 
+@contextmanager
+def _readable(file: PriceFile) -> Iterator[None]:
+    """Turn what reading a damaged file raises into UnusableFile."""
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        raise UnusableFile(f"cannot be read as {file.encoding} ({error}); --encoding names another") from error
+    except DAMAGED as error:
+        raise UnusableFile(f"is damaged: {error}") from error
+
+
 def reading(file: PriceFile, options: Options) -> Reading:
     """Return how the file is read; raises UnusableFile."""
-    try:
+    with _readable(file):
         with file.open() as text:
-            head = list(islice(text, _HEAD_LINES))
+            head = _next_lines(text, _HEAD_LINES)
         name = "" if file.name == STANDARD_INPUT else file.name
         return decide(head, file_name=name, options=options, all_lines=file.lines)
-    except (UnicodeDecodeError, EOFError, gzip.BadGzipFile) as error:
-        raise UnusableFile(f"cannot be read as {file.encoding} ({error}); --encoding names another") from error
 
 
 def chunks(file: PriceFile, reading: Reading, cleaner: Cleaner) -> Iterator[Chunk]:
-    """Yield the file's bars, oldest first, some thousand rows at a time. Raises UnusableFile in the middle for bytes
-    that are no text.
+    """Yield the file's bars, oldest first, some thousand rows at a time. Raises UnusableFile where a damaged file can
+    be read no further.
     """
     read = _backwards if reading.newest_first else _forwards
-    try:
+    with _readable(file):
         yield from read(file, reading.columns.header_lines, cleaner)
-    except (UnicodeDecodeError, EOFError, gzip.BadGzipFile) as error:
-        raise UnusableFile(
-            f"cannot be read to its end as {file.encoding} ({error}); --encoding names another"
-        ) from error
+
+
+def _next_lines(text: Iterable[str], most: int) -> list[str]:
+    """The next lines, fewer if they are long: files of garbage are read in bounded memory too."""
+    lines: list[str] = []
+    characters = 0
+    while len(lines) < most and characters < _CHUNK_CHARACTERS and (some := list(islice(text, 500))):
+        lines += some
+        characters += sum(map(len, some))
+    return lines
 
 
 def _forwards(file: PriceFile, header_lines: int, cleaner: Cleaner) -> Iterator[Chunk]:
     with file.open() as text:
         line = 1 + len(list(islice(text, header_lines)))
-        while lines := list(islice(text, _CHUNK_LINES)):
+        while lines := _next_lines(text, _CHUNK_LINES):
             yield cleaner.clean(lines, line)
             line += len(lines)
 
@@ -193,11 +199,12 @@ def _backwards(file: PriceFile, header_lines: int, cleaner: Cleaner) -> Iterator
     with tempfile.TemporaryFile() as plain, file.open() as text:
         line = len(list(islice(text, header_lines)))
         starts = [0]
-        while lines := list(islice(text, _CHUNK_LINES)):
+        while lines := _next_lines(text, _CHUNK_LINES):
             line += len(lines)
             starts.append(starts[-1] + plain.write("".join(lines).encode()))
         for start, end in reversed(list(pairwise(starts))):
             plain.seek(start)
-            lines = plain.read(end - start).decode().splitlines()
+            # Not splitlines(): it would also split at U+2028 and other characters, which are no line ends in a CSV.
+            lines = list(io.StringIO(plain.read(end - start).decode(), newline=""))
             yield cleaner.clean(lines[::-1], line, -1)
             line -= len(lines)

@@ -60,6 +60,7 @@ def decide(head: Sequence[str], *, file_name: str, options: Options, all_lines: 
     rows = list(_rows(head[columns.header_lines :], columns))
     if not rows:
         raise UnusableFile(f"it has a header ({columns.dialect.name}) and no row of its {columns.width} columns")
+    _check_prices(rows[:20], columns)
     samples = [cell_of(row) for row in rows[:20]]
     day_first = options.day_first
     # A file whose first date is no date of numbers has none to prove.
@@ -81,8 +82,31 @@ def decide(head: Sequence[str], *, file_name: str, options: Options, all_lines: 
 
 
 def _rows(lines: Iterable[str], columns: Columns) -> Iterator[Row]:
-    """The rows that are as wide as the header."""
-    return (row for row in csv.reader(lines, delimiter=columns.delimiter) if len(row) == columns.width)
+    """The rows that are as wide as the header; what the csv module refuses is left for the cleaning to count."""
+    reader = csv.reader(lines, delimiter=columns.delimiter)
+    while True:
+        try:
+            for row in reader:
+                if len(row) == columns.width:
+                    yield row
+        except csv.Error:
+            continue
+        return
+
+
+def _check_prices(rows: Sequence[Row], columns: Columns) -> None:
+    """Raise UnusableFile for a column of a wide table that holds text: its name is no ticker."""
+    for prices in columns.prices if columns.symbol is None and len(columns.prices) > 1 else ():
+        for text in (row[prices.close] for row in rows):
+            try:
+                csv_cells.number(text)
+            except OverflowError:
+                continue
+            except ValueError:
+                raise UnusableFile(
+                    f"its column {prices.symbol!r} holds no prices but {text[:40]!r}; a wide table has one column of "
+                    "prices per ticker"
+                ) from None
 
 
 def _time_cell(columns: Columns) -> Callable[[Row], str]:
@@ -100,8 +124,10 @@ def _instants(
     for row in rows:
         try:
             instant = read(cell_of(row).strip())
-        except ValueError:
+        except (ValueError, OverflowError):
             continue
+        if not 1 < instant.year < 9999:
+            continue  # An offset could carry it beyond what a datetime holds.
         found.setdefault(row[columns.symbol] if columns.symbol is not None else "", []).append(instant)
     if any(i.tzinfo for i in chain(*found.values())):
         local = ZoneInfo(zone) if zone else UTC

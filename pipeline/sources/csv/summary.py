@@ -8,6 +8,8 @@ from pathlib import Path
 from pipeline.settings import SettingsError
 from pipeline.sources.csv.bars import Chunk, Cleaner, Reject
 from pipeline.sources.csv.reading import Reading
+from pipeline.spreadsheet import harmless
+from pipeline.terminal import printable
 
 _SYMBOLS_SHOWN = 40
 
@@ -27,6 +29,7 @@ class Summary:
     def __init__(self, name: str, reading: Reading, cleaner: Cleaner) -> None:
         self._name, self._reading, self._cleaner = name, reading, cleaner
         self._symbols: dict[str, _Seen] = {}
+        self.notes: list[str] = []  # further ones, beside those of the reading
         self.rows = self.usable = self.sent = 0
 
     def read(self, chunk: Chunk) -> None:
@@ -49,7 +52,7 @@ class Summary:
         """Return what the user is told at the end of a file, or when it was stopped before its end."""
         reading, dropped = self._reading, self._cleaner.dropped
         lines = [f"{self._name}: {reading.columns.dialect.name}, bars of {reading.interval}"]
-        lines += [f"  note: {note}" for note in reading.notes]
+        lines += [f"  note: {note}" for note in (*reading.notes, *self.notes)]
         counts = [f"rows read {self.rows:,}", f"sent {self.sent:,}"]
         if not stopped and self.usable > self.sent:
             counts.append(f"sent by an earlier run {self.usable - self.sent:,}")
@@ -81,7 +84,11 @@ class Rejects:
     def keep(self, name: str, rejects: Sequence[Reject]) -> None:
         """Add the rows of a file."""
         if rejects:
-            self._write("a", ([name, reject.line, reject.reason, *reject.cells] for reject in rejects))
+            self._write("a", (self._row(name, reject) for reject in rejects))
+
+    def _row(self, name: str, reject: Reject) -> list[object]:
+        """People open it in a spreadsheet or a terminal, and the cells are a stranger's."""
+        return [harmless(printable(name)), reject.line, reject.reason, *map(harmless, map(printable, reject.cells))]
 
     def _write(self, mode: str, rows: Iterable[Sequence[object]]) -> None:
         if not self._path:

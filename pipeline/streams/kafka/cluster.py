@@ -6,6 +6,7 @@ from uuid import UUID
 
 from kafka import KafkaAdminClient
 from kafka import errors as kafka_errors
+from kafka.admin import ConfigResource, ConfigResourceType
 
 from pipeline.settings import Settings
 from pipeline.streams.kafka import compatibility
@@ -41,6 +42,16 @@ class Cluster:
                 return []
             described = self._admin.describe_groups([group])[group]
             return [f"{member['client_id']} on {member['client_host'].lstrip('/')}" for member in described["members"]]
+
+    def offsets_retention_minutes(self) -> int | None:
+        """Return how long the offsets of a group without members are kept; None where no broker says it."""
+        brokers = [ConfigResource(ConfigResourceType.BROKER, str(node)) for node, _, _ in self.advertised()[:1]]
+        with reaching(self._settings):
+            found = self._admin.describe_configs(brokers, config_filter="all") if brokers else {}
+        for described in (named for of_type in found.values() for named in of_type.values()):
+            if text := described.get("offsets.retention.minutes", {}).get("value"):
+                return int(text)
+        return None
 
 
 def topic_ids(settings: Settings, topics: Iterable[str]) -> dict[str, str | None]:

@@ -1,0 +1,106 @@
+"""The state of the market as the ticks so far tell it. Pure: the clock is an argument."""
+
+import threading
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pipeline import records
+from pipeline.records import InvalidRecord, Tick
+
+SPARKLINE_SECONDS = 120
+RATE_SECONDS = 5
+
+
+@dataclass
+class Quote:
+    """What is known of one ticker. `points` are the last prices of the last seconds that had a tick, oldest first."""
+
+    symbol: str
+    first_price: float
+    first_time: str
+    price: float
+    time: str
+    ticks: int = 0
+    changed: int = 0
+    points: deque[tuple[str, float]] = field(default_factory=lambda: deque(maxlen=SPARKLINE_SECONDS))
+
+    def row(self) -> dict[str, Any]:
+        """Return the quote as the page reads it."""
+        return {
+            "symbol": self.symbol,
+            "price": self.price,
+            "time": self.time,
+            "ticks": self.ticks,
+            "first_price": self.first_price,
+            "first_time": self.first_time,
+            "points": [price for _, price in self.points],
+        }
+
+
+class Market:
+    """The last price of each ticker, and how many messages come. Safe to use from many threads."""
+
+    def __init__(self, symbols: Iterable[str] = ()) -> None:
+        self._only = frozenset(symbols)
+        self._lock = threading.Lock()
+        self._quotes: dict[str, Quote] = {}
+        self._arrivals: deque[tuple[float, int]] = deque()
+        self._messages = self._bad = self._version = 0
+        self._last_arrival: float | None = None
+        self.problem = ""
+
+    def add(self, values: Sequence[bytes | None], now: float) -> None:
+        """Take the values of one poll; a message that is no tick is counted, not shown."""
+        if not values:
+            return
+        ticks = [tick for value in values if (tick := _tick(value))]
+        with self._lock:
+            self._version += 1
+            self._messages += len(values)
+            self._bad += len(values) - len(ticks)
+            self._last_arrival = now
+            self._arrivals.append((now, len(values)))
+            for tick in ticks:
+                if not self._only or tick.symbol in self._only:
+                    self._take(tick)
+
+    def _take(self, tick: Tick) -> None:
+        quote = self._quotes.get(tick.symbol)
+        if quote is None:
+            quote = self._quotes[tick.symbol] = Quote(tick.symbol, tick.price, tick.time, tick.price, tick.time)
+        quote.ticks += 1
+        quote.changed = self._version
+        # A late tick is counted, but does not replace a later price.
+        if tick.time < quote.time:
+            return
+        quote.price, quote.time = tick.price, tick.time
+        second = tick.time[:19]
+        if quote.points and quote.points[-1][0] == second:
+            quote.points[-1] = (second, tick.price)
+        else:
+            quote.points.append((second, tick.price))
+
+    def snapshot(self, now: float, after: int = 0) -> dict[str, Any]:
+        """Return what changed after a version, as the page reads it; after 0 everything."""
+        with self._lock:
+            while self._arrivals and self._arrivals[0][0] <= now - RATE_SECONDS:
+                self._arrivals.popleft()
+            return {
+                "version": self._version,
+                "messages": self._messages,
+                "bad": self._bad,
+                "rate": round(sum(count for _, count in self._arrivals) / RATE_SECONDS, 1),
+                "quiet_seconds": None if self._last_arrival is None else round(now - self._last_arrival, 1),
+                "problem": self.problem,
+                "quotes": [quote.row() for quote in self._quotes.values() if quote.changed > after],
+            }
+
+
+def _tick(value: bytes | None) -> Tick | None:
+    try:
+        record = records.decode(Tick, value or b"")
+    except InvalidRecord:
+        return None
+    return record if isinstance(record, Tick) else None
