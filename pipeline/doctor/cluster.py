@@ -234,7 +234,7 @@ def _contradiction(settings: Settings, partition: Partition, standing: Standing)
         return problem(
             "kafka",
             f"{partition}: {error}",
-            "consumer.py stops at it rather than skip or repeat records; `consumer.py verify --repair` compares with S3",
+            "consumer.py stops rather than skip or repeat records; `consumer.py verify --repair` compares with S3",
         )
     return None
 
