@@ -95,7 +95,7 @@ def test_the_question_leaves_nothing_behind(run: Run, s3: object, settings: Sett
         ("NotImplemented", 501, "S3_BUCKET="),
     ],
 )
-def test_refusals_end(  # noqa: PLR0917 - pytest passes them by name
+def test_refusals_end(
     code: str, status: int, told: str, run: Run, s3: object, settings: Settings, environment: dict[str, str]
 ) -> None:
     """What no waiting mends ends the consumer with 1 and the setting's name within seconds; the batch is completed by

@@ -85,8 +85,8 @@ def test_a_hole_behind_what_was_landed(run: Run, s3: object, settings: Settings)
 
 @pytest.mark.parametrize("arguments", [(), ("--partition-time", "event")], ids=["arrival", "event"])
 def test_a_topic_made_anew(arguments: tuple[str, ...], run: Run, s3: object, settings: Settings) -> None:
-    """Other records under the same topic and offsets: the consumer stops and says so; --from-beginning lands them beside
-    the old ones, of which none is overwritten.
+    """Other records under the same topic and offsets: the consumer stops and says so; --from-beginning lands them
+    beside the old ones, of which none is overwritten.
     """
     produce(settings, 1_000)
     assert run("consumer.py", "--until-caught-up", *arguments).returncode == 0
@@ -150,7 +150,7 @@ def test_a_commit_beyond_the_end(run: Run, s3: object, settings: Settings) -> No
 
 
 @pytest.mark.parametrize("put", [0, 1, 2, 3])
-def test_a_batch_under_way_whose_plan_is_lost(  # noqa: PLR0917 - pytest passes them by name
+def test_a_batch_under_way_whose_plan_is_lost(
     put: int, start: Start, run: Run, s3: object, settings: Settings, environment: dict[str, str]
 ) -> None:
     """Killed with some of a batch's objects put, and the commits lost: the batch is completed by the plan in its

@@ -10,7 +10,7 @@ from pipeline.settings import Settings
 
 
 def test_simulate_counts_and_holds_its_rate(run: Callable, settings: Settings) -> None:
-    """As many ticks as asked for, at the rate by the clock of the broker as well, and the same ones for the same seed."""
+    """As many ticks as asked for, at the rate by the broker's clock as well, and the same ones for the same seed."""
     done = run("producer.py", "simulate", "--seed", "5", "--rate", "500", "--count", "3000", "--symbols", "A,B")
     assert done.returncode == 0, done.stderr
     ticks = [decode(Tick, value) for value in committed_values(settings, settings.kafka_topic_ticks)]

@@ -162,7 +162,7 @@ def test_a_refused_key_ends_it() -> None:
 
 
 def test_a_full_buffer_drops_and_counts() -> None:
-    """When nobody takes, reading goes on: the buffer stays bounded, and what is dropped is counted and its time known."""
+    """When nobody takes, reading goes on: the buffer stays bounded; what is dropped is counted and its time known."""
     sent = threading.Event()
 
     def play(connection: ServerConnection, _number: int) -> None:
@@ -182,7 +182,7 @@ def test_a_full_buffer_drops_and_counts() -> None:
 
 
 def test_records_of_events() -> None:
-    """Trades and seconds are ticks, minutes are bars that start where the minute does; an incomplete event is refused."""
+    """Trades and seconds are ticks, minutes are bars that start with the minute; an incomplete event is refused."""
     tick = polygon_stream.record(trade(5), "2024-01-02 00:00:00.000")
     assert (tick.symbol, tick.time, tick.price, tick.volume) == ("AAPL", "2024-01-02 14:30:00.005", 190.5, 7)
     tick = polygon_stream.record(second(3), "2024-01-02 00:00:00.000")

@@ -79,7 +79,8 @@ DIALECT_FILES = {
     "Nasdaq.com": (b"Date,Close/Last,Volume,Open,High,Low\n01/02/2024,$11.25,1500,$10.50,$12.00,$10.00\n", "AAPL"),
     "Investing.com": (
         (
-            b'"Date","Price","Open","High","Low","Vol.","Change %"\n"01/02/2024","11.25","10.50","12.00","10.00","1.5K","1.1%"\n'
+            b'"Date","Price","Open","High","Low","Vol.","Change %"\n'
+            b'"01/02/2024","11.25","10.50","12.00","10.00","1.5K","1.1%"\n'
             b'"01/16/2024","1","1","1","1","1.5K","1.1%"\n"01/17/2024","1","1","1","1","1.5K","1.1%"\n'
         ),
         "AAPL",
@@ -172,7 +173,8 @@ def test_times(read: Callable, text: str) -> None:
 
 def test_local_time_and_stamps_of_the_end(read: Callable) -> None:
     """--timezone says what a naive time means, across summer time; --stamped-end moves a bar to its start."""
-    content = b"datetime,open,high,low,close,volume\n2024-01-02 09:31:00,1,2,1,2,5\n2024-01-02 09:32:00,1,2,1,2,5\n2024-07-02 09:31:00,1,2,1,2,5\n"
+    times = (b"2024-01-02 09:31:00", b"2024-01-02 09:32:00", b"2024-07-02 09:31:00")
+    content = b"datetime,open,high,low,close,volume\n" + b"".join(time + b",1,2,1,2,5\n" for time in times)
     assert [b.time for b in read(content, timezone="America/New_York", ends=True)[0]] == [
         "2024-01-02 14:30:00.000",
         "2024-01-02 14:31:00.000",
@@ -337,7 +339,7 @@ def test_no_symbol_is_guessed(name: str) -> None:
 
 
 def test_unknown_header_shows_itself_and_the_dialects(read: Callable) -> None:
-    """A file of no known kind is refused with the header it has and the kinds there are; an empty one is called empty."""
+    """A file of no known kind is refused with its header and the known kinds; an empty one is called empty."""
     with pytest.raises(UnusableFile, match=r"(?s)'name,age'.*Kaggle: date,open,high,low,close,volume,Name"):
         read(b"name,age\nx,3\n")
     with pytest.raises(UnusableFile, match="empty"):
