@@ -1,7 +1,7 @@
--- Questions to the views bars, ticks and news, for Athena engine version 3. Each block is one statement: paste it into the console as
--- it stands, or run it with `python -m pipeline.athena NAME`. What may be changed are the literals in the first lines of a block.
--- bars has one row per symbol, interval and time, the latest that was landed. A condition on month ('YYYY-MM', a column of bars)
--- spares Athena from reading the other months. Raw tables are asked with a condition on dt, always: they list every day otherwise.
+-- Queries of the views bars, ticks and news, for Athena engine version 3. Each block is one statement: paste it into the console as
+-- it is, or run it with `python -m pipeline.athena NAME`. Change the literals in the first lines of a block as you like.
+-- bars has one row per symbol, interval and time: the latest one. Give a condition on month ('YYYY-MM', a column of bars), so Athena
+-- skips the other months. Always give raw tables a condition on dt: without one Athena lists every day.
 
 -- name: monthly_performance
 -- How did each ticker do, month by month? Average, first and last close of every month, for a heatmap.
@@ -175,7 +175,7 @@ GROUP BY one.symbol, other.symbol
 ORDER BY first_symbol, second_symbol;
 
 -- name: correlation
--- How do open, high, low, close and volume of one ticker hang together? Correlation of every pair.
+-- How are open, high, low, close and volume of one ticker related? Correlation of every pair.
 WITH daily AS (
   SELECT symbol, "open" AS o, high AS h, low AS l, "close" AS c, volume AS v
   FROM bars
@@ -232,7 +232,7 @@ FROM windowed
 ORDER BY symbol, day;
 
 -- name: bollinger_bands
--- Is the price out of its usual range? The average of 20 closes, and two standard deviations above and below it.
+-- Is the price outside its usual range? The average of 20 closes, and two standard deviations above and below it.
 WITH daily AS (
   SELECT symbol, date(time) AS day, "close"
   FROM bars
@@ -338,8 +338,8 @@ GROUP BY symbol, date_trunc('month', time)
 ORDER BY symbol, month;
 
 -- name: news_and_next_day_return
--- Does the price follow the news? The return of the next trading day, by what was written the day before. An article of a day
--- without trade counts for the trading day before it.
+-- Does the price follow the news? The return of the next trading day, by the sentiment of the day before. An article of a day
+-- without trading counts for the trading day before it.
 WITH daily AS (
   SELECT
     symbol,
@@ -367,7 +367,7 @@ GROUP BY symbol, sentiment
 ORDER BY symbol, sentiment;
 
 -- name: data_quality
--- What is there? Rows, symbols and times of everything that landed; dead letters of the last 30 days.
+-- What has landed? Rows, symbols and times of every table; dead letters of the last 30 days.
 SELECT
   'bars' AS table_name, count(*) AS row_count, count(DISTINCT symbol) AS symbols,
   min(time) AS first_time, max(time) AS last_time, max(ingested_at) AS last_ingested_at
@@ -385,7 +385,7 @@ WHERE dt >= date_format(current_date - INTERVAL '30' DAY, '%Y-%m-%d')
 ORDER BY table_name;
 
 -- name: missing_trading_days
--- Which days does a ticker lack? Days between its first and its last on which more than half of the others that it could have
+-- Which trading days is a ticker missing? Days between its first and its last on which more than half of the others that it could have
 -- traded with did trade.
 WITH daily AS (
   SELECT symbol, date(time) AS day
@@ -414,7 +414,7 @@ WHERE is_missing AND traded * 2 > others
 ORDER BY symbol, day;
 
 -- name: stale_symbols
--- Which tickers have stopped coming? Those whose last bar is more than 5 days older than the newest bar of the same interval.
+-- Which tickers no longer arrive? Those whose last bar is more than 5 days older than the newest bar of the same interval.
 WITH latest AS (
   SELECT symbol, "interval", max(time) AS last_time, max(ingested_at) AS last_ingested_at
   FROM bars
@@ -431,7 +431,7 @@ WHERE date_diff('day', last_time, newest_time) > 5
 ORDER BY days_behind DESC, symbol, "interval";
 
 -- name: duplicates_and_revisions
--- How often did the same bar come more than once, and how often with other figures? What landed in the last 7 days.
+-- How often did the same bar arrive more than once, and how often with other prices? Of what landed in the last 7 days.
 WITH landed AS (
   SELECT symbol, "interval", time, count(*) AS records, count(DISTINCT ROW("open", high, low, "close", volume)) AS versions
   FROM raw_bars
@@ -450,7 +450,7 @@ GROUP BY symbol, "interval"
 ORDER BY symbol, "interval";
 
 -- name: dead_letters_by_reason
--- What was refused in the last 30 days, and why? Figures and quoted values are left out of the reasons, so that like goes with like.
+-- Which records were refused in the last 30 days, and why? Numbers and quoted values are cut out of the reasons, to group them.
 SELECT
   topic,
   regexp_replace(reason, '''[^'']*''|-?\d+(\.\d+)?(e[+-]?\d+)?', '…') AS kind,

@@ -1,13 +1,13 @@
-"""Make the Glue and Athena side of the lake, look at it, keep it fresh, take it away.
+"""Create, show, update and delete the Glue and Athena side of the lake, and run its ETL.
 
-python glue_setup.py                     bucket, database, tables, views, workgroup, saved queries; safe to run twice
-python glue_setup.py --with-roles        and the IAM role that the crawler and the ETL job need, then crawler and job
-python glue_setup.py --dry-run           say what would be called
-python glue_setup.py show                what there is, and what differs from the definition
-python glue_setup.py crawl               let the crawler look at what is landed, and compare with the declared tables
-python glue_setup.py etl                 bring the curated tables up to date, by Athena
+python glue_setup.py                     create bucket, database, tables, views, workgroup, queries; safe to repeat
+python glue_setup.py --with-roles        the same, with the IAM role of crawler and ETL job, then crawler and job
+python glue_setup.py --dry-run           print the calls and make none that changes anything
+python glue_setup.py show                what exists, and what differs from the definition
+python glue_setup.py crawl               run the crawler over the landed objects, and compare with the declared tables
+python glue_setup.py etl                 update the curated tables, by Athena
 python glue_setup.py etl --engine glue   the same by the Glue Spark job
-python glue_setup.py delete              take all of it away but the data
+python glue_setup.py delete              delete all of it except the data
 """
 
 import argparse
@@ -15,17 +15,19 @@ import json
 import sys
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
+from typing import Any
 
 from etl.curation import Curation
 from etl.publish import PublishFailed
 from pipeline import aws, terminal
 from pipeline.settings import ServiceError, Settings, load_settings
 from pipeline.tables import catalog, crawled, resources
-from pipeline.tables.athena_engine import AthenaEngine, etl_tables
+from pipeline.tables.athena_engine import AthenaEngine
 from pipeline.tables.changes import Change
-from pipeline.tables.landings import Landed
+from pipeline.tables.etl_inputs import etl_tables
+from pipeline.tables.lake_listing import LakeListing
 from pipeline.tables.provision import Provision
 from pipeline.tables.removal import removals
 
@@ -39,7 +41,7 @@ _TO_DO = {
     "skip": "would skip",
 }
 _FOUND = {"create": "missing", "update": "differs", "keep": "as defined", "skip": "not made"}
-_JOB_POLL_SECONDS = 10
+_LONGEST_PAUSE_SECONDS = 10
 _RUNNING = ("STARTING", "RUNNING", "STOPPING", "WAITING")
 
 
@@ -54,21 +56,24 @@ def main() -> int:
         "AWS_REGION, S3_BUCKET, GLUE_DATABASE", f"{settings.aws_region}, {settings.s3_bucket}, {settings.glue_database}"
     ):
         try:
-            return options.run(settings, options)
+            code: int = options.run(settings, options)
         except PublishFailed as error:
             raise ServiceError(f"GLUE_DATABASE={settings.glue_database}: {error}") from None
+    return code
 
 
 def create(settings: Settings, options: argparse.Namespace) -> int:
-    """The loop: see what a part lacks, do it, go on to the next."""
+    """The loop: find out what a part lacks, do it, go on to the next part."""
     made = Provision(settings, today=datetime.now(UTC).date(), with_roles=options.with_roles)
     _carry_out(made.changes(), dry_run=options.dry_run)
     if made.missing_role_policy:
         print(
-            f"\nThe role {settings.glue_role} is not there, so crawler and job were not made. `--with-roles` makes it; or let it be made with"
+            f"\nThe role {settings.glue_role} does not exist, so crawler and job were not created. "
+            "`--with-roles` creates it; or have it created with"
         )
         print(
-            f"this trust policy:\n{json.dumps(resources.trust_policy())}\nand this policy:\n{json.dumps(made.missing_role_policy, indent=1)}"
+            f"this trust policy:\n{json.dumps(resources.trust_policy())}\n"
+            f"and this policy:\n{json.dumps(made.missing_role_policy, indent=1)}"
         )
     return terminal.EXIT_DONE
 
@@ -96,7 +101,7 @@ def _say(change: Change, words: dict[str, str]) -> None:
 
 
 def show(settings: Settings, options: argparse.Namespace) -> int:
-    """What there is; exit code 1 when something is missing or differs."""
+    """Print what exists; exit code 1 when something is missing or differs."""
     made = Provision(settings, today=datetime.now(UTC).date(), with_roles=False)
     if options.ddl:
         print(*(f"{catalog.ddl(settings.glue_database, table)};\n" for table in made.tables()), sep="\n")
@@ -129,7 +134,7 @@ def _console_links(settings: Settings) -> list[str]:
 
 
 def crawl(settings: Settings, _options: argparse.Namespace) -> int:
-    """Run the crawler to its end, and say what it found beside what is declared."""
+    """Run the crawler to its end, and compare what it found with what is declared."""
     glue, name = aws.client(settings, "glue"), resources.crawler_name(settings)
     try:
         glue.start_crawler(Name=name)
@@ -137,30 +142,27 @@ def crawl(settings: Settings, _options: argparse.Namespace) -> int:
         print(f"crawler {name} is running already")
     except glue.exceptions.EntityNotFoundException:
         raise ServiceError(
-            f"GLUE_ROLE={settings.glue_role}: crawler {name} is not there; `python glue_setup.py --with-roles` makes it"
+            f"GLUE_ROLE={settings.glue_role}: crawler {name} does not exist; "
+            "`python glue_setup.py --with-roles` makes it"
         ) from None
-    with terminal.progress("s") as progress:
-        while (crawler := glue.get_crawler(Name=name)["Crawler"])["State"] != "READY":
-            time.sleep(1)
-            progress.update(1)
+    crawler = _wait(lambda: glue.get_crawler(Name=name)["Crawler"], lambda found: found["State"] == "READY")
     last = crawler.get("LastCrawl") or {}
     if last.get("Status") != "SUCCEEDED":
-        raise ServiceError(
-            f"crawler {name}: {last.get('Status')}: {last.get('ErrorMessage', 'its log says why: ' + last.get('LogGroup', ''))}"
-        )
+        why = last.get("ErrorMessage", f"its log says why: {last.get('LogGroup', '')}")
+        raise ServiceError(f"crawler {name}: {last.get('Status')}: {why}")
     for line in crawled.comparison(settings, glue):
         print(line)
     return terminal.EXIT_DONE
 
 
 def etl(settings: Settings, options: argparse.Namespace) -> int:
-    """Raw to curated, table by table; what is published stays published if a later table fails."""
+    """Update the curated tables one by one; what is published stays published if a later table fails."""
     tables = [record for record in catalog.CURATED if not options.tables or record in options.tables]
     if options.engine == "glue":
         return _run_job(settings, options, tables)
     now = datetime.now(UTC)
-    landed = Landed(settings)
-    landings = {record: landed.landing(record, landed.first_day_declared(record)) for record in tables}
+    listing = LakeListing(settings)
+    landings = {record: listing.landing(record, listing.first_day_declared(record)) for record in tables}
     clients = {name: aws.client(settings, name) for name in ("s3", "glue", "athena")}
     curation = Curation(AthenaEngine(settings), **clients, run=f"{now:%Y%m%dT%H%M%SZ}_{uuid.uuid4().hex[:8]}", now=now)
     only_days = (options.first or "0001-01-01", options.last or "9999-12-31") if options.first or options.last else None
@@ -170,12 +172,12 @@ def etl(settings: Settings, options: argparse.Namespace) -> int:
         swept = f", {outcome.removed} superseded files removed" if outcome.removed else ""
         print(f"{record:<6}{done}{swept}; watermark {outcome.watermark}")
         if table.partition_time == "event" and not only_days and not outcome.why_not:
-            print("      folders are by the record's own time: every raw day was read; --from and --to read fewer")
+            print("      folders are by the record's own time, so every raw day was read; --from and --to read fewer")
     return terminal.EXIT_DONE
 
 
 def _run_job(settings: Settings, options: argparse.Namespace, tables: list[str]) -> int:
-    """Start the Glue job and wait for its end."""
+    """Start the Glue job and wait for its end. Ctrl-C leaves it running."""
     glue, name = aws.client(settings, "glue"), resources.job_name(settings)
     arguments = {
         "--tables": ",".join(tables),
@@ -186,25 +188,34 @@ def _run_job(settings: Settings, options: argparse.Namespace, tables: list[str])
         run = glue.start_job_run(JobName=name, Arguments=arguments)["JobRunId"]
     except glue.exceptions.EntityNotFoundException:
         raise ServiceError(
-            f"GLUE_ROLE={settings.glue_role}: job {name} is not there; `python glue_setup.py --with-roles` makes it"
+            f"GLUE_ROLE={settings.glue_role}: job {name} does not exist; `python glue_setup.py --with-roles` makes it"
         ) from None
     except glue.exceptions.ConcurrentRunsExceededException:
         raise ServiceError(f"job {name} is running already; it runs one at a time") from None
     print(f"job {name} runs as {run}; Ctrl-C leaves it running")
-    with terminal.progress("s") as progress:
-        while (state := glue.get_job_run(JobName=name, RunId=run)["JobRun"])["JobRunState"] in _RUNNING:
-            time.sleep(_JOB_POLL_SECONDS)
-            progress.update(_JOB_POLL_SECONDS)
+    state = _wait(
+        lambda: glue.get_job_run(JobName=name, RunId=run)["JobRun"], lambda found: found["JobRunState"] not in _RUNNING
+    )
     if state["JobRunState"] != "SUCCEEDED":
-        raise ServiceError(
-            f"job {name}, run {run}: {state['JobRunState']}: {state.get('ErrorMessage', 'its log says why: /aws-glue/jobs')}"
-        )
+        why = state.get("ErrorMessage", "its log says why: /aws-glue/jobs")
+        raise ServiceError(f"job {name}, run {run}: {state['JobRunState']}: {why}")
     print(f"job {name}: succeeded in {state.get('ExecutionTime', 0)} s")
     return terminal.EXIT_DONE
 
 
+def _wait(look: Callable[[], dict[str, Any]], is_over: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+    """Look again, after longer and longer pauses, until it is over. A loop, because progress shows each pause."""
+    pause_seconds = 1
+    with terminal.progress("s") as progress:
+        while not is_over(found := look()):
+            time.sleep(pause_seconds)
+            progress.update(pause_seconds)
+            pause_seconds = min(2 * pause_seconds, _LONGEST_PAUSE_SECONDS)
+    return found
+
+
 def delete(settings: Settings, options: argparse.Namespace) -> int:
-    """Asks first: tables can be made again, data cannot."""
+    """Ask first: tables can be created again, data cannot."""
     what = f"the tables, views, crawler, job and workgroup of {settings.glue_database}"
     what += (
         f" AND EVERY OBJECT below s3://{settings.s3_bucket}/{settings.s3_root}" if options.data else "; the data stays"
@@ -233,18 +244,21 @@ def _parser() -> argparse.ArgumentParser:
         command.set_defaults(run=run)
         return command
 
-    command = add("create", create, "make what is missing, update what differs (the default)")
-    command.add_argument("--with-roles", action="store_true", help="make the IAM role of the crawler and the ETL job")
+    command = add("create", create, "create what is missing, update what differs (the default)")
+    command.add_argument("--with-roles", action="store_true", help="create the IAM role of the crawler and the ETL job")
+    command.add_argument("--dry-run", action="store_true", help="print the calls, and make none that changes anything")
+    command = add("show", show, "print what exists, and what differs from the definition")
     command.add_argument(
-        "--dry-run", action="store_true", help="say what would be called, and call nothing that changes anything"
+        "--ddl", action="store_true", help="print the tables as CREATE EXTERNAL TABLE statements instead"
     )
-    command = add("show", show, "what there is, and what differs from the definition")
-    command.add_argument("--ddl", action="store_true", help="the tables as CREATE EXTERNAL TABLE statements instead")
-    command.add_argument("--policy", action="store_true", help="the policy that the role needs instead")
+    command.add_argument("--policy", action="store_true", help="print the policy that the role needs instead")
     add("crawl", crawl, "run the crawler, and compare what it found with the declared tables")
-    command = add("etl", etl, "bring the curated tables up to date")
+    command = add("etl", etl, "update the curated tables from the raw tables")
     command.add_argument(
-        "--engine", choices=["athena", "glue"], default="athena", help="who does the work (default athena)"
+        "--engine",
+        choices=["athena", "glue"],
+        default="athena",
+        help="run by Athena or by the Glue Spark job (default athena)",
     )
     command.add_argument(
         "--tables", nargs="+", choices=list(catalog.CURATED), metavar="TABLE", help="bars, ticks, news (default: all)"
@@ -253,11 +267,11 @@ def _parser() -> argparse.ArgumentParser:
         "--from", dest="first", type=_day, metavar="DAY", help="first raw day to read, in place of the new ones"
     )
     command.add_argument("--to", dest="last", type=_day, metavar="DAY", help="last raw day to read")
-    command = add("delete", delete, "take away what create made; the data stays")
+    command = add("delete", delete, "delete what create made; the data stays")
     command.add_argument("--yes", action="store_true", help="do not ask")
-    command.add_argument("--data", action="store_true", help="and every object below S3_PREFIX")
-    command.add_argument("--with-roles", action="store_true", help="and the IAM role")
-    command.add_argument("--dry-run", action="store_true", help="say what would be deleted")
+    command.add_argument("--data", action="store_true", help="also delete every object below S3_PREFIX")
+    command.add_argument("--with-roles", action="store_true", help="also delete the IAM role")
+    command.add_argument("--dry-run", action="store_true", help="print the calls, and make none that changes anything")
     return parser
 
 

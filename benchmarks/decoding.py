@@ -20,8 +20,9 @@ from kafka.consumer.fetcher import Fetcher
 from kafka.record import MemoryRecords
 from kafka.record.default_records import DefaultRecordBatchBuilder
 
+from pipeline.landing.block import Block
 from pipeline.records import Bar, encode, time_text_ms
-from pipeline.streams.kafka import decoder as blocks
+from pipeline.streams.kafka import compatibility, decoder
 
 PARTITION = TopicPartition("stock_bars", 0)
 RECORDS = 100_000
@@ -62,11 +63,11 @@ def batches(values: list[bytes], size: int, compression: int) -> bytes:
     return bytes(data)
 
 
-def read(fetched: bytes, kind: type) -> list[blocks.Block]:
+def read(fetched: bytes, kind: type) -> list[Block]:
     """All blocks, from the kind of partition records that a stock or an installed fetcher has."""
     found = kind(0, PARTITION, MemoryRecords(fetched)).take()
     consumer = SimpleNamespace(poll=lambda **_: {PARTITION: found})
-    return blocks.poll(consumer, 0)[PARTITION]
+    return decoder.poll(consumer, 0)[PARTITION]
 
 
 def microseconds(work: Callable[[], object], repeats: int = 5) -> float:
@@ -86,9 +87,10 @@ def main() -> None:
         for size in (2500, 100, 10) if compression == 0 else (2500,):
             fetched = batches(values, size, compression)
             stock = microseconds(lambda data=fetched: read(data, Fetcher.PartitionRecords), 3)
-            fast = microseconds(lambda data=fetched: read(data, blocks._BlockFetcher.PartitionRecords))
+            fast = microseconds(lambda data=fetched: read(data, compatibility.BlockFetcher.PartitionRecords))
             print(
-                f"{name}, batches of {size:,}: kafka-python {stock:.2f}, blocks {fast:.2f}, {stock / fast:.1f} times faster"
+                f"{name}, batches of {size:,}: kafka-python {stock:.2f}, blocks {fast:.2f}, "
+                f"{stock / fast:.1f} times faster"
             )
     check = msgspec.json.Decoder(Bar).decode
     for kind, some in (("bytes", values), ("memoryview", [memoryview(value) for value in values])):

@@ -26,9 +26,10 @@ from threading import Thread
 from typing import Any
 
 from benchmarks.landing import bars, fill, measure
-from pipeline import aws, dynamodb, records
+from pipeline import aws, records
 from pipeline.settings import Settings, load_settings
 from pipeline.sinks.dynamodb import items
+from pipeline.sinks.dynamodb.table import PriceTable
 from pipeline.streams.kafka import producer as topic
 
 WAYS_ITEMS = 2_000
@@ -51,7 +52,7 @@ def main() -> None:
                 kafka_group=f"bench_{own}",
                 dynamodb_table=f"bench_{own}",
             )
-            dynamodb.Table(settings).create()
+            PriceTable(settings).create()
             try:
                 run(settings)
             finally:
@@ -62,7 +63,9 @@ def ways(settings: Settings) -> None:
     client = aws.client(settings, "dynamodb", attempts=1, pool_connections=32)
     keys = items.Keys(settings.dynamodb_partition_key, settings.dynamodb_sort_key)
     puts = [
-        items.put(settings.dynamodb_table, keys, items.entry(keys, records.encode(bar), bar, offset=0, timestamp_ms=0))
+        items.put(
+            settings.dynamodb_table, keys, items.bar_item(keys, records.encode(bar), bar, offset=0, timestamp_ms=0)
+        )
         for bar in bars(WAYS_ITEMS)
     ]
 
@@ -116,7 +119,8 @@ def batch(settings: Settings) -> None:
             _environment(settings),
         )
         print(
-            f"{name:<44}{BATCH_ROWS / cost.wall_seconds:>8,.0f} records/s {cost.cpu_seconds / BATCH_ROWS * 1e6:>6,.0f} µs CPU/record "
+            f"{name:<44}{BATCH_ROWS / cost.wall_seconds:>8,.0f} records/s "
+            f"{cost.cpu_seconds / BATCH_ROWS * 1e6:>6,.0f} µs CPU/record "
             f"{cost.peak_mb:>5.0f} MB peak {cost.wall_seconds:>6.1f} s",
             flush=True,
         )

@@ -24,7 +24,6 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import numpy as np
-from kafka import TopicPartition
 
 from dashboards.query_results import Narrowing, narrowed
 from etl.curation import Curation
@@ -33,11 +32,14 @@ from pipeline.athena.client import Athena
 from pipeline.athena.queries import queries
 from pipeline.landing.block import Block
 from pipeline.landing.plan import Layout, Plan
+from pipeline.landing.positions import Partition
 from pipeline.records import Bar
 from pipeline.settings import Settings, load_settings
-from pipeline.sinks.lake import writer as lake
+from pipeline.sinks.lake.objects import objects_of
+from pipeline.sinks.lake.writer import ObjectWriter
 from pipeline.tables import catalog
-from pipeline.tables.athena_engine import AthenaEngine, etl_tables
+from pipeline.tables.athena_engine import AthenaEngine
+from pipeline.tables.etl_inputs import etl_tables
 from pipeline.tables.provision import Provision
 from pipeline.tables.removal import removals
 
@@ -116,10 +118,11 @@ def one_object_an_event(settings: Settings, count: int) -> None:
     s3, glue = aws.client(settings, "s3", pool_connections=8), aws.client(settings, "glue")
     folder = f"{settings.s3_root}events/"
     with ThreadPoolExecutor(8) as pool:
-        put = lambda item: s3.put_object(
-            Bucket=settings.s3_bucket, Key=f"{folder}{item[0]}.json", Body=records.encode(item[1])
-        )  # noqa: E731
-        list(pool.map(put, enumerate(bars(count))))
+
+        def put(number: int, bar: Bar) -> None:
+            s3.put_object(Bucket=settings.s3_bucket, Key=f"{folder}{number}.json", Body=records.encode(bar))
+
+        list(pool.map(put, range(count), bars(count)))
     table: dict[str, Any] = catalog.raw_table(settings, "bars", catalog.Landing(first_day="2026-01-01"))
     table |= {"Name": "raw_events", "PartitionKeys": [], "Parameters": {"classification": "json"}}
     table["StorageDescriptor"] |= {"Location": f"s3://{settings.s3_bucket}/{folder}"}
@@ -130,24 +133,23 @@ def one_object_an_event(settings: Settings, count: int) -> None:
 
 def land(settings: Settings, count: int, now: datetime) -> None:
     """As consumer.py lands them, without Kafka."""
-    writer, layout = (
-        lake.Lake(settings, threads=1),
-        Layout(bucket=settings.s3_bucket, root=settings.s3_root, table="bars"),
-    )
+    writer = ObjectWriter(settings, threads=1)
+    layout = Layout(bucket=settings.s3_bucket, root=settings.s3_root, table="bars")
     values: list[bytes] = []
 
     def flush(end: int) -> None:
         start = end - len(values)
         times = np.full(len(values), int(now.timestamp() * 1000))
-        block = Block.of(TopicPartition("stock_bars", 0), np.arange(start, end), times, values, "stock")
+        block = Block.of(Partition("stock_bars", 0), np.arange(start, end), times, values, "stock")
         plan = Plan("stock_bars", 0, start, end, layout)
-        for an_object in lake.objects_of(plan, [block]):
+        for an_object in objects_of(plan, [block]):
             writer.put(plan, an_object)
         values.clear()
 
     for number, bar in enumerate(bars(count), 1):
         values.append(records.encode(bar))
-        if len(values) == BARS_AN_OBJECT or number == count:
+        # The newest batch is read again until the next one is there, so the last bar is a batch of its own.
+        if len(values) == BARS_AN_OBJECT or number >= count - 1:
             flush(number)
 
 

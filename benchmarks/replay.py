@@ -6,8 +6,8 @@
 Each way is a process of its own, so CPU and memory are its own, start-up included, and what it committed is counted
 afterwards:
   replay      python producer.py replay
-  confluent   confluent-kafka sending the same values, encoded beforehand, in transactions of the same size: a client alone
-  tutorial    the loop of the tutorials: pandas, iterrows, json.dumps, kafka-python's send; a tenth of the rows, no transactions
+  confluent   confluent-kafka sending the same values, encoded beforehand, in transactions of the same size
+  tutorial    the tutorials' loop: iterrows, json.dumps, kafka-python's send; a tenth of the rows, no transactions
 """
 
 import argparse
@@ -29,8 +29,9 @@ from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
 from pipeline import records
 from pipeline.settings import Settings, load_settings
-from pipeline.sources.csv import bars as csv_bars
 from pipeline.sources.csv import file as csv_file
+from pipeline.sources.csv.bars import Cleaner
+from pipeline.sources.csv.reading import Options
 from pipeline.streams.kafka.producer import connection, ensure_topics
 
 ROOT = Path(__file__).parent.parent
@@ -46,9 +47,7 @@ def main() -> None:
     if options.run:
         {"confluent": confluent, "tutorial": tutorial}[options.run[0]](load_settings(), Path(options.run[1]))
         return
-    print(
-        "| way | rows | wall s | rows/s | CPU µs/row | peak MB | committed |\n| --- | --- | --- | --- | --- | --- | --- |"
-    )
+    print("| way | rows | wall s | rows/s | CPU µs/row | peak MB | committed |\n" + "| --- " * 7 + "|")
     with tempfile.TemporaryDirectory() as folder:
         for way in [options.only] if options.only else ["replay", "confluent", "tutorial"]:
             rows = options.rows // 10 if way == "tutorial" else options.rows
@@ -80,7 +79,8 @@ def measure(way: str, path: Path, rows: int) -> None:
         sys.exit(f"{way} failed")
     cpu = (used.ru_utime + used.ru_stime) / rows * 1e6
     print(
-        f"| {way} | {rows:,} | {wall:.1f} | {rows / wall:,.0f} | {cpu:.1f} | {used.ru_maxrss / 1024:.0f} | {committed(settings):,} |",
+        f"| {way} | {rows:,} | {wall:.1f} | {rows / wall:,.0f} | {cpu:.1f} | {used.ru_maxrss / 1024:.0f} "
+        f"| {committed(settings):,} |",
         flush=True,
     )
 
@@ -93,7 +93,8 @@ def write_prices(path: Path, rows: int) -> None:
         for row in range(rows):
             price, symbol = round(random_.uniform(10, 900), 2), row % SYMBOLS
             file.write(
-                f"{start + timedelta(minutes=row // SYMBOLS)},{price},{price + 1.25:.2f},{price - 1.5:.2f},{price + 0.5:.2f},"
+                f"{start + timedelta(minutes=row // SYMBOLS)},"
+                f"{price},{price + 1.25:.2f},{price - 1.5:.2f},{price + 0.5:.2f},"
                 f"{random_.randrange(10**6)},Company {symbol},SY{symbol}\n"
             )
 
@@ -102,9 +103,9 @@ def _encoded(path: Path) -> Path:
     """The same rows as the values that replay sends, one a line, for a client that has nothing else to do."""
     encoded = path.with_suffix(".ndjson")
     with csv_file.at_hand(str(path), Settings()) as file, encoded.open("wb") as values:
-        plan = csv_file.plan(file, csv_bars.Options())
-        cleaner = csv_bars.Cleaner(plan, source=file.source, ingested_at=lambda: "2024-01-01 00:00:00.000")
-        for chunk in csv_file.chunks(file, plan, cleaner):
+        reading = csv_file.reading(file, Options())
+        cleaner = Cleaner(reading, source=file.source, ingested_at=lambda: "2024-01-01 00:00:00.000")
+        for chunk in csv_file.chunks(file, reading, cleaner):
             values.writelines(bar.symbol.encode() + b"\t" + records.encode(bar) + b"\n" for bar in chunk.bars)
     return encoded
 

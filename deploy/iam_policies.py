@@ -1,9 +1,7 @@
-"""deploy/iam/etl_job.json from the definition of the role that glue_setup.py makes, so that the two cannot drift; a
-test compares them.
+"""IAM policies of deploy/iam, filled in; and deploy/iam/etl_job.json, which `python -m deploy.generated` writes.
 
-python -m deploy.iam_policies > deploy/iam/etl_job.json        after a change of pipeline/tables/resources.py python -m
-deploy.iam_policies consumer                         the policy of a role with the settings filled in, to paste or to
-pipe
+python -m deploy.iam_policies               print the policy of the ETL job with its placeholders
+python -m deploy.iam_policies consumer      print the policy of a role with the settings filled in
 """
 
 import argparse
@@ -19,7 +17,7 @@ _ROOT, _OUTPUT = "the-root", "the-output"
 
 
 def etl_job() -> str:
-    """The role's policy with the placeholders of deploy/iam."""
+    """Return the policy of the role that glue_setup.py makes, with the placeholders of deploy/iam."""
     settings = Settings(
         s3_bucket="${bucket}",
         s3_prefix=_ROOT,
@@ -38,7 +36,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m deploy.iam_policies", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("role", nargs="?", choices=ROLES, help="print this policy with the settings filled in")
+    parser.add_argument("role", nargs="?", choices=ROLES, help="print this role's policy with the settings filled in")
     role = parser.parse_args().role
     if role is None:
         print(etl_job(), end="")

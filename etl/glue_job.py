@@ -1,10 +1,10 @@
-"""The Glue job: the ETL by Spark. glue_setup.py uploads it and its configuration; Glue starts it by its schedule, or
+"""The Glue job: the ETL by Spark. glue_setup.py uploads it and its configuration. Glue starts it on schedule, or by
 
   python glue_setup.py etl --engine glue
 
 Anywhere else with pyspark and S3A (local S3: fs.s3a.endpoint, and fs.s3.impl for the s3:// addresses):
 
-  PYTHONPATH=. spark-submit etl/glue_job.py --configuration s3://BUCKET/etl/curate.json
+  PYTHONPATH=. spark-submit etl/glue_job.py --configuration s3://BUCKET/etl/tables.json
 """
 
 import argparse
@@ -20,7 +20,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as f
 
 from etl import publish
-from etl.curation import CuratedTable, Curation, Partition
+from etl.curation import CuratedTable, Curation, PartitionValues
 
 # About 128 MB of bars as zstd Parquet.
 ROWS_PER_FILE = 4_000_000
@@ -43,7 +43,7 @@ def main() -> None:
     s3, glue, athena = (boto3.client(name) for name in ("s3", "glue", "athena"))
     bucket, _, key = options.configuration.removeprefix("s3://").partition("/")
     tables = [CuratedTable(**fields) for fields in json.loads(s3.get_object(Bucket=bucket, Key=key)["Body"].read())]
-    builder = SparkSession.builder.appName("curate")
+    builder = SparkSession.builder.appName("stock_market_etl")
     for name, value in SQL_SETTINGS.items():
         builder = builder.config(name, value)
     spark = builder.getOrCreate()
@@ -60,7 +60,9 @@ def main() -> None:
 
 
 class SparkEngine:
-    """Reads the raw days and the curated partitions from their folders: Spark knows nothing of projected partitions."""
+    """Reads the raw days and the curated partitions from their folders, because Spark does not know projected
+    partitions.
+    """
 
     partitions_per_write = sys.maxsize
 
@@ -68,14 +70,16 @@ class SparkEngine:
         self._spark = spark
         self._glue = glue
 
-    def touched(self, table: CuratedTable, days: list[str]) -> list[Partition]:
+    def touched(self, table: CuratedTable, days: list[str]) -> list[PartitionValues]:
+        """Return the partitions that the raw days have records for."""
         self._read_raw(table, days)
         rows = self._spark.sql(table.raw_rows("raw_objects", "true")).select(*table.partition_columns).distinct()
         return [tuple(row) for row in rows.orderBy(*table.partition_columns).collect()]
 
     def write(
-        self, table: CuratedTable, days: list[str], partitions: list[Partition], place: str
-    ) -> dict[Partition, str]:
+        self, table: CuratedTable, days: list[str], partitions: list[PartitionValues], place: str
+    ) -> dict[PartitionValues, str]:
+        """Write some partitions below `place`; return where each is."""
         self._read_raw(table, days)
         self._curated(table, partitions).createOrReplaceTempView("curated_rows")
         rows = self._spark.sql(
@@ -98,7 +102,7 @@ class SparkEngine:
             reader = reader.schema(f"{schema}, `dt` string").option("header", "true").option("escape", '"')
         reader.format(table.format).load([f"{folder}dt={day}/" for day in days]).createOrReplaceTempView("raw_objects")
 
-    def _curated(self, table: CuratedTable, partitions: list[Partition]) -> DataFrame:
+    def _curated(self, table: CuratedTable, partitions: list[PartitionValues]) -> DataFrame:
         """The partitions as they are published now."""
         published = publish.begin(self._glue, table.database, f"curated_{table.record}")
         locations = publish.partition_locations(self._glue, published, partitions)
@@ -109,13 +113,13 @@ class SparkEngine:
         return found.select(*(f.col(name) for name in table.curated_columns))
 
 
-def _folder(columns: list[str], values: Partition) -> str:
+def _folder(columns: list[str], values: PartitionValues) -> str:
     return "".join(f"{name}={value}/" for name, value in zip(columns, values, strict=True))
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--configuration", required=True, help="s3:// address of curate.json")
+    parser.add_argument("--configuration", required=True, help="s3:// address of tables.json")
     parser.add_argument("--tables", default="bars,ticks,news", help="which tables (default: all)")
     parser.add_argument("--from", dest="first", default="", help="first raw day YYYY-MM-DD, in place of the new ones")
     parser.add_argument("--to", dest="last", default="", help="last raw day")

@@ -1,18 +1,17 @@
 """Publishing what an ETL run wrote: the one place where a curated table and its view change.
 
-A run writes files into a folder of its own, run=<id>/, which no one reads. Publishing points the partitions of the
+A run writes files into a folder of its own, run=<id>/, which nobody reads. Publishing points the partitions of the
 curated table there, one call per hundred, and then moves the view's watermark. A reader sees a partition's old files or
 its new ones, never a mixture, for a partition has one location. What can go wrong:
 
-- A crash before the swap leaves the old table; during it, some partitions old and some new, and the old watermark, with
-which
-  the view reads all that the new ones hold from the raw days as well. The next run does the whole work again.
+- A crash before the swap leaves the old table. A crash during it leaves some partitions old, some new, and the old
+  watermark, with which the view also reads from the raw days all that the new ones hold. The next run does the whole
+  work again.
 - Two runs at once. Publishing begins and ends with an update of the table under its version (Glue refuses it when the
-version
-  has moved). Who loses the first publishes nothing; who loses the second cannot tell whose partitions are there, and moves the
-  watermark back to where it began, so that the next run reads everything again.
+  version has moved). The run that loses the first publishes nothing. The run that loses the second cannot tell whose
+  partitions are there, and moves the watermark back to where it began, so that the next run reads everything again.
 
-Needs nothing but the standard library and boto3's clients: it runs in Glue, too.
+Needs only the standard library and boto3's clients, because it also runs inside Glue.
 """
 
 import hashlib
@@ -21,11 +20,14 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
+
+_Item = TypeVar("_Item")
 
 WATERMARK, LAST_RUN, LISTING, PUBLISHING = "etl.watermark", "etl.last_run", "etl.listing", "etl.publishing"
-# The hash of a view's definition, kept as its parameter: Athena keeps its own wording of the SQL, which cannot be
-# compared.
+# What etl/unread.py notes, as JSON.
+READ_BEFORE = "etl.read_before"
+# The hash of a view's definition, kept as its parameter: Athena rewrites the SQL, so the text cannot be compared.
 VIEW_DEFINITION = "definition"
 PARTITIONS_PER_CALL = 100
 # A query that began before a swap may read the old files for as long as Athena lets a query run, half an hour.
@@ -55,7 +57,7 @@ class PublishConflict(PublishFailed):
 
 
 @dataclass(frozen=True)
-class Table:
+class CuratedState:
     """A curated table as it was when a run began."""
 
     database: str
@@ -65,40 +67,44 @@ class Table:
 
     @property
     def parameters(self) -> dict[str, str]:
-        return self.definition.get("Parameters", {})
+        """The table's parameters; the ETL keeps its state in some of them."""
+        parameters: dict[str, str] = self.definition.get("Parameters", {})
+        return parameters
 
     @property
     def watermark(self) -> str:
+        """The first raw day that the view reads, YYYY-MM-DD."""
         # Without one, every raw day counts as new.
         return self.parameters.get(WATERMARK, "0001-01-01")
 
     @property
     def last_run(self) -> datetime | None:
+        """When the last run that published began; None before the first."""
         return datetime.fromisoformat(self.parameters[LAST_RUN]) if LAST_RUN in self.parameters else None
 
 
-def begin(glue: Any, database: str, name: str) -> Table:
-    """Read the table, with the version that publishing will insist on."""
+def begin(glue: Any, database: str, name: str) -> CuratedState:
+    """Return the table's state, with the version that publishing will insist on."""
     found = glue.get_table(DatabaseName=database, Name=name)["Table"]
-    return Table(database, name, found.get("VersionId", ""), table_input(found))
+    return CuratedState(database, name, found.get("VersionId", ""), table_input(found))
 
 
 def table_input(table: dict[str, Any]) -> dict[str, Any]:
-    """The part of a table that Glue takes back."""
+    """Return the part of a table that Glue takes back."""
     return {field: table[field] for field in _TABLE_INPUT if table.get(field)}
 
 
 def publish(
     glue: Any,
-    table: Table,
+    table: CuratedState,
     locations: dict[tuple[str, ...], str],
     *,
     run: str,
-    watermark: str,
-    listing: str,
-    started_at: datetime,
+    state: dict[str, str],
 ) -> None:
-    """Point each partition (its values) at its new location, and move the watermark. Raises PublishConflict."""
+    """Point each partition (its values) at its new location, and set the state: parameters of the table, the watermark
+    among them. Raises PublishConflict.
+    """
     claimed = _update(glue, table, table.version, table.parameters | {PUBLISHING: run})
     if claimed is None:
         raise PublishConflict(
@@ -106,7 +112,7 @@ def publish(
         )
     point(glue, table, locations)
     done = {name: value for name, value in table.parameters.items() if name != PUBLISHING}
-    done |= {WATERMARK: watermark, LAST_RUN: started_at.isoformat(), LISTING: listing}
+    done |= state
     if _update(glue, table, claimed, done) is None:
         _move_back(glue, table)
         raise PublishConflict(
@@ -114,8 +120,8 @@ def publish(
         )
 
 
-def point(glue: Any, table: Table, locations: dict[tuple[str, ...], str]) -> None:
-    """Create or update the partitions. Both calls answer errors per partition, and neither raises them."""
+def point(glue: Any, table: CuratedState, locations: dict[tuple[str, ...], str]) -> None:
+    """Create or update the partitions. Raises PublishFailed: both calls answer errors per partition, neither raises."""
     existing = partition_locations(glue, table, locations)
     inputs = {
         values: _partition(table, values, location)
@@ -135,9 +141,11 @@ def point(glue: Any, table: Table, locations: dict[tuple[str, ...], str]) -> Non
         _check(glue.batch_update_partition(**address, Entries=some))
 
 
-def partition_locations(glue: Any, table: Table, wanted: Iterable[tuple[str, ...]]) -> dict[tuple[str, ...], str]:
-    """Where the wanted partitions are now; those that do not exist are left out."""
-    found = {}
+def partition_locations(
+    glue: Any, table: CuratedState, wanted: Iterable[tuple[str, ...]]
+) -> dict[tuple[str, ...], str]:
+    """Return where the wanted partitions are now, without those that do not exist."""
+    found: dict[tuple[str, ...], str] = {}
     for some in _chunks(list(wanted), 1000):
         asked = [{"Values": list(values)} for values in some]
         while asked:
@@ -151,7 +159,7 @@ def partition_locations(glue: Any, table: Table, wanted: Iterable[tuple[str, ...
     return found
 
 
-def _partition(table: Table, values: tuple[str, ...], location: str) -> dict[str, Any]:
+def _partition(table: CuratedState, values: tuple[str, ...], location: str) -> dict[str, Any]:
     return {"Values": list(values), "StorageDescriptor": table.definition["StorageDescriptor"] | {"Location": location}}
 
 
@@ -163,7 +171,7 @@ def _check(answer: dict[str, Any]) -> None:
         )
 
 
-def _update(glue: Any, table: Table, version: str, parameters: dict[str, str]) -> str | None:
+def _update(glue: Any, table: CuratedState, version: str, parameters: dict[str, str]) -> str | None:
     """Set the table's parameters if it still has `version`; its version after that, None if it had another one."""
     try:
         glue.update_table(
@@ -179,12 +187,13 @@ def _update(glue: Any, table: Table, version: str, parameters: dict[str, str]) -
     return now.get("VersionId", "") if now["Parameters"].get(PUBLISHING) == parameters.get(PUBLISHING) else None
 
 
-def _move_back(glue: Any, table: Table) -> None:
-    """Set the watermark back to where this run began, whoever moved it."""
+def _move_back(glue: Any, table: CuratedState) -> None:
+    """Set the watermark, and what counts as read, back to where this run began, whoever moved it."""
     while True:
         now = begin(glue, table.database, table.name)
-        parameters = now.parameters | {WATERMARK: min(table.watermark, now.watermark)}
-        parameters.pop(LISTING, None)
+        kept = {name: value for name, value in now.parameters.items() if name not in (LAST_RUN, LISTING, READ_BEFORE)}
+        before = {name: table.parameters[name] for name in (LAST_RUN, READ_BEFORE) if name in table.parameters}
+        parameters = kept | before | {WATERMARK: min(table.watermark, now.watermark)}
         if _update(glue, now, now.version, parameters) is not None:
             return
 
@@ -193,11 +202,12 @@ def _move_back(glue: Any, table: Table) -> None:
 
 
 def replace_view(glue: Any, athena: Any, *, database: str, workgroup: str, name: str, sql: str) -> None:
-    """Make the view, and note the hash of its definition with it."""
+    """Make the view, and keep the hash of its definition with it. Raises PublishFailed."""
     statement = f'CREATE OR REPLACE VIEW "{database}"."{name}" AS\n{sql}'
     query = athena.start_query_execution(
         QueryString=statement, WorkGroup=workgroup, QueryExecutionContext={"Database": database}
     )
+    # A loop and no library for it: this runs inside Glue, with the standard library alone.
     while (status := _status(athena, query["QueryExecutionId"]))["State"] in ("QUEUED", "RUNNING"):
         time.sleep(0.1)
     if status["State"] != "SUCCEEDED":
@@ -208,13 +218,14 @@ def replace_view(glue: Any, athena: Any, *, database: str, workgroup: str, name:
 
 
 def view_mark(sql: str, view: dict[str, Any]) -> str:
-    """Tells a view of this definition from one of another, and from one that was changed by hand since."""
+    """Return what tells a view of this definition from any other, and from one that was changed by hand since."""
     stored = view.get("ViewOriginalText") or ""
     return hashlib.sha256(f"{sql}\n{stored}".encode()).hexdigest()
 
 
 def _status(athena: Any, query_id: str) -> dict[str, Any]:
-    return athena.get_query_execution(QueryExecutionId=query_id)["QueryExecution"]["Status"]
+    status: dict[str, Any] = athena.get_query_execution(QueryExecutionId=query_id)["QueryExecution"]["Status"]
+    return status
 
 
 # --- what is left behind
@@ -222,16 +233,16 @@ def _status(athena: Any, query_id: str) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class RunNotes:
-    """Notes of the runs, one object each, so that what a run left behind can be removed later: the files that it
+    """Notes of the runs, an object per run, by which later runs remove what it left behind: the files that it
     superseded, or, when it died, its own.
     """
 
     s3: Any
     bucket: str
-    prefix: str  # of the notes: <root>curated/_runs/<table>/
+    prefix: str  # of the notes: a folder, ending in a slash
 
     def write(self, run: str, started_at: datetime, folders: list[str], published_at: datetime | None = None) -> None:
-        """`folders`: s3:// folders that hold the run's files, and those that it took partitions away from."""
+        """Write a run's note. `folders`: s3:// folders of the run's files, and of those that it superseded."""
         note = {
             "started_at": started_at.isoformat(),
             "folders": folders,
@@ -239,8 +250,8 @@ class RunNotes:
         }
         self.s3.put_object(Bucket=self.bucket, Key=f"{self.prefix}{run}.json", Body=json.dumps(note).encode())
 
-    def sweep(self, glue: Any, table: Table, now: datetime) -> int:
-        """Remove the files of finished and of dead runs that no partition points at; how many objects went."""
+    def sweep(self, glue: Any, table: CuratedState, now: datetime) -> int:
+        """Remove the files of finished and of dead runs that no partition points at; return how many objects."""
         due = [(key, note) for key, note in self._notes() if _is_over(note, now)]
         if not due:
             return 0
@@ -274,7 +285,7 @@ def _is_over(note: dict[str, Any], now: datetime) -> bool:
     return now - datetime.fromisoformat(note["started_at"]) > LONGEST_RUN
 
 
-def _locations(glue: Any, table: Table) -> Iterator[str]:
+def _locations(glue: Any, table: CuratedState) -> Iterator[str]:
     pages = glue.get_paginator("get_partitions").paginate(
         DatabaseName=table.database, TableName=table.name, ExcludeColumnSchema=True
     )
@@ -283,6 +294,6 @@ def _locations(glue: Any, table: Table) -> Iterator[str]:
             yield partition["StorageDescriptor"]["Location"].rstrip("/") + "/"
 
 
-def _chunks(items: list, size: int) -> Iterator[list]:
+def _chunks(items: list[_Item], size: int) -> Iterator[list[_Item]]:
     for start in range(0, len(items), size):
         yield items[start : start + size]

@@ -1,4 +1,4 @@
-"""Which raw days an ETL run has to read. Needs nothing but the standard library and an S3 client: it runs in Glue, too.
+"""Which raw days an ETL run has to read. Needs only the standard library and an S3 client: it also runs inside Glue.
 
 Folders of raw days are days of arrival in Kafka. A record may lie in Kafka for a while before it lands, so a day may
 still get objects after it is over: every run reads again the days from the watermark on, and looks a month further back
@@ -7,8 +7,11 @@ for days that got objects since the run before.
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+from etl.unread import Newest
 
 LOOK_BACK_DAYS = 30
 # S3 dates an object by the beginning of its upload.
@@ -22,17 +25,18 @@ class RawDays:
     days: list[str]
     watermark: str
     listing: str  # a digest of the objects in `days`: two runs with the same one would do the same
+    read_before: dict[str, int] = field(default_factory=dict)  # as etl/unread.py has it
 
 
-def all_days(s3: object, bucket: str, folder: str) -> list[str]:
-    """The days that have a folder dt=YYYY-MM-DD below `folder`, oldest first."""
+def all_days(s3: Any, bucket: str, folder: str) -> list[str]:
+    """Return the days that have a folder dt=YYYY-MM-DD below `folder`, oldest first."""
     pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=folder, Delimiter="/")
     names = [found["Prefix"][len(folder) : -1] for page in pages for found in page.get("CommonPrefixes", [])]
     return sorted(name.removeprefix("dt=") for name in names if name.startswith("dt="))
 
 
 def find(
-    s3: object,
+    s3: Any,
     bucket: str,
     folder: str,
     *,
@@ -43,31 +47,37 @@ def find(
     by_month: bool,
     whole_days: bool,
 ) -> RawDays:
-    """The days to read. `by_month`: a folder is a month, named by its first day. `whole_days`: only the folders for
-    which nothing more is expected, since a table without a key is copied by folders.
+    """Return the days to read. `by_month`: a folder is a month, named by its first day. `whole_days`: read only folders
+    that expect no more objects, because a table without a key is copied folder by folder.
     """
     days = all_days(s3, bucket, folder)
     after = _later_watermark(watermark, days, today, late_days, by_month=by_month)
     due = [day for day in days if day >= watermark and (not whole_days or day < after)]
     oldest = date.fromordinal(max(date.fromisoformat(watermark).toordinal() - LOOK_BACK_DAYS, 1)).isoformat()
-    since = last_run - timedelta(seconds=LONGEST_UPLOAD_SECONDS) if last_run else None
-    late = [
-        day
-        for day in days
-        if since
-        and oldest <= day < watermark
-        and any(found["LastModified"] >= since for found in _objects(s3, bucket, f"{folder}dt={day}/"))
-    ]
-    chosen = late + due
-    return RawDays(chosen, after, listing_of(s3, bucket, folder, chosen))
+    # Before the first run nothing is read: whatever lies there is late.
+    since = (last_run or datetime.min.replace(tzinfo=UTC) + timedelta(days=1)) - timedelta(
+        seconds=LONGEST_UPLOAD_SECONDS
+    )
+    newest, late = Newest(), []
+    for day in (day for day in days if oldest <= day < watermark):
+        is_late = False
+        for found in _objects(s3, bucket, f"{folder}dt={day}/"):
+            newest.note(found["Key"])
+            is_late = is_late or found["LastModified"] >= since
+        if is_late:
+            late.append(day)
+    listing = listing_of(s3, bucket, folder, late + due, newest)
+    return RawDays(late + due, after, listing, newest.starts())
 
 
-def listing_of(s3: object, bucket: str, folder: str, days: list[str]) -> str:
-    """A digest of which objects, with which content, lie in the folders of `days`."""
+def listing_of(s3: Any, bucket: str, folder: str, days: list[str], newest: Newest | None = None) -> str:
+    """Return a digest of the objects, names and content, in the folders of `days`; note the names in `newest`."""
     digest = hashlib.sha256()
     for day in days:
         for found in _objects(s3, bucket, f"{folder}dt={day}/"):
             digest.update(f"{found['Key']} {found['ETag']}\n".encode())
+            if newest:
+                newest.note(found["Key"])
     return digest.hexdigest()
 
 
@@ -84,6 +94,6 @@ def _later_watermark(watermark: str, days: list[str], today: date, late_days: in
     return max(watermark, (after.replace(day=1) if by_month else after).isoformat())
 
 
-def _objects(s3: object, bucket: str, prefix: str) -> Iterator[dict]:
+def _objects(s3: Any, bucket: str, prefix: str) -> Iterator[dict[str, Any]]:
     for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
         yield from page.get("Contents", [])

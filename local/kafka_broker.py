@@ -33,6 +33,7 @@ group.initial.rebalance.delay.ms=0
 group.min.session.timeout.ms=1000
 offsets.topic.replication.factor=1
 offsets.topic.num.partitions=5
+offsets.retention.minutes=129600
 transaction.state.log.replication.factor=1
 transaction.state.log.min.isr=1
 transaction.state.log.num.partitions=5

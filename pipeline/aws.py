@@ -1,4 +1,4 @@
-"""How this product talks to AWS: one way to make a client, one way to say what went wrong.
+"""Clients of AWS, and errors of AWS as messages that name a setting.
 
 Credentials come from boto3's own chain (environment, shared credentials file, instance role), never from our settings.
 """
@@ -9,13 +9,22 @@ from typing import Any
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError, NoCredentialsError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    CredentialRetrievalError,
+    EndpointConnectionError,
+    NoCredentialsError,
+    PartialCredentialsError,
+    ProfileNotFound,
+    SSOError,
+)
 
 from pipeline.settings import ServiceError, Settings
 
 
 def client(settings: Settings, service: str, *, attempts: int = 5, pool_connections: int = 10) -> Any:
-    """A boto3 client of the settings' region and endpoint; safe to share between threads."""
+    """Return a boto3 client for the settings' region and endpoint. Threads may share it."""
     config = Config(
         retries={"mode": "standard", "total_max_attempts": attempts},
         max_pool_connections=pool_connections,
@@ -30,8 +39,37 @@ def client(settings: Settings, service: str, *, attempts: int = 5, pool_connecti
 
 
 def error_code(error: ClientError) -> str:
-    """The service's own code, such as NoSuchKey or AccessDenied."""
+    """Return the service's own code, such as NoSuchKey or AccessDenied."""
     return str(error.response.get("Error", {}).get("Code", ""))
+
+
+# No further try helps with these: somebody has to log in again, or to set the clock.
+_REFUSED_CREDENTIALS = frozenset(
+    {
+        "AuthFailure",
+        "ExpiredToken",
+        "ExpiredTokenException",
+        "IncompleteSignature",
+        "InvalidAccessKeyId",
+        "InvalidClientTokenId",
+        "InvalidToken",
+        "SignatureDoesNotMatch",
+        "TokenRefreshRequired",
+        "UnrecognizedClientException",
+    }
+)
+_WRONG_CLOCK = frozenset({"RequestExpired", "RequestTimeTooSkewed"})
+_NO_CREDENTIALS = (CredentialRetrievalError, NoCredentialsError, PartialCredentialsError, ProfileNotFound, SSOError)
+
+
+def cure(error: Exception) -> str:
+    """Return what to do about credentials or a clock that AWS refuses; empty for every other error."""
+    if isinstance(error, _NO_CREDENTIALS):
+        return "AWS credentials: `aws configure`, `aws sso login`, AWS_PROFILE or an instance role give them"
+    code = error_code(error) if isinstance(error, ClientError) else ""
+    if code in _REFUSED_CREDENTIALS:
+        return "AWS credentials: they have expired or are wrong; `aws sts get-caller-identity`, `aws sso login`"
+    return "this machine's clock: set it (chronyc tracking)" if code in _WRONG_CLOCK else ""
 
 
 @contextmanager
@@ -39,11 +77,8 @@ def naming(setting: str, value: str = "") -> Iterator[None]:
     """Turn boto's exceptions into a ServiceError that names the setting to look at."""
     try:
         yield
-    except NoCredentialsError:
-        raise ServiceError(
-            "AWS credentials: none found; `aws configure`, AWS_PROFILE or an instance role give them"
-        ) from None
     except EndpointConnectionError as error:
         raise ServiceError(f"AWS_REGION or AWS_ENDPOINT_URL: {error}") from error
     except (ClientError, BotoCoreError) as error:
-        raise ServiceError(f"{setting}{'=' + value if value else ''}: {error}") from error
+        place = cure(error) or f"{setting}{'=' + value if value else ''}"
+        raise ServiceError(f"{place}: {error}") from error

@@ -1,19 +1,18 @@
 """One price by key from the DynamoDB table, without SQL.
 
-  python -m pipeline.dynamodb get Apple 2025-04-15               one day's bar; a time for shorter bars: "2025-04-15 13:30:00.000"
-  python -m pipeline.dynamodb range Apple 2025-01-01 2025-03-31  all bars of these days, first and last included
-  python -m pipeline.dynamodb latest                             the last bar of every company, or of those that are named
-  python -m pipeline.dynamodb create                             make the table
+  python -m pipeline.dynamodb get Apple 2025-04-15               a day's bar; for shorter ones "2025-04-15 13:30:00.000"
+  python -m pipeline.dynamodb range Apple 2025-01-01 2025-03-31  all bars of these days, both included
+  python -m pipeline.dynamodb latest                             the last bar of every company, or of those named
+  python -m pipeline.dynamodb create                             create the table
 
-`consumer.py --sink dynamodb` fills it. Companies are spelled as the records spell them; bars without one stand under
-their symbol.
+`consumer.py --sink dynamodb` fills it. Companies are spelled as the records spell them; a bar without a company stands
+under its symbol.
 """
 
 import argparse
 import itertools
 import re
 import sys
-from collections.abc import Iterable
 from decimal import Decimal
 
 import msgspec
@@ -21,39 +20,17 @@ import pandas as pd
 
 from pipeline import records, terminal
 from pipeline.records import Bar
-from pipeline.settings import Settings, load_settings
-from pipeline.sinks.dynamodb.table import Item, Table
-
-_NUMBERS = ("open", "high", "low", "close", "volume")
-
-
-def daily_bars(
-    settings: Settings, *, symbols: Iterable[str] = (), first_day: object = None, last_day: object = None
-) -> pd.DataFrame:
-    """The table's daily bars as the query daily_bars of athena_queries.sql gives them: symbol, day (datetime64), open,
-    high, low, close, volume (double), in the order of symbol and day. Every company is read; `symbols` are chosen
-    afterwards.
-    """
-    table, wanted = Table(settings), set(symbols)
-    table.check()
-    rows = [
-        {"symbol": item["symbol"], "day": item["time"], **{name: float(item[name]) for name in _NUMBERS}}
-        for company in table.companies()
-        for item in table.range(company, str(first_day or ""), str(last_day or ""), interval="1d")
-        if not wanted or item["symbol"] in wanted
-    ]
-    frame = pd.DataFrame(rows, columns=["symbol", "day", *_NUMBERS])
-    frame["day"] = pd.to_datetime(frame["day"])
-    return frame.sort_values(["symbol", "day"], ignore_index=True)
+from pipeline.settings import load_settings
+from pipeline.sinks.dynamodb.table import Item, PriceTable
 
 
 def main() -> int:
     options = _parser().parse_args()
     settings = load_settings(vars(options))
     terminal.configure_logging(settings)
-    table = Table(settings)
+    table = PriceTable(settings)
     if options.command == "create":
-        print(f"{table.name}: {'made' if table.create() else 'is there already, with these keys'}")
+        print(f"{table.name}: {'created' if table.create() else 'is there already, with these keys'}")
         return terminal.EXIT_DONE
     table.check()
     if options.command == "get":
@@ -65,7 +42,8 @@ def main() -> int:
         found = [item for company in companies if (item := table.latest(company, interval=options.interval))]
     if not found:
         print(
-            f"{table.name}: no item for this; `python -m pipeline.dynamodb latest` lists the companies as they are spelled",
+            f"{table.name}: no item for this; `python -m pipeline.dynamodb latest` lists the companies as they "
+            "are spelled",
             file=sys.stderr,
         )
         return terminal.EXIT_FAILED
@@ -73,7 +51,7 @@ def main() -> int:
     return terminal.EXIT_DONE
 
 
-def _print(table: Table, found: list[Item], form: str) -> None:
+def _print(table: PriceTable, found: list[Item], form: str) -> None:
     """Columns in the order of the record, those that no item has left out. Numbers are written as they are stored."""
     order = dict.fromkeys([table.keys.partition, table.keys.sort, *(column.name for column in records.columns(Bar))])
     present = set(itertools.chain.from_iterable(found))
@@ -127,7 +105,7 @@ def _parser() -> argparse.ArgumentParser:
     ranged.add_argument("last", type=_date, help="likewise; included")
     latest = commands.add_parser("latest", parents=[several], help="the last bar of each company")
     latest.add_argument("companies", nargs="*", metavar="company", help="default: all that the table has")
-    commands.add_parser("create", parents=[common], help="make the table")
+    commands.add_parser("create", parents=[common], help="create the table")
     return parser
 
 

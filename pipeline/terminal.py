@@ -26,7 +26,7 @@ def run(main: Callable[[], int | None]) -> None:
         print("The settings have mistakes:", *(f"  {mistake}" for mistake in error.mistakes), sep="\n", file=sys.stderr)
         sys.exit(EXIT_WRONG_USE)
     except ServiceError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         sys.exit(EXIT_FAILED)
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
@@ -50,6 +50,15 @@ def configure_logging(settings: Settings) -> None:
         logging.getLogger(chatty).setLevel(max(logging.WARNING, logging.getLevelName(settings.log_level)))
 
 
+def printable(text: str) -> str:
+    """Return the text with its control characters escaped, so that no file or server can steer a terminal. Line ends
+    stay.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+
+
 def _event_fields(record: logging.LogRecord) -> dict[str, object]:
     return {name: value for name, value in vars(record).items() if name not in _STANDARD_ATTRIBUTES}
 
@@ -64,7 +73,8 @@ class _UtcFormatter(logging.Formatter):
 class _TextFormatter(_UtcFormatter):
     def format(self, record: logging.LogRecord) -> str:
         fields = "".join(f" {name}={value}" for name, value in _event_fields(record).items())
-        line = f"{self.time_of(record)} {record.levelname:<7} {record.getMessage()}{fields}"
+        event = printable(f"{record.getMessage()}{fields}").replace("\n", "\\n")
+        line = f"{self.time_of(record)} {record.levelname:<7} {event}"
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
 

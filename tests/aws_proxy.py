@@ -1,4 +1,4 @@
-"""A proxy in front of the embedded AWS that fails as it is told: refusals, cut connections, lost answers, held calls."""
+"""A proxy in front of the embedded AWS that fails as it is told: refusals, cut connections, lost answers, holds."""
 
 import http.client
 import json
@@ -26,7 +26,15 @@ class Refusal:
     status: int = 400
 
 
-Decision = str | int | Refusal
+@dataclass(frozen=True)
+class S3Refusal:
+    """An error code of S3."""
+
+    code: str
+    status: int
+
+
+Decision = str | int | Refusal | S3Refusal
 _ERROR = '<?xml version="1.0"?><Error><Code>{code}</Code><Message>made by the test</Message></Error>'
 _CODES = {400: "RequestTimeout", 403: "AccessDenied", 429: "SlowDown", 500: "InternalError", 503: "ServiceUnavailable"}
 
@@ -42,6 +50,8 @@ class AwsProxy(ThreadingHTTPServer):
         self.decide = decide
         self.released = threading.Event()
         self.holding = threading.Event()
+        self.cuts_held = False  # close held connections on release instead of handing on
+        self.ignores_conditions = False  # as a store that knows no conditional puts
         self.writes: list[tuple[str, Decision]] = []
         self._lock = threading.Lock()
 
@@ -50,7 +60,8 @@ class AwsProxy(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_address[1]}"
 
     def decision(self, method: str, path: str) -> Decision:
-        if method not in ("PUT", "POST", "DELETE"):
+        # The consumer's first request asks what the store can do, and writes nothing.
+        if method not in ("PUT", "POST", "DELETE") or path.endswith(".condition_probe"):
             return PASS
         with self._lock:
             decision = self.decide(len(self.writes), method, path)
@@ -79,6 +90,10 @@ class _Handler(BaseHTTPRequestHandler):
                 _ERROR.format(code=_CODES.get(decision, "Error")).encode(),
             )
             return
+        if isinstance(decision, S3Refusal):
+            body = _ERROR.format(code=decision.code).encode()
+            self._answer(decision.status, {"Content-Type": "application/xml"}, body)
+            return
         if isinstance(decision, Refusal):
             body = json.dumps({"__type": decision.code, "message": "made by the test"}).encode()
             self._answer(decision.status, {"Content-Type": "application/x-amz-json-1.0"}, body)
@@ -86,6 +101,12 @@ class _Handler(BaseHTTPRequestHandler):
         if decision == HOLD:
             self.server.holding.set()
             self.server.released.wait(120)
+            if self.server.cuts_held:
+                self.close_connection = True
+                self.connection.close()
+                return
+        if self.server.ignores_conditions:
+            del self.headers["If-None-Match"], self.headers["If-Match"]
         upstream = http.client.HTTPConnection(self.server.upstream.hostname, self.server.upstream.port, timeout=60)
         try:
             upstream.request(self.command, self.path, body or None, dict(self.headers))
@@ -115,7 +136,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(content)
 
-    do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _serve
+    do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _serve  # noqa: N815 - the names that http.server looks for
 
     def log_message(self, *_: object) -> None:
         """Silence: the tests count the calls themselves."""

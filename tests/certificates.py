@@ -11,7 +11,7 @@ from cryptography.x509.oid import NameOID
 
 
 def make(folder: Path) -> None:
-    """ca.pem, broker.pem (key and certificate in one file, as Kafka reads it), client.pem and client.key in the folder."""
+    """Write ca.pem, broker.pem (key and certificate in one file, as Kafka reads it), client.pem and client.key."""
     authority_key = ec.generate_private_key(ec.SECP256R1())
     authority = _certificate(
         "test authority", authority_key.public_key(), "test authority", authority_key, is_authority=True

@@ -5,7 +5,7 @@ import time
 from kafka import KafkaConsumer, TopicPartition
 
 from pipeline.settings import Settings
-from pipeline.streams.kafka.producer import connection
+from pipeline.streams.kafka.connection import connection
 
 WAIT_SECONDS = 150  # twice as long as a transaction may stay open
 

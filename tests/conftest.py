@@ -66,7 +66,7 @@ def bucket(stack: Stack) -> str:
 
 @pytest.fixture
 def environment(stack: Stack, bucket: str) -> dict[str, str]:
-    """The environment of a user of the embedded stack, with topics, group, prefix and tables that are this test's own."""
+    """A user's environment on the embedded stack, with topics, group, prefix and tables that are this test's own."""
     own = uuid.uuid4().hex[:8]
     kept = {
         name: value

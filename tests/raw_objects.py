@@ -7,19 +7,23 @@ from typing import Any
 
 from blocks_of import block
 
-from etl.curation import Curation, Outcome
+from etl.curation import Curation, RunOutcome
 from local.stack import Stack
 from pipeline import aws, records
 from pipeline.landing.plan import Layout, Plan
 from pipeline.records import Bar, Record
 from pipeline.settings import Settings, load_settings
-from pipeline.sinks.lake import writer as lake
-from pipeline.tables.athena_engine import AthenaEngine, etl_tables
+from pipeline.sinks.lake.objects import objects_of
+from pipeline.sinks.lake.writer import ObjectWriter
+from pipeline.tables.athena_engine import AthenaEngine
 from pipeline.tables.changes import Change
-from pipeline.tables.landings import Landed
+from pipeline.tables.etl_inputs import etl_tables
+from pipeline.tables.lake_listing import LakeListing
 from pipeline.tables.provision import Provision
 
 TODAY = datetime.now(UTC).date()
+# The embedded AWS takes any; boto3 in this process finds none otherwise.
+os.environ.update({"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"})
 
 
 def settings_of(stack: Stack, bucket: str) -> Settings:
@@ -31,7 +35,6 @@ def settings_of(stack: Stack, bucket: str) -> Settings:
         "GLUE_DATABASE": f"lake_{own}",
         "ATHENA_WORKGROUP": f"lake_{own}",
     }
-    os.environ.update({name: value for name, value in stack.environment().items() if "ACCESS_KEY" in name})
     return load_settings(environ=stack.environment() | names, config_file="/dev/null")
 
 
@@ -47,7 +50,14 @@ def bar(symbol: str, day: str, close: float, *, ingested_at: str = "2026-01-01 0
 
 
 def land(
-    settings: Settings, table: str, landed: list[Record | bytes], *, day: date = TODAY, start: int = 0, **layout: Any
+    settings: Settings,
+    table: str,
+    landed: list[Record | bytes],
+    *,
+    day: date = TODAY,
+    start: int = 0,
+    generation: str = "",
+    **layout: Any,
 ) -> list[str]:
     """Put the objects of one batch that arrived in Kafka at noon of `day`; their keys. Bytes stand for a record as it
     is.
@@ -61,10 +71,11 @@ def land(
         start,
         start + len(landed),
         Layout(bucket=settings.s3_bucket, root=settings.s3_root, table=table, **(folders | layout)),
+        generation,
     )
     values = [item if isinstance(item, bytes) else records.encode(item) for item in landed]
-    objects = lake.objects_of(plan, [block(values, start, noon_ms)])
-    writer = lake.Lake(settings, threads=1)
+    objects = objects_of(plan, [block(values, start, noon_ms)])
+    writer = ObjectWriter(settings, threads=1)
     for an_object in objects:
         writer.put(plan, an_object)
     return [an_object.key for an_object in objects]
@@ -83,10 +94,10 @@ def set_up(settings: Settings, *, with_roles: bool = False, today: date = TODAY)
 
 def curate(
     settings: Settings, record: str = "bars", *, now: datetime, run: str, engine: Any = None, only_days: Any = None
-) -> Outcome:
+) -> RunOutcome:
     """What `python glue_setup.py etl` does for one table."""
-    landed = Landed(settings)
-    landing = landed.landing(record, landed.first_day_declared(record))
+    listing = LakeListing(settings)
+    landing = listing.landing(record, listing.first_day_declared(record))
     clients = {name: aws.client(settings, name) for name in ("s3", "glue", "athena")}
     curation = Curation(engine or AthenaEngine(settings), **clients, run=run, now=now)
     return curation.curate(etl_tables(settings, {record: landing})[record], only_days)

@@ -56,9 +56,11 @@ for word in words:
         name = word[2:]
         (ours if name in ("query", "output") else given)[name] = True
     else:
-        (ours if name in ("query", "output") else given)[name] = open(word[7:]).read() if word.startswith("file://") else word
+        value = open(word[7:]).read() if word.startswith("file://") else word
+        (ours if name in ("query", "output") else given)[name] = value
 parameters = {{"".join(part.capitalize() for part in name.split("-")): value for name, value in given.items()}}
-answer = getattr(boto3.client(service, endpoint_url=os.environ["AWS_ENDPOINT_URL"]), operation.replace("-", "_"))(**parameters)
+client = boto3.client(service, endpoint_url=os.environ["AWS_ENDPOINT_URL"])
+answer = getattr(client, operation.replace("-", "_"))(**parameters)
 print(answer[ours["query"]] if "query" in ours else "")
 '''
 TOPICS = """#!{python}
@@ -75,7 +77,8 @@ with KafkaAdminClient(bootstrap_servers=given.bootstrap_server, bootstrap_timeou
     existing = admin.list_topics()
     if given.create and not (given.if_not_exists and given.topic in existing):
         configs = dict(pair.split("=", 1) for pair in given.config)
-        admin.create_topics({{given.topic: {{"num_partitions": int(given.partitions), "replication_factor": -1, "configs": configs}}}})
+        wanted = {{"num_partitions": int(given.partitions), "replication_factor": -1, "configs": configs}}
+        admin.create_topics({{given.topic: wanted}})
 """
 
 
@@ -101,7 +104,9 @@ def executable(path: Path, text: str) -> None:
 
 
 def release(folder: Path, version: str) -> None:
-    """An archive of Apache's shape whose scripts run the embedded broker's files, and its .sha512 as Apache writes it."""
+    """An archive of Apache's shape whose scripts run the embedded broker's files, and its .sha512 as Apache
+    writes it.
+    """
     jars = downloads.ensure(downloads.KAFKA)
     built = folder / f"kafka_2.13-{version}"
     for name, java_class in CLASSES.items():

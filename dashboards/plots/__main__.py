@@ -14,8 +14,9 @@ import pandas as pd
 from dashboards import query_results
 from dashboards.plots import collection
 from dashboards.query_results import Results
-from pipeline import dynamodb, terminal
+from pipeline import terminal
 from pipeline.settings import ServiceError, SettingsError, load_settings
+from pipeline.sinks.dynamodb.daily_bars import daily_bars
 
 
 def main() -> None:
@@ -51,9 +52,7 @@ def from_dynamodb(arguments: argparse.Namespace) -> Results:
     settings = load_settings()
     terminal.configure_logging(settings)
     symbols = query_results.tickers(arguments.tickers)
-    bars = dynamodb.daily_bars(
-        settings, symbols=set(symbols), first_day=arguments.first_day, last_day=arguments.last_day
-    )
+    bars = daily_bars(settings, symbols=set(symbols), first_day=arguments.first_day, last_day=arguments.last_day)
     return {"daily_bars": bars, **summaries(bars)}
 
 

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
+from typing import Any
 
 import pandas as pd
 
@@ -23,6 +23,7 @@ from pipeline import terminal
 from pipeline.athena.client import AT_THE_SAME_TIME, Athena, QueryFailed, Result
 from pipeline.athena.queries import QUERIES_FILE, Query, queries
 from pipeline.settings import SettingsError, load_settings
+from pipeline.spreadsheet import harmless
 
 
 def main() -> int:
@@ -91,7 +92,10 @@ def _sigterm_as_ctrl_c() -> Iterator[None]:
 
 
 def _show(query: Query, result: Result, options: argparse.Namespace, *, is_one: bool) -> None:
-    cost = f"{len(result.rows):,} rows, {result.seconds:.2f} s, {_size(result.scanned_bytes)} scanned, {result.cost_usd:.6f} USD at list price"
+    cost = (
+        f"{len(result.rows):,} rows, {result.seconds:.2f} s, {_size(result.scanned_bytes)} scanned, "
+        f"{result.cost_usd:.6f} USD at list price"
+    )
     for kind, place in (("csv", options.csv), ("json", options.json)):
         if place:
             print(f"{query.name}: {cost}{_write(result.rows, kind, place, query.name, is_one=is_one)}", file=sys.stderr)
@@ -116,22 +120,36 @@ def _show(query: Query, result: Result, options: argparse.Namespace, *, is_one: 
 
 
 def _write(rows: pd.DataFrame, kind: str, place: str, name: str, *, is_one: bool) -> str:
-    """Write to standard output (-), to a file, or into a folder as <name>.csv; what to say about where."""
-    path: TextIO | Path = sys.stdout
-    if place != "-":
-        is_folder = not is_one or place.endswith("/") or Path(place).is_dir()
-        path = Path(place) / f"{name}.{kind}" if is_folder else Path(place)
-        path.parent.mkdir(parents=True, exist_ok=True)
-    if kind == "csv":
-        rows.to_csv(path, index=False)
-    else:
-        # Not pandas' own writer, which rounds doubles. NaN is not JSON.
-        objects = rows.astype(object).where(rows.notna(), None).to_dict("records")
-        text = json.dumps(
-            objects, indent=1, default=lambda value: value.isoformat() if hasattr(value, "isoformat") else str(value)
-        )
-        print(text) if path is sys.stdout else path.write_text(text + "\n", encoding="utf-8")
-    return "" if place == "-" else f" -> {path}"
+    """Write to standard output (-), to a file, or into a folder as <name>.csv; return what to say about where."""
+    text = _csv(rows) if kind == "csv" else _json(rows)
+    if place == "-":
+        sys.stdout.write(text)
+        return ""
+    is_folder = not is_one or place.endswith("/") or Path(place).is_dir()
+    path = Path(place) / f"{name}.{kind}" if is_folder else Path(place)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return f" -> {path}"
+
+
+def _csv(rows: pd.DataFrame) -> str:
+    """Text cells are made harmless for spreadsheets; numbers stay numbers."""
+    shown = rows.copy()
+    for place, kind in enumerate(rows.dtypes):
+        if pd.api.types.is_object_dtype(kind):
+            shown.isetitem(place, [harmless(cell) for cell in rows.iloc[:, place]])
+    text: str = shown.to_csv(index=False)
+    return text
+
+
+def _json(rows: pd.DataFrame) -> str:
+    """Not pandas' own writer, which rounds doubles. NaN is not JSON."""
+    objects = rows.astype(object).where(rows.notna(), None).to_dict("records")
+
+    def shown(value: Any) -> str:
+        return str(value.isoformat()) if hasattr(value, "isoformat") else str(value)
+
+    return json.dumps(objects, indent=1, default=shown) + "\n"
 
 
 def _size(size_bytes: int) -> str:

@@ -1,4 +1,4 @@
-"""Statements on Athena: start, wait, cancel, and the rows as a pandas DataFrame.
+"""Statements on Athena: start, wait, cancel, and return the rows as a pandas DataFrame.
 
 athena = Athena(settings)
 frame = athena.query("SELECT symbol, close FROM bars WHERE ...")       # pandas DataFrame with proper dtypes
@@ -15,6 +15,7 @@ from urllib.parse import urlparse
 
 import pandas as pd
 import pyarrow as pa
+import tenacity
 from pyarrow import csv
 
 from pipeline import aws
@@ -43,9 +44,12 @@ _ARROW_TYPES = {
 }
 
 
+Column = tuple[str, str, dict[str, Any]]  # name, type, and Athena's other words about it
+
+
 @dataclass(frozen=True)
 class Result:
-    """What a finished query gave, and what it took. `rows` of a statement without a result is empty."""
+    """What a finished query returned, and what it took. `rows` of a statement without a result is empty."""
 
     id: str
     rows: pd.DataFrame
@@ -54,16 +58,16 @@ class Result:
 
     @property
     def cost_usd(self) -> float:
-        """By the list price of most regions. DDL is free; it scans nothing."""
+        """The list price of most regions, in US dollars. DDL scans nothing and is free."""
         return max(self.scanned_bytes, LEAST_BYTES_CHARGED) / 2**40 * PRICE_USD_PER_TB if self.scanned_bytes else 0.0
 
 
 class QueryFailed(ServiceError):
-    """A query that Athena refused or gave up; the text is Athena's reason, with the place in the file."""
+    """Athena refused a query or gave up on it; the text is Athena's reason, with the place in the file."""
 
 
 class Athena:
-    """Runs statements in the settings' workgroup and database. Safe to use from many threads."""
+    """Runs statements in the settings' workgroup and database. Threads may share it."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -72,13 +76,15 @@ class Athena:
         self._running: set[str] = set()
 
     def query(self, query: str | Query) -> pd.DataFrame:
-        """The rows of a query. Dates and timestamps (UTC, without zone) are datetime64, bigint is int64 (Int64 where
-        null occurs), double is float64, the rest is text with None for null. Raises QueryFailed and ServiceError.
+        """Return the rows of a query. Dates and timestamps (UTC, without zone) are datetime64, bigint is int64 (Int64
+        where null occurs), double is float64, the rest is text with None for null. Raises QueryFailed and ServiceError.
         """
         return self.run(query).rows
 
     def run(self, query: str | Query) -> Result:
-        """Run one statement to its end. Ctrl-C cancels it in Athena, so that it scans and costs no more."""
+        """Run one statement to its end. Ctrl-C cancels it in Athena, so that it scans and costs no more. Raises
+        QueryFailed and ServiceError.
+        """
         sql = query.sql if isinstance(query, Query) else query
         began = time.monotonic()
         with aws.naming(
@@ -91,7 +97,7 @@ class Athena:
             )["QueryExecutionId"]
             self._running.add(query_id)
             try:
-                execution = self._wait(query_id, began)
+                execution = self._finished(query_id)
             except BaseException:
                 self._athena.stop_query_execution(QueryExecutionId=query_id)
                 raise
@@ -109,20 +115,25 @@ class Athena:
         return Result(query_id, rows, statistics.get("DataScannedInBytes", 0), time.monotonic() - began)
 
     def cancel(self) -> None:
-        """Cancel whatever other threads are running."""
+        """Cancel what other threads are running."""
         for query_id in list(self._running):
             self._athena.stop_query_execution(QueryExecutionId=query_id)
 
-    def _wait(self, query_id: str, began: float) -> dict[str, Any]:
-        pause_seconds = 0.05
-        while True:
-            execution = self._athena.get_query_execution(QueryExecutionId=query_id)["QueryExecution"]
-            if execution["Status"]["State"] not in ("QUEUED", "RUNNING"):
-                return execution
-            if time.monotonic() - began > LONGEST_SECONDS:
-                raise QueryFailed(f"query {query_id}: took longer than {LONGEST_SECONDS:.0f} s and was cancelled")
-            time.sleep(pause_seconds)
-            pause_seconds = min(pause_seconds * 1.5, 1.0)
+    def _finished(self, query_id: str) -> dict[str, Any]:
+        """Wait for the end of a query: short pauses first, for most queries take less than a second."""
+        until_finished = tenacity.Retrying(
+            retry=tenacity.retry_if_result(lambda execution: execution["Status"]["State"] in ("QUEUED", "RUNNING")),
+            wait=tenacity.wait_exponential(multiplier=0.05, exp_base=1.5, max=1.0),
+            stop=tenacity.stop_after_delay(LONGEST_SECONDS),
+        )
+        try:
+            return until_finished(self._execution, query_id)
+        except tenacity.RetryError:
+            raise QueryFailed(f"query {query_id}: took longer than {LONGEST_SECONDS:.0f} s and was cancelled") from None
+
+    def _execution(self, query_id: str) -> dict[str, Any]:
+        execution: dict[str, Any] = self._athena.get_query_execution(QueryExecutionId=query_id)["QueryExecution"]
+        return execution
 
     def _rows(self, execution: dict[str, Any]) -> pd.DataFrame:
         """From the result object: 1,000,000 rows in one request, where GetQueryResults would need a thousand."""
@@ -145,8 +156,10 @@ class Athena:
         return pd.DataFrame(rows, columns=names[: max(map(len, rows), default=len(names))])
 
 
-def _frame(body: bytes, columns: list[tuple[str, str, dict]]) -> pd.DataFrame:
-    """The rows of Athena's CSV. Every value is quoted and null is nothing at all, which tells null from the empty text."""
+def _frame(body: bytes, columns: list[Column]) -> pd.DataFrame:
+    """The rows of Athena's CSV. Every value is quoted and null is nothing at all, which tells null from the
+    empty text.
+    """
     places = [f"c{number}" for number in range(len(columns))]
     table = (
         csv.read_csv(
@@ -169,7 +182,7 @@ def _frame(body: bytes, columns: list[tuple[str, str, dict]]) -> pd.DataFrame:
     return frame
 
 
-def _series(texts: pa.ChunkedArray, kind: str, details: dict) -> pd.Series:
+def _series(texts: pa.ChunkedArray, kind: str, details: dict[str, Any]) -> "pd.Series[Any]":
     wanted = pa.decimal128(details["Precision"], details["Scale"]) if kind == "decimal" else _ARROW_TYPES.get(kind)
     if kind == "timestamp with time zone":
         # Everything here is UTC, and says so: "2026-01-02 14:30:00.000 UTC".
@@ -179,17 +192,23 @@ def _series(texts: pa.ChunkedArray, kind: str, details: dict) -> pd.Series:
         )
     values = texts.cast(wanted) if wanted else texts
     if wanted and pa.types.is_integer(wanted) and values.null_count:
-        return values.to_pandas(
+        return _pandas(
+            values,
             types_mapper={
                 pa.int8(): pd.Int8Dtype(),
                 pa.int16(): pd.Int16Dtype(),
                 pa.int32(): pd.Int32Dtype(),
                 pa.int64(): pd.Int64Dtype(),
-            }.get
+            }.get,
         )
     if kind == "date":
-        return values.cast(pa.timestamp("ms")).to_pandas()
-    return values.to_pandas() if wanted else pd.Series(texts.to_pylist(), dtype=object)
+        return _pandas(values.cast(pa.timestamp("ms")))
+    return _pandas(values) if wanted else pd.Series(texts.to_pylist(), dtype=object)
+
+
+def _pandas(values: pa.ChunkedArray, **options: Any) -> "pd.Series[Any]":
+    series: pd.Series[Any] = values.to_pandas(**options)
+    return series
 
 
 def _placed(reason: str, query: str | Query) -> str:

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from pipeline import terminal
+from pipeline import aws, terminal
 from pipeline.doctor import account, cluster, lake, machine, sources, tables
 from pipeline.doctor.finding import Finding, problem
 from pipeline.settings import ServiceError, Settings, SettingsError, load_settings
@@ -64,9 +64,8 @@ def _findings(options: argparse.Namespace) -> Iterator[Finding]:
         except ServiceError as error:
             yield problem(area, str(error), "look at the settings that it names")
         except (ClientError, BotoCoreError) as error:
-            yield problem(
-                area, str(error), "AWS refused to answer a question of the doctor; the lines above may say why"
-            )
+            unknown = "AWS refused to answer a question of the doctor; the lines above may say why"
+            yield problem(area, str(error), aws.cure(error) or unknown)
 
 
 def _say(finding: Finding, *, as_json: bool) -> None:

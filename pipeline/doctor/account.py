@@ -129,7 +129,10 @@ def policy(settings: Settings, role: str, account: str) -> dict[str, Any]:
         "output_bucket": output_bucket,
         "output_prefix": output_prefix,
     }
-    return json.loads(Template((POLICIES / f"{role}.json").read_text(encoding="utf-8")).substitute(values))
+    document: dict[str, Any] = json.loads(
+        Template((POLICIES / f"{role}.json").read_text(encoding="utf-8")).substitute(values)
+    )
+    return document
 
 
 def _permissions(settings: Settings, role: str, principal: str, account: str) -> Iterator[Finding]:
@@ -145,8 +148,8 @@ def _permissions(settings: Settings, role: str, principal: str, account: str) ->
     iam, denied = aws.client(settings, "iam"), []
     for statement in policy(settings, role, account)["Statement"]:
         actions = statement["Action"] if isinstance(statement["Action"], list) else [statement["Action"]]
-        resources = statement["Resource"] if isinstance(statement["Resource"], list) else [statement["Resource"]]
-        for resource in resources:
+        listed = statement["Resource"] if isinstance(statement["Resource"], list) else [statement["Resource"]]
+        for resource in listed:
             try:
                 answer = iam.simulate_principal_policy(
                     PolicySourceArn=arn,

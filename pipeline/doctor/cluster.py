@@ -1,17 +1,16 @@
 """The Kafka cluster as this machine sees it: addresses, protocol, topics, and where the group stands."""
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from datetime import UTC, datetime
-
-from kafka import KafkaAdminClient
 
 from pipeline.doctor import wire
 from pipeline.doctor.finding import Finding, ok, problem, warning
 from pipeline.landing.positions import Partition
 from pipeline.settings import ServiceError, Settings
-from pipeline.streams.kafka import member as group
-from pipeline.streams.kafka import producer as topic
-from pipeline.streams.kafka import reader
+from pipeline.streams.kafka import cluster, reader
+
+_SHORT_RETENTION_DAYS = 30  # Kafka's default is 7
 
 
 def findings(settings: Settings, *, workers: int, waits_minutes: float, now: datetime) -> Iterator[Finding]:
@@ -32,18 +31,18 @@ def findings(settings: Settings, *, workers: int, waits_minutes: float, now: dat
     yield from protocol
     if not reachable or any(found.state == "problem" for found in protocol):
         return
-    try:
-        with topic.reaching(settings):
-            client = KafkaAdminClient(**topic.connection(settings))
-    except ServiceError as error:
-        yield _login_refused(settings, error)
-        return
-    with topic.reaching(settings), client as admin:
-        advertised = list(_advertised(admin))
+    with ExitStack() as connections:
+        try:
+            asked = connections.enter_context(cluster.connected(settings))
+        except ServiceError as error:
+            yield _login_refused(settings, error)
+            return
+        advertised = list(_advertised(asked.advertised()))
         yield from advertised
         if any(found.state == "problem" for found in advertised):
             return
-        partitions, members = _partitions(admin), _members(admin, settings)
+        partitions, members = asked.partitions(), asked.members()
+        yield from _offsets_retention(asked.offsets_retention_minutes())
     yield from _topics(settings, partitions, max(workers, len(members)))
     yield from _progress(settings, members, waits_minutes, now)
 
@@ -73,14 +72,16 @@ def _protocol(settings: Settings, host: str, port: int) -> Iterator[Finding]:
     elif found.mechanisms and settings.kafka_sasl_mechanism not in found.mechanisms:
         yield problem(
             "kafka",
-            f"{address} knows {', '.join(found.mechanisms)}, and KAFKA_SASL_MECHANISM is {settings.kafka_sasl_mechanism}",
+            f"{address} knows {', '.join(found.mechanisms)}, and KAFKA_SASL_MECHANISM is "
+            f"{settings.kafka_sasl_mechanism}",
             f"set KAFKA_SASL_MECHANISM={found.mechanisms[0]}",
         )
     elif wanted.endswith("SSL") and (fault := wire.certificate_fault(host, port, settings.kafka_ssl_cafile)):
         yield problem(
             "kafka",
             f"{address} shows a certificate that is not trusted: {fault}",
-            "KAFKA_SSL_CAFILE must be the PEM file of the authority that signed it, and the certificate must name this address",
+            "KAFKA_SSL_CAFILE must be the PEM file of the authority that signed it, and the certificate must name "
+            "this address",
         )
     else:
         yield ok("kafka", f"{address} speaks {found.protocol}")
@@ -91,11 +92,17 @@ def _login_refused(settings: Settings, error: ServiceError) -> Finding:
     got no answer.
     """
     if settings.kafka_sasl_mechanism == "AWS_MSK_IAM":
-        cure = "the identity of the aws lines needs kafka-cluster:Connect (deploy/msk.md), and AWS_REGION must be the cluster's"
+        cure = (
+            "the identity of the aws lines needs kafka-cluster:Connect (deploy/msk.md), and AWS_REGION must be the "
+            "cluster's"
+        )
     elif settings.kafka_sasl_mechanism:
         cure = "KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD"
     elif settings.kafka_security_protocol == "SSL":
-        cure = "KAFKA_SSL_CERTFILE and KAFKA_SSL_KEYFILE: the listener asks for a client's certificate, of an authority that it trusts"
+        cure = (
+            "KAFKA_SSL_CERTFILE and KAFKA_SSL_KEYFILE: the listener asks for a client's certificate, of an authority "
+            "that it trusts"
+        )
     else:
         return problem("kafka", str(error), "the broker's log; it may still be starting")
     return problem(
@@ -105,37 +112,37 @@ def _login_refused(settings: Settings, error: ServiceError) -> Finding:
     )
 
 
-def _advertised(admin: KafkaAdminClient) -> Iterator[Finding]:
+def _advertised(brokers: list[tuple[int, str, int]]) -> Iterator[Finding]:
     """The first answer tells clients where to connect to from then on: advertised.listeners. The commonest failure of
     all.
     """
-    for broker in sorted(admin._manager.cluster.brokers(), key=str):
-        # Before the first answer the client knows the bootstrap servers only, under names of its own.
-        if str(broker.node_id).startswith("bootstrap"):
-            continue
-        address = f"{broker.host}:{broker.port}"
-        if fault := wire.reach(broker.host, broker.port):
+    for number, host, port in brokers:
+        if fault := wire.reach(host, port):
             yield problem(
                 "kafka",
-                f"the cluster tells clients to connect to {address} (broker {broker.node_id}), which this machine cannot reach: {fault}",
-                "advertised.listeners in the broker's server.properties must hold an address that clients can reach, on a listener of its own for "
-                "clients outside the network; after that restart the broker",
+                f"the cluster tells clients to connect to {host}:{port} (broker {number}), which this machine cannot "
+                f"reach: {fault}",
+                "advertised.listeners in the broker's server.properties must hold an address that clients can reach, "
+                "on a listener of its own for clients outside the network; after that restart the broker",
             )
         else:
-            yield ok("kafka", f"advertised address {address} can be reached")
+            yield ok("kafka", f"advertised address {host}:{port} can be reached")
 
 
-def _partitions(admin: KafkaAdminClient) -> dict[str, int]:
-    names = admin.list_topics()
-    return {found["name"]: len(found["partitions"]) for found in admin.describe_topics(names)} if names else {}
-
-
-def _members(admin: KafkaAdminClient, settings: Settings) -> list[str]:
-    """Who is in the group now; of a group that does not exist, nobody."""
-    if settings.kafka_group not in {found["group_id"] for found in admin.list_groups()}:
-        return []
-    described = admin.describe_groups([settings.kafka_group])[settings.kafka_group]
-    return [f"{member['client_id']} on {member['client_host'].lstrip('/')}" for member in described["members"]]
+def _offsets_retention(minutes: int | None) -> Iterator[Finding]:
+    """How long a group that is away finds its place again."""
+    if minutes is None:
+        return
+    days = minutes / (24 * 60)
+    if days < _SHORT_RETENTION_DAYS:
+        yield warning(
+            "kafka",
+            f"the offsets of a group without members are kept for {days:,.0f} days; "
+            "a consumer that is away for longer loses its place",
+            "offsets.retention.minutes=129600 (90 days) in the brokers' settings, as in deploy/",
+        )
+    else:
+        yield ok("kafka", f"the offsets of a group without members are kept for {days:,.0f} days")
 
 
 def _topics(settings: Settings, partitions: dict[str, int], workers: int) -> Iterator[Finding]:
@@ -147,8 +154,10 @@ def _topics(settings: Settings, partitions: dict[str, int], workers: int) -> Ite
         if count < workers:
             yield problem(
                 "kafka",
-                f"topic {name} has {count} partitions for {workers} workers: {workers - count} of them would have nothing to do",
-                f"fewer workers, or kafka-topics.sh --alter --topic {name} --partitions {workers} (a symbol's later records then go to another partition)",
+                f"topic {name} has {count} partitions for {workers} workers: {workers - count} of them would have "
+                "nothing to do",
+                f"fewer workers, or kafka-topics.sh --alter --topic {name} --partitions {workers} (a symbol's later "
+                "records then go to another partition)",
             )
         else:
             yield ok("kafka", f"topic {name}: {count} partitions")
@@ -170,10 +179,10 @@ def _progress(settings: Settings, members: list[str], waits_minutes: float, now:
     """Lag alone says little: a batch is waiting until it is full. How long its oldest record has waited says whether
     anybody lands.
     """
-    standings = group.standings(settings, settings.topics)
+    standings = reader.standings(settings, settings.topics)
     lag = 0
     for partition, standing in standings.items():
-        name = f"{partition.topic}-{partition.partition}"
+        name = str(partition)
         start = standing.committed.offset if standing.committed else standing.oldest
         lag += max(standing.end - start, 0)
         if start < standing.oldest:
@@ -187,13 +196,15 @@ def _progress(settings: Settings, members: list[str], waits_minutes: float, now:
             and (minutes := _waited_minutes(settings, partition, start, standing.end, now)) > waits_minutes
         ):
             who = (
-                f"its members are {', '.join(members)}; the one that has it hangs or cannot upload: its log, then restart it"
+                f"its members are {', '.join(members)}; the one that has it hangs or cannot upload: read its log, "
+                "then restart it"
                 if members
                 else "nobody is in the group: start consumer.py"
             )
             yield problem(
                 "kafka",
-                f"{name}: {standing.end - start:,} records are not landed, the oldest has waited {minutes:,.0f} minutes",
+                f"{name}: {standing.end - start:,} records are not landed, the oldest has waited {minutes:,.0f} "
+                "minutes",
                 who,
             )
     for partition, since_ms in reader.hidden_since(
@@ -202,10 +213,10 @@ def _progress(settings: Settings, members: list[str], waits_minutes: float, now:
         if (minutes := _minutes_since(since_ms, now)) > waits_minutes:
             yield problem(
                 "kafka",
-                f"{partition.topic}-{partition.partition}: a transaction has been open for {minutes:,.0f} minutes; nobody "
+                f"{partition}: a transaction has been open for {minutes:,.0f} minutes; nobody "
                 f"can read on from offset {standings[partition].end}",
-                "a producer that died is waited for no longer than its transaction timeout; one that the broker has forgotten, for "
-                "ever: kafka-transactions.sh find-hanging, then abort",
+                "a producer that died is waited for no longer than its transaction timeout; one that the broker has "
+                "forgotten, for ever: kafka-transactions.sh find-hanging, then abort",
             )
     state = f"group {settings.kafka_group}: {len(members)} members, {lag:,} records to land"
     if standings and not members and not any(standing.committed for standing in standings.values()):
@@ -219,7 +230,7 @@ def _progress(settings: Settings, members: list[str], waits_minutes: float, now:
 
 
 def _waited_minutes(settings: Settings, partition: Partition, start: int, end: int, now: datetime) -> float:
-    """Minutes since the first record from `start` on came to Kafka; 0 when there is none, only marks of transactions."""
+    """Return the minutes since the first record from `start` on came to Kafka; 0 if there is none."""
     try:
         blocks = reader.read_range(settings, partition, start, min(start + 100, end))
     except ServiceError:

@@ -2,6 +2,7 @@
 
 import io
 import zlib
+from collections import defaultdict
 from collections.abc import Iterator
 from datetime import datetime
 from itertools import islice
@@ -9,11 +10,11 @@ from typing import Any
 
 import msgspec
 
-from pipeline import aws
+from pipeline import aws, bucket
 from pipeline.doctor.finding import Finding, ok, problem, warning
-from pipeline.landing import plan as batch
+from pipeline.landing.plan import read_object_key
 from pipeline.settings import Settings
-from pipeline.tables.landings import Landed
+from pipeline.tables.lake_listing import LakeListing
 
 _LOOKED_AT = 1_000  # objects of the newest day
 _MOST_BYTES = 8 << 20  # of an object that is read
@@ -24,19 +25,19 @@ def findings(settings: Settings, *, stale_hours: float, now: datetime) -> Iterat
     if not settings.s3_bucket:
         yield problem("lake", "S3_BUCKET is empty", "set it")
         return
-    landed, is_anything = Landed(settings), False
+    listing, is_anything = LakeListing(settings), False
     s3 = aws.client(settings, "s3")
-    for table in landed.folders(f"{settings.s3_root}raw/"):
+    for table in listing.folders(bucket.raw_folder(settings.s3_root)):
         is_anything = True
-        yield from _table(settings, landed, s3, table, stale_hours=stale_hours, now=now)
+        yield from _table(settings, listing, s3, table, stale_hours=stale_hours, now=now)
     if not is_anything:
         yield warning(
             "lake",
-            f"nothing is landed below s3://{settings.s3_bucket}/{settings.s3_root}raw/",
+            f"nothing is landed below s3://{settings.s3_bucket}/{bucket.raw_folder(settings.s3_root)}",
             "python consumer.py --until-caught-up; or look at S3_PREFIX",
         )
         return
-    if letters := list(islice(landed.objects(f"{settings.s3_root}dead_letter/"), 1)):
+    if letters := list(islice(listing.objects(bucket.dead_letter_folder(settings.s3_root)), 1)):
         yield warning(
             "lake",
             f"there are refused records, such as those in {letters[0]['Key']}",
@@ -45,11 +46,11 @@ def findings(settings: Settings, *, stale_hours: float, now: datetime) -> Iterat
 
 
 def _table(
-    settings: Settings, landed: Landed, s3: Any, table: str, *, stale_hours: float, now: datetime
+    settings: Settings, listing: LakeListing, s3: Any, table: str, *, stale_hours: float, now: datetime
 ) -> Iterator[Finding]:
     """The newest day of one table; looking at all of them would be a listing of the whole lake."""
-    folder = f"{settings.s3_root}raw/{table}/"
-    days = landed.folders(folder)
+    folder = bucket.raw_folder(settings.s3_root, table)
+    days = listing.folders(folder)
     others = [name for name in days if not name.startswith("dt=")]
     if others:
         yield problem(
@@ -58,8 +59,8 @@ def _table(
             "another writer uses this prefix; give it a prefix of its own",
         )
     newest = max((name for name in days if name.startswith("dt=")), default="")
-    objects = list(islice(landed.objects(f"{folder}{newest}/" if newest else folder), _LOOKED_AT))
-    foreign = [found["Key"] for found in objects if batch.read_object_key(found["Key"]) is None]
+    objects = list(islice(listing.objects(f"{folder}{newest}/" if newest else folder), _LOOKED_AT))
+    foreign = [found["Key"] for found in objects if read_object_key(found["Key"]) is None]
     own = [found for found in objects if found["Key"] not in foreign]
     if foreign:
         yield problem(
@@ -68,6 +69,7 @@ def _table(
             "another writer uses this prefix, its rows are in the tables too; give it a prefix of its own",
         )
     yield from _sizes(folder, own)
+    yield from _generations(f"{folder}{newest}", own)
     yield from _groups(settings, s3, own)
     if sample := next((found for found in reversed(objects) if ".json" in found["Key"]), None):
         yield from _lines(settings, s3, sample)
@@ -83,14 +85,30 @@ def _table(
 
 def _sizes(folder: str, own: list[dict[str, Any]]) -> Iterator[Finding]:
     """One object an event: what every Athena query then pays for in requests and seconds."""
-    names = [batch.read_object_key(found["Key"]) for found in own]
-    small = [name for name in names if name.end - name.start <= _FEW_RECORDS]
+    names = [read_object_key(found["Key"]) for found in own]
+    small = [name for name in names if name and name.end - name.start <= _FEW_RECORDS]
     if len(small) >= _MANY and len(small) > len(own) / 2:
         yield warning(
             "lake",
             f"{len(small)} of {len(own)} objects in {folder} hold {_FEW_RECORDS} records or fewer",
-            "consumer.py with a longer --flush-seconds (300) and no small --flush-records; queries read many small objects slowly",
+            "consumer.py with a longer --flush-seconds (300) and no small --flush-records; "
+            "queries read many small objects slowly",
         )
+
+
+def _generations(folder: str, own: list[dict[str, Any]]) -> Iterator[Finding]:
+    """A topic that was deleted and made anew: its offsets begin again, and its objects have another generation."""
+    found = defaultdict(set)
+    for name in (read_object_key(one["Key"]) for one in own):
+        if name and name.generation:
+            found[name.topic].add(name.generation)
+    for topic, generations in found.items():
+        if len(generations) > 1:
+            yield warning(
+                "lake",
+                f"{folder} holds {len(generations)} generations of topic {topic}: it was deleted and made anew",
+                "nothing is overwritten, the tables read all of them, and `consumer.py verify` looks at each",
+            )
 
 
 def _groups(settings: Settings, s3: Any, own: list[dict[str, Any]]) -> Iterator[Finding]:
@@ -104,7 +122,8 @@ def _groups(settings: Settings, s3: Any, own: list[dict[str, Any]]) -> Iterator[
             yield problem(
                 "lake",
                 f"{key} was landed by group {name}, and KAFKA_GROUP is {settings.kafka_group}",
-                "one group per S3_PREFIX: two groups land every record twice. Set KAFKA_GROUP back, or give this group another S3_PREFIX",
+                "one group per S3_PREFIX: two groups land every record twice. "
+                "Set KAFKA_GROUP back, or give this group another S3_PREFIX",
             )
 
 

@@ -74,7 +74,8 @@ def _botocore() -> Iterator[Finding]:
         if re.fullmatch("botocore", wanted.name) and version and not wanted.specifier.contains(version):
             yield warning(
                 "machine",
-                f"botocore {version} does not fit aiobotocore {_version('aiobotocore')}, which wants {wanted.specifier}; "
+                f"botocore {version} does not fit aiobotocore {_version('aiobotocore')}, which wants "
+                f"{wanted.specifier}; "
                 "s3:// paths of replay may fail",
                 CURE,
             )

@@ -41,14 +41,14 @@ def spoken(host: str, port: int) -> Spoken:
     for is_tls in (True, False):
         try:
             with _connect(host, port, is_tls=is_tls) as connection:
-                error, mechanisms = _sasl_handshake(connection)
+                code, mechanisms = _sasl_handshake(connection)
         except ssl.SSLError as error:
             if "certificate required" in str(error).lower() or "CERTIFICATE_REQUIRED" in str(error):
                 return Spoken("SSL")
             continue
         except (OSError, struct.error):
             continue
-        sasl = "" if error == _ILLEGAL_SASL_STATE else "SASL_"
+        sasl = "" if code == _ILLEGAL_SASL_STATE else "SASL_"
         return Spoken(f"{sasl}{'SSL' if is_tls else 'PLAINTEXT'}", mechanisms)
     return Spoken("")
 

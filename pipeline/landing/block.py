@@ -64,8 +64,19 @@ class Block:
 
     @property
     def is_one_a_line(self) -> bool:
-        """Whether every value is on a line of its own: no line end, nor any other control character, is inside a value."""
+        """Whether every value is on a line of its own: no value has a line end or another control character."""
         return int(np.count_nonzero(np.frombuffer(self.lines, np.uint8) < ord(" "))) == len(self)
+
+    def drop_before(self, offset: int) -> bool:
+        """Drop the records before an offset from this block. False, and nothing dropped, if that is all of them."""
+        count = int(np.searchsorted(self.offsets, offset))
+        if count == len(self):
+            return False
+        if count:
+            rest = self._part(count, len(self))
+            for name in type(self).__slots__:
+                setattr(self, name, getattr(rest, name))
+        return True
 
     def split(self, count: int) -> tuple[Self, Self]:
         """The first `count` records and the rest; neither may be empty."""
@@ -76,7 +87,7 @@ class Block:
         ends = self.ends[first:last] - begin
         nulls = self.nulls[(self.nulls >= first) & (self.nulls < last)] - first
         lines = self.lines[begin : begin + int(ends[-1]) + 1]
-        return Block(
+        return type(self)(
             self.topic,
             self.partition,
             self.offsets[first:last],

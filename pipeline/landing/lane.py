@@ -1,29 +1,42 @@
 """The landing of one partition, as a state machine that does no input or output of its own.
 
-    reading  ──(due)──▶  closed  ──(plan committed)──▶  uploading  ──(all objects taken, end committed)──▶  reading
+    reading  ──(due)──▶  closed  ──(plan committed)──▶  uploading  ──(all written, end committed)──▶  reading
 
-While a batch uploads the next one is read, and may be closed; its plan then goes in the same commit that ends the
-first, for the end of one batch is the start of the next. A lane that is given with a plan in its commit begins by
-reading exactly the plan's offsets and uploading them as the plan says. A lane that is revoked is thrown away whole.
+While a batch uploads the next one is read, and may be closed. Its plan then goes into the commit that ends the first,
+for the end of one batch is the start of the next. A lane that finds a plan in the group's commit reads exactly the
+plan's offsets and uploads them as the plan says. A lane that is revoked is thrown away whole.
 
-A lane into DynamoDB has no plan: its writes may be repeated in other batches, so a closed batch goes straight on and
-only ends are committed. They carry a word that is no plan, so that no landing in S3 can go on in the same group by
-mistake.
+A lane without plans is for a sink whose writes may be repeated in other batches: a closed batch goes straight on, and
+only ends are committed. They carry a word that is no plan, so that no sink that needs plans goes on in the same group
+by mistake.
 """
 
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from pipeline.landing.plan import Buffer, Layout, Limits, Plan, UnreadablePlan, read_plan
+from pipeline.landing.block import Block
+from pipeline.landing.buffer import Buffer, Limits
+from pipeline.landing.plan import Layout, Plan, UnreadablePlan, end_mark, is_end_mark, read_plan
+from pipeline.landing.positions import Committed, Partition
 
-UNPLANNED = "dynamodb"
+_NO_LAYOUT = Layout(bucket="", root="", table="")
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a batch came to in its sink, without its bytes."""
+
+    objects: int
+    bytes: int
+    records: int
+    bad: int
 
 
 class Upload(Protocol):
-    """What consumer.py gets from its thread pool."""
+    """A batch that a sink is writing. `get` raises what the sink has raised."""
 
     def ready(self) -> bool: ...
-    def get(self) -> Any: ...
+    def get(self) -> Written: ...
 
 
 @dataclass
@@ -31,37 +44,42 @@ class Closed:
     """A batch whose offsets are fixed."""
 
     plan: Plan
-    blocks: list
+    blocks: list[Block]
     bytes: int
 
 
 @dataclass
 class Lane:
-    """One partition on its way into the lake."""
+    """One partition on its way into the sink."""
 
-    topic: str
-    partition: int
+    partition: Partition
     layout: Layout
     buffer: Buffer
-    is_planned: bool = True
+    generation: str = ""  # see Plan
+    end_word: str = ""  # of a sink without plans
     found: Plan | None = None  # a predecessor's plan that is being read again
     closed: Closed | None = None  # its plan is not known to be committed
     uploading: Closed | None = None  # its plan is committed, or it needs none
     upload: Upload | None = None
 
     @classmethod
-    def begin(cls, topic: str, partition: int, layout: Layout, offset: int, metadata: str) -> "Lane":
-        """A lane at the group's committed offset; raises batch.UnreadablePlan."""
-        return cls(topic, partition, layout, Buffer(offset), found=read_plan(topic, partition, offset, metadata))
+    def begin(cls, partition: Partition, layout: Layout, committed: Committed, generation: str = "") -> "Lane":
+        """Return a lane at the group's commit, with the plan that is in it. Raise UnreadablePlan."""
+        found = read_plan(partition, committed)
+        return cls(partition, layout, Buffer(committed.offset), generation, found=found)
 
     @classmethod
-    def begin_unplanned(cls, topic: str, partition: int, layout: Layout, offset: int, metadata: str) -> "Lane":
-        """A lane whose writes may be repeated in any batches; raises batch.UnreadablePlan where others commit."""
-        if metadata not in ("", UNPLANNED):
+    def begin_unplanned(cls, partition: Partition, committed: Committed, word: str, generation: str = "") -> "Lane":
+        """Return a lane that needs no plans. Raise UnreadablePlan where others have committed than users of `word`."""
+        if not is_end_mark(committed.metadata, word):
             raise UnreadablePlan(
-                f"{topic}-{partition} at {offset}: {metadata!r} was committed by a landing in S3, or another program"
+                f"{partition} at {committed.offset}: {committed.metadata!r} was committed by another sink or program"
             )
-        return cls(topic, partition, layout, Buffer(offset), is_planned=False)
+        return cls(partition, _NO_LAYOUT, Buffer(committed.offset), generation, end_word=word)
+
+    @property
+    def is_planned(self) -> bool:
+        return not self.end_word
 
     @property
     def bytes(self) -> int:
@@ -73,9 +91,9 @@ class Lane:
         """Nothing read, nothing under way."""
         return not (self.buffer.blocks or self.found or self.closed or self.uploading)
 
-    def close(self, limits: Limits, position: int, now: float, *, at_once: bool = False) -> None:
-        """Fix the next batch if one is due, or if there is anything and `at_once` is set. `position` is what is read
-        next.
+    def close(self, limits: Limits, position: int, now: float, *, planned_ms: int = 0, at_once: bool = False) -> None:
+        """Fix the next batch if one is due, or with `at_once` if there is anything. `position` is the next offset to
+        read, `now` a clock's reading in seconds, `planned_ms` the time for the plan.
         """
         if self.found:
             # Exactly the plan's offsets, whatever today's limits are. It is committed already, so it goes straight on.
@@ -87,7 +105,7 @@ class Lane:
             return
         start = self.buffer.start
         end, blocks = self.buffer.cut(limits, position, now)
-        self.closed = _closed(Plan(self.topic, self.partition, start, end, self.layout), blocks)
+        self.closed = _closed(Plan(*self.partition, start, end, self.layout, self.generation, planned_ms), blocks)
         if not self.is_planned and not self.uploading:
             self.uploading, self.closed = self.closed, None
 
@@ -95,30 +113,34 @@ class Lane:
     def is_uploaded(self) -> bool:
         return self.upload is not None and self.upload.ready()
 
-    def commit_wanted(self) -> tuple[int, str] | None:
-        """The offset and metadata that this lane wants committed now."""
+    def commit_wanted(self) -> Committed | None:
+        """Return what this lane wants committed now."""
         if self.uploading and not self.is_uploaded:
             return None
         if self.closed and self.is_planned:
-            return self.closed.plan.start, self.closed.plan.metadata()
+            return self.closed.plan.committed
         if self.uploading:
-            return self.uploading.plan.end, "" if self.is_planned else UNPLANNED
+            return Committed(self.uploading.plan.end, end_mark(self.generation, self.end_word))
         return None
 
+    def written(self) -> Written | None:
+        """Return what the uploaded batch came to, None if there is none. Raise what its upload has raised."""
+        return self.upload.get() if self.upload else None
+
     def committed(self) -> Plan | None:
-        """Go on after what commit_wanted asked for was committed; the plan of the batch that this completes, if any."""
+        """Go on after what commit_wanted asked for was committed. Return the plan of the batch that this completes."""
         completed = self.uploading.plan if self.uploading else None
         self.uploading, self.closed, self.upload = self.closed, None, None
         return completed
 
 
-def _closed(plan: Plan, blocks: list) -> Closed:
+def _closed(plan: Plan, blocks: list[Block]) -> Closed:
     return Closed(plan, blocks, sum(block.bytes for block in blocks))
 
 
 def to_pause(lanes: dict[Any, Lane], most_bytes: int) -> set[Any]:
-    """The partitions that must not be read on: their next batch waits for the one before it, or memory is used up. A
-    found plan is always read to its end, for nothing else can free what it holds.
+    """Return the partitions that must not be read on: their next batch waits for the one before it, or memory is used
+    up. A found plan is always read to its end, for nothing else can free what it holds.
     """
     is_memory_full = held_bytes(lanes) >= most_bytes
     return {
@@ -129,5 +151,5 @@ def to_pause(lanes: dict[Any, Lane], most_bytes: int) -> set[Any]:
 
 
 def held_bytes(lanes: dict[Any, Lane]) -> int:
-    """What all lanes keep in memory, in bytes of record values."""
+    """Return what all lanes keep in memory, in bytes of record values."""
     return sum(lane.bytes for lane in lanes.values())

@@ -24,8 +24,14 @@ class Committed:
 
 @dataclass(frozen=True)
 class Standing:
-    """Where a partition and the group in it stand. `committed` is None before the group's first commit."""
+    """Where a partition, and the group in it, stand.
+
+    Records have the offsets from `oldest` up to `end`. `committed` is None without a commit of the group: before its
+    first, and after its offsets expired. `generation` is the topic's id, 32 hex digits: the offsets of a topic that was
+    deleted and made anew mean other records. None on brokers that have no ids (Kafka before 2.8).
+    """
 
     oldest: int
     end: int
     committed: Committed | None
+    generation: str | None = None

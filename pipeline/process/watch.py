@@ -2,16 +2,15 @@
 
 import logging
 import time
+from collections.abc import Callable, Mapping
 from typing import Any, Self
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
 
 from pipeline import terminal
-from pipeline.landing.lane import Lane
+from pipeline.landing.lane import Written
 from pipeline.landing.plan import Plan
 from pipeline.landing.positions import Partition
-from pipeline.sinks.lake.writer import Landed
-from pipeline.streams.kafka.member import Member
 
 log = logging.getLogger(__name__)
 
@@ -19,7 +18,7 @@ LOG_EVERY_SECONDS = 10
 
 
 class Watch:
-    """Counts what the loop tells it. The metrics are served on loopback only; a scraper elsewhere needs a tunnel or a
+    """Counts what the loop tells it. Serves the metrics on loopback only; a scraper elsewhere needs a tunnel or a
     proxy.
     """
 
@@ -38,7 +37,7 @@ class Watch:
         self._server = (
             start_http_server(metrics_port, addr="127.0.0.1", registry=self._registry) if metrics_port else None
         )
-        self._bar = None
+        self._bar: Any = None  # tqdm's, once there is an end to come to
         self.records = self.bad = self.objects = self.bytes = 0
         self._started = self._last_line = self._last_commit = time.monotonic()
         self._records_at_last_line = 0
@@ -55,33 +54,33 @@ class Watch:
             server.server_close()
             thread.join()
 
-    def expect(self, ends: dict[Partition, int] | None) -> None:
-        """Show a progress bar when there is an end to come to."""
+    def expect(self, ends: Mapping[Partition, int] | None) -> None:
+        """Show a progress bar if there is an end to come to."""
         if ends is not None:
             self._bar = terminal.progress("records")
 
     def begun(self, expected: int) -> None:
-        """A partition with this many records to come was given; grows the bar."""
+        """Note that a partition was given with this many records to come."""
         if self._bar is not None:
             self._bar.total = (self._bar.total or 0) + max(expected, 0)
             self._bar.refresh()
 
-    def landed(self, plan: Plan, landed: Landed) -> None:
-        """A batch is in the lake and its end is committed."""
-        self.records += landed.records
-        self.bad += landed.bad
-        self.objects += landed.objects
-        self.bytes += landed.bytes
+    def written(self, plan: Plan, batch: Written) -> None:
+        """Note that a batch is in the sink and its end is committed."""
+        self.records += batch.records
+        self.bad += batch.bad
+        self.objects += batch.objects
+        self.bytes += batch.bytes
         self._last_commit = time.monotonic()
         for counter, value in (
-            (self._records, landed.records),
-            (self._bad, landed.bad),
-            (self._objects, landed.objects),
-            (self._bytes, landed.bytes),
+            (self._records, batch.records),
+            (self._bad, batch.bad),
+            (self._objects, batch.objects),
+            (self._bytes, batch.bytes),
         ):
             counter.labels(plan.topic).inc(value)
         if self._bar is not None:
-            self._bar.update(landed.records + landed.bad)
+            self._bar.update(batch.records + batch.bad)
         log.debug(
             "batch landed",
             extra={
@@ -89,23 +88,23 @@ class Watch:
                 "partition": plan.partition,
                 "start": plan.start,
                 "end": plan.end,
-                "objects": landed.objects,
+                "objects": batch.objects,
             },
         )
 
-    def tick(self, member: Member, lanes: dict[Partition, Lane], now: float) -> None:
-        """Once a loop: the line that is due, if one is."""
+    def tick(self, partitions: Mapping[Partition, Any], lag: Callable[[Partition], int | None], now: float) -> None:
+        """Log a line if one is due. To be called once a loop; `lag` is asked for each partition only then."""
         if now - self._last_line < LOG_EVERY_SECONDS:
             return
-        lags = {partition: member.lag(partition) for partition in lanes}
-        for partition, lag in lags.items():
-            self._lag.labels(partition.topic, partition.partition).set(lag or 0)
+        lags = {partition: lag(partition) for partition in partitions}
+        for partition, behind in lags.items():
+            self._lag.labels(partition.topic, partition.partition).set(behind or 0)
         self._since_commit.set(now - self._last_commit)
         per_second = (self.records - self._records_at_last_line) / (now - self._last_line)
         self._last_line, self._records_at_last_line = now, self.records
         if self._bar is None or self._bar.disable:
             lag_text = " ".join(
-                f"{p.topic}-{p.partition}:{'?' if lag is None else lag}" for p, lag in sorted(lags.items())
+                f"{partition}:{'?' if behind is None else behind}" for partition, behind in sorted(lags.items())
             )
             log.info(
                 "landing",
@@ -118,7 +117,7 @@ class Watch:
             )
 
     def finish(self) -> None:
-        """The last line: what this run came to."""
+        """Log the last line: what this run came to."""
         log.info("done", extra={"seconds": round(time.monotonic() - self._started, 1), **self._totals()})
 
     def _totals(self) -> dict[str, Any]:

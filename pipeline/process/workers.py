@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from functools import partial
 from multiprocessing import connection
+from typing import Any
 
 from pipeline import terminal
 
@@ -13,13 +14,14 @@ log = logging.getLogger(__name__)
 
 
 def run(work: Callable[[int], int], count: int) -> int:
-    """Call `work` in `count` processes, each with its number; pass signals on, and wait. One that fails stops the
-    others.
+    """Call `work` in `count` processes, each with its number; pass signals on, and wait. Return the exit code. One
+    that fails stops the others.
 
     A fork has imported everything already, which takes as long as landing 200,000 records. `work` must use
     terminal.stop_signals. To be called before threads start.
     """
-    context = multiprocessing.get_context("fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn")
+    how = "fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn"
+    context: Any = multiprocessing.get_context(how)
     with terminal.stop_signals() as is_stopping:
         children = [context.Process(target=terminal.run, args=(partial(work, number),)) for number in range(count)]
         # A fork inherits handlers that note a signal for this process only. Signals wait until it has its own.

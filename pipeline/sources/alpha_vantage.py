@@ -8,23 +8,40 @@ under Note or Information.
 import re
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from typing import Any
 from zoneinfo import ZoneInfo
 
-from pipeline.intervals import first_day
-from pipeline.records import DAILY_OR_LONGER, Bar, time_text
-from pipeline.sources.rest import Limited, SourceError
+from pipeline.intervals import NEW_YORK, first_day
+from pipeline.records import DAILY_OR_LONGER, Bar, Interval, time_text
+from pipeline.settings import Settings
+from pipeline.sources.recorded import Recorded
+from pipeline.sources.rest import Get, Json, Limited, RateLimit, Rest, SourceError
 
 NAME = "alpha_vantage"
-_INTRADAY = {"1m": "1min", "5m": "5min", "15m": "15min", "30m": "30min", "1h": "60min"}
-_FUNCTIONS = {"1d": "TIME_SERIES_DAILY", "1w": "TIME_SERIES_WEEKLY", "1mo": "TIME_SERIES_MONTHLY"}
+_INTRADAY: dict[Interval, str] = {"1m": "1min", "5m": "5min", "15m": "15min", "30m": "30min", "1h": "60min"}
+_FUNCTIONS: dict[Interval, str] = {"1d": "TIME_SERIES_DAILY", "1w": "TIME_SERIES_WEEKLY", "1mo": "TIME_SERIES_MONTHLY"}
 SPANS = (*_INTRADAY, *_FUNCTIONS)
-_COMPACT_DAYS = (
-    100  # what outputsize=compact holds is a hundred bars; as calendar days that errs on the side of asking for all
-)
+# outputsize=compact holds a hundred bars; as calendar days that errs on the side of asking for all.
+_COMPACT_DAYS = 100
 
 
-def refusal(body: dict) -> str:
-    """The message of an error that came with status 200; raises Limited for a limit that passes with the minute."""
+def client(settings: Settings, sleep: Callable[[float], None], *, recorded: str | None = None) -> Get:
+    """Return how the API is asked: over the network within its rate limit, or from a folder of recorded answers."""
+    if recorded:
+        return Recorded(recorded, recorded_name).get
+    return Rest(
+        settings.alpha_vantage_base_url,
+        key=settings.alpha_vantage_api_key,
+        settings="ALPHA_VANTAGE",
+        key_parameter="apikey",
+        refusal=refusal,
+        sleep=sleep,
+        limit=RateLimit(settings.alpha_vantage_requests_per_minute, sleep=sleep),
+    ).get
+
+
+def refusal(body: Json) -> str:
+    """Return the message of an error that came with status 200; raises Limited for a limit that passes."""
     text = str(body.get("Note") or body.get("Information") or "")
     if text and not re.search(r"per day|premium|invalid|demo", text, re.IGNORECASE):
         raise Limited(f"the rate limit: {text}", 60)
@@ -32,24 +49,26 @@ def refusal(body: dict) -> str:
 
 
 def bars(
-    get: Callable[..., dict],
+    get: Get,
     symbol: str,
-    interval: str,
+    interval: Interval,
     start: datetime,
     end: datetime,
     *,
     adjusted: bool,
     ingested_at: Callable[[], str],
 ) -> Iterator[tuple[Bar, bool]]:
-    """One symbol's bars from `start` to `end` (aware, both included), oldest first, each with False: nothing is said of
-    delay.
+    """Yield one symbol's bars from `start` to `end` (aware, both included), oldest first, each with False: the API
+    says nothing of delay.
 
     `adjusted` chooses the adjusted intraday series; the free daily ones are as traded.
     """
     for parameters in _requests(symbol, interval, start, end, adjusted=adjusted):
         body = get("/query", parameters)
-        series = next((value for name, value in body.items() if "Time Series" in name), {})
-        zone = ZoneInfo(_zone(body))
+        series: Json = next((value for name, value in body.items() if "Time Series" in name), {})
+        if not isinstance(series, dict):
+            raise SourceError(f"{NAME}: a series that is not as documented: {str(series)[:300]}")
+        zone = _zone(body)
         for stamp in sorted(series):
             time = _time(stamp, zone if interval in _INTRADAY else None, interval)
             instant = datetime.fromisoformat(time).replace(tzinfo=UTC)
@@ -69,7 +88,7 @@ def bars(
                 )
 
 
-def _requests(symbol: str, interval: str, start: datetime, end: datetime, *, adjusted: bool) -> Iterator[dict]:
+def _requests(symbol: str, interval: Interval, start: datetime, end: datetime, *, adjusted: bool) -> Iterator[Json]:
     if interval not in _INTRADAY:
         size = {"outputsize": "compact" if (end - start).days < _COMPACT_DAYS else "full"} if interval == "1d" else {}
         yield {"function": _FUNCTIONS[interval], "symbol": symbol, **size}
@@ -87,9 +106,15 @@ def _requests(symbol: str, interval: str, start: datetime, end: datetime, *, adj
         month = month.replace(year=month.year + month.month // 12, month=month.month % 12 + 1)
 
 
-def _zone(body: dict) -> str:
-    said = next((v for name, v in (body.get("Meta Data") or {}).items() if "Time Zone" in name), "US/Eastern")
-    return "America/New_York" if said == "US/Eastern" else said
+def _zone(body: Json) -> ZoneInfo:
+    about = body.get("Meta Data")
+    said = "US/Eastern"
+    if isinstance(about, dict):
+        said = next((str(value) for name, value in about.items() if "Time Zone" in name), said)
+    try:
+        return ZoneInfo(NEW_YORK if said == "US/Eastern" else said)
+    except (KeyError, ValueError, OSError):
+        raise SourceError(f"{NAME}: {said[:100]!r} is not a time zone") from None
 
 
 def _time(stamp: str, zone: ZoneInfo | None, interval: str) -> str:
@@ -101,7 +126,7 @@ def _time(stamp: str, zone: ZoneInfo | None, interval: str) -> str:
     return time_text(first_day(instant, interval).replace(tzinfo=zone))
 
 
-def _bar(item: dict, **known: object) -> Bar:
+def _bar(item: Json, **known: Any) -> Bar:
     try:
         values = {name.partition(". ")[2]: float(text) for name, text in item.items()}
         return Bar(
@@ -115,10 +140,10 @@ def _bar(item: dict, **known: object) -> Bar:
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise SourceError(
-            f"{NAME}: a bar of {known['symbol']} at {known['time']} is not as documented ({error!r}): {item}"
+            f"{NAME}: a bar of {known['symbol']} at {known['time']} is not as documented ({error!r}): {str(item)[:300]}"
         ) from None
 
 
-def recorded_name(_path: str, parameters: dict) -> str:
-    """How the files of recorded answers begin."""
+def recorded_name(_path: str, parameters: Json) -> str:
+    """Return how the files of recorded answers begin."""
     return "_".join(str(parameters[name]) for name in ("function", "symbol", "interval") if name in parameters)

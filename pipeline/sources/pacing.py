@@ -1,11 +1,12 @@
-"""When a record is due: by a rate, by the records' own clock, or at once. The clock and the sleep are arguments."""
+"""When a record is due: by a rate, by the records' own clock, or at once. And the clock that sources go by."""
 
 import logging
 import time
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
+from functools import lru_cache
 
-from pipeline.records import Record
+from pipeline.records import Record, time_text_ms
 
 log = logging.getLogger(__name__)
 
@@ -13,9 +14,42 @@ _LONGEST_SLEEP_SECONDS = 0.5  # callers look between sleeps whether they should 
 _SHORTEST_SLEEP_SECONDS = 0.05  # records that are due within it share a transaction
 
 
+class Interrupted(Exception):
+    """The user asked to stop while a source was waiting."""
+
+
+class Clock:
+    """The time, waiting, and the user's wish to stop, as a source sees them."""
+
+    def __init__(self, is_stopping: Callable[[], bool]) -> None:
+        self.is_stopping = is_stopping
+        # Fast sources ask many times within one millisecond.
+        self._text_of_ms = lru_cache(maxsize=8)(time_text_ms)
+
+    def now(self) -> datetime:
+        """Return the instant, aware."""
+        return datetime.now(UTC)
+
+    def now_text(self) -> str:
+        """Return the instant as records write it."""
+        return self._text_of_ms(int(time.time() * 1000))
+
+    def monotonic(self) -> float:
+        """Return seconds that no change of the wall clock disturbs."""
+        return time.monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        """Wait; raises Interrupted as soon as the user asks to stop."""
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            if self.is_stopping():
+                raise Interrupted
+            time.sleep(min(left, 0.2))
+
+
 class Pace:
-    """Says how many of the next records are due. At most one of `rate` (records a second) and `speed` (times real
-    time).
+    """Says how many of the next records are due. Give at most one of `rate` (records per second) and `speed` (times
+    real time).
     """
 
     def __init__(
@@ -33,24 +67,28 @@ class Pace:
         self._released = 0
 
     def due(self, waiting: Sequence[Record]) -> int:
-        """How many from the front of `waiting` may go now; sleeps a little when it is none, and then says 0."""
-        if self._rate is None and self._speed is None:
+        """Return how many from the front of `waiting` may go now; when none may, sleep a little and return 0."""
+        if not self._rate and not self._speed:
             return len(waiting)
         if self._start is None:
             self._start = self._clock()
             self._first_time = datetime.fromisoformat(waiting[0].time)
         elapsed = self._clock() - self._start
-        count, next_due = (self._by_rate if self._rate else self._by_record_time)(waiting, elapsed)
+        if self._rate:
+            count, next_due = self._by_rate(self._rate, waiting, elapsed)
+        else:
+            count, next_due = self._by_record_time(self._speed or 1, waiting, elapsed)
         if not count:
             self._sleep(min(max(next_due - elapsed, _SHORTEST_SLEEP_SECONDS), _LONGEST_SLEEP_SECONDS))
         self._released += count
         return count
 
-    def _by_rate(self, waiting: Sequence[Record], elapsed: float) -> tuple[int, float]:
-        due = int(elapsed * self._rate) + 1 - self._released
-        return max(0, min(len(waiting), due)), self._released / self._rate
+    def _by_rate(self, rate: float, waiting: Sequence[Record], elapsed: float) -> tuple[int, float]:
+        due = int(elapsed * rate) + 1 - self._released
+        return max(0, min(len(waiting), due)), self._released / rate
 
-    def _by_record_time(self, waiting: Sequence[Record], elapsed: float) -> tuple[int, float]:
+    def _by_record_time(self, speed: float, waiting: Sequence[Record], elapsed: float) -> tuple[int, float]:
+        first_time = self._first_time or datetime.fromisoformat(waiting[0].time)
         for count, record in enumerate(waiting):
             if record.time < self._latest_time and not self._has_warned:
                 self._has_warned = True
@@ -64,7 +102,7 @@ class Pace:
                     },
                 )
             self._latest_time = max(self._latest_time, record.time)
-            at = (datetime.fromisoformat(record.time) - self._first_time).total_seconds() / self._speed
+            at = (datetime.fromisoformat(record.time) - first_time).total_seconds() / speed
             if at > elapsed:
                 return count, at
         return len(waiting), elapsed

@@ -11,11 +11,13 @@ from urllib.parse import quote
 from zoneinfo import ZoneInfo
 
 from pipeline.intervals import NEW_YORK
-from pipeline.records import DAILY_OR_LONGER, Bar, NewsItem, time_text, time_text_ms
-from pipeline.sources.rest import SourceError, paginate
+from pipeline.records import DAILY_OR_LONGER, Bar, Interval, NewsItem, time_text, time_text_ms
+from pipeline.settings import Settings
+from pipeline.sources.recorded import Recorded
+from pipeline.sources.rest import Get, Json, RateLimit, Rest, SourceError, paginate
 
 NAME = "polygon"
-SPANS = {
+SPANS: dict[Interval, tuple[int, str]] = {
     "1m": (1, "minute"),
     "5m": (5, "minute"),
     "15m": (15, "minute"),
@@ -32,24 +34,38 @@ _MOST_NEWS_A_PAGE = 1000
 _SUCCESSES = frozenset({"OK", "DELAYED"})
 
 
-def refusal(body: dict) -> str:
-    """The message of an error that came with status 200; "" for a success."""
+def client(settings: Settings, sleep: Callable[[float], None], *, recorded: str | None = None) -> Get:
+    """Return how the API is asked: over the network within its rate limit, or from a folder of recorded answers."""
+    if recorded:
+        return Recorded(recorded, recorded_name).get
+    return Rest(
+        settings.polygon_base_url,
+        key=settings.polygon_api_key,
+        settings="POLYGON",
+        refusal=refusal,
+        sleep=sleep,
+        limit=RateLimit(settings.polygon_requests_per_minute, sleep=sleep),
+    ).get
+
+
+def refusal(body: Json) -> str:
+    """Return the message of an error that came with status 200; "" for a success."""
     if body.get("status", "OK") in _SUCCESSES:
         return ""
     return str(body.get("error") or body.get("message") or f"status {body['status']}")
 
 
 def bars(
-    get: Callable[..., dict],
+    get: Get,
     symbol: str,
-    interval: str,
+    interval: Interval,
     start: datetime,
     end: datetime,
     *,
     adjusted: bool,
     ingested_at: Callable[[], str],
 ) -> Iterator[tuple[Bar, bool]]:
-    """Aggregates of one symbol from `start` to `end` (aware, both included), each with whether its data is delayed.
+    """Yield one symbol's bars from `start` to `end` (aware, both included), each with whether its data is delayed.
 
     `/v2/aggs/ticker/{T}/range/{n}/{span}/{from}/{to}`; of bars of a day or longer the dates of start and end count.
     """
@@ -57,34 +73,32 @@ def bars(
     if interval in DAILY_OR_LONGER:
         first, last = start.date().isoformat(), end.date().isoformat()
     else:
-        first, last = (int(instant.timestamp() * 1000) for instant in (start, end))
+        first, last = (str(int(instant.timestamp() * 1000)) for instant in (start, end))
     path = f"/v2/aggs/ticker/{quote(symbol)}/range/{count}/{span}/{first}/{last}"
     parameters = {"adjusted": str(adjusted).lower(), "sort": "asc", "limit": _MOST_A_PAGE}
     for page in paginate(get, path, parameters):
-        for item in page.get("results") or ():
+        for item in _results(page):
             yield _bar(item, symbol, interval, page, ingested_at()), page.get("status") == "DELAYED"
 
 
-def grouped_daily(
-    get: Callable[..., dict], day: date, *, adjusted: bool, ingested_at: Callable[[], str]
-) -> Iterator[tuple[Bar, bool]]:
-    """One day's bar of every US stock in one request. `t` is the END of the window here, the same day in New York."""
+def grouped_daily(get: Get, day: date, *, adjusted: bool, ingested_at: Callable[[], str]) -> Iterator[tuple[Bar, bool]]:
+    """Yield one day's bar of every US stock in one request. `t` is the END of the window, the same day in New York."""
     path = f"/v2/aggs/grouped/locale/us/market/stocks/{day.isoformat()}"
     for page in paginate(get, path, {"adjusted": str(adjusted).lower()}):
-        for item in page.get("results") or ():
+        for item in _results(page):
             yield _bar(item, str(item.get("T", "")), "1d", page, ingested_at()), page.get("status") == "DELAYED"
 
 
 def previous_close(
-    get: Callable[..., dict], symbol: str, *, adjusted: bool, ingested_at: Callable[[], str]
+    get: Get, symbol: str, *, adjusted: bool, ingested_at: Callable[[], str]
 ) -> Iterator[tuple[Bar, bool]]:
-    """The last finished trading day of one symbol; `t` is the END of the window, the same day in New York."""
+    """Yield the last finished trading day of one symbol; `t` is the END of the window, the same day in New York."""
     page = get(f"/v2/aggs/ticker/{quote(symbol)}/prev", {"adjusted": str(adjusted).lower()})
-    for item in page.get("results") or ():
+    for item in _results(page):
         yield _bar(item, symbol, "1d", page, ingested_at()), page.get("status") == "DELAYED"
 
 
-def _bar(item: dict, symbol: str, interval: str, page: dict, ingested_at: str) -> Bar:
+def _bar(item: Json, symbol: str, interval: Interval, page: Json, ingested_at: str) -> Bar:
     try:
         start = int(item["t"])
         time = time_text_ms(start) if interval not in DAILY_OR_LONGER else trading_date(start)
@@ -103,21 +117,27 @@ def _bar(item: dict, symbol: str, interval: str, page: dict, ingested_at: str) -
             source=NAME,
             ingested_at=ingested_at,
         )
-    except (KeyError, TypeError, ValueError) as error:
-        raise SourceError(f"{NAME}: {symbol}: a bar that is not as documented ({error!r}): {item}") from None
+    except (KeyError, TypeError, ValueError, OverflowError, OSError) as error:
+        raise SourceError(f"{NAME}: {symbol}: a bar that is not as documented ({error!r}): {str(item)[:300]}") from None
+
+
+def _results(page: Json) -> list[Json]:
+    """The objects of a page; none if it has none."""
+    results = page.get("results") or []
+    if not isinstance(results, list) or not all(isinstance(item, dict) for item in results):
+        raise SourceError(f"{NAME}: results that are not as documented: {str(results)[:300]}")
+    return results
 
 
 def trading_date(epoch_ms: int) -> str:
-    """The day in New York: daily bars start at its midnight (04:00 or 05:00 UTC), or are stamped with the end of the
-    session.
+    """Return the day in New York: daily bars start at its midnight (04:00 or 05:00 UTC), or are stamped with the end
+    of the session.
     """
     return datetime.fromtimestamp(epoch_ms / 1000, ZoneInfo(NEW_YORK)).strftime("%Y-%m-%d 00:00:00.000")
 
 
-def news(
-    get: Callable[..., dict], symbol: str, since: str, until: str, *, ingested_at: Callable[[], str]
-) -> Iterator[NewsItem]:
-    """What the articles of a time say about a symbol, oldest first: one item an article. `/v2/reference/news`
+def news(get: Get, symbol: str, since: str, until: str, *, ingested_at: Callable[[], str]) -> Iterator[NewsItem]:
+    """Yield what the articles of a time say about a symbol, oldest first: one item per article. `/v2/reference/news`
 
     `since` and `until` are UTC time texts, both included. An article that names the symbol without an insight has no
     sentiment. With the symbol `*`, articles about anything give one item for every insight.
@@ -130,16 +150,16 @@ def news(
         "limit": _MOST_NEWS_A_PAGE,
     }
     for page in paginate(get, "/v2/reference/news", parameters if symbol == "*" else {"ticker": symbol, **parameters}):
-        for article in page.get("results") or ():
+        for article in _results(page):
             try:
                 yield from _items(article, symbol, ingested_at())
-            except (AttributeError, KeyError, TypeError, ValueError) as error:
+            except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
                 raise SourceError(
                     f"{NAME}: an article that is not as documented ({error!r}): {str(article)[:300]}"
                 ) from None
 
 
-def _items(article: dict, symbol: str, ingested_at: str) -> Iterator[NewsItem]:
+def _items(article: Json, symbol: str, ingested_at: str) -> Iterator[NewsItem]:
     insights = [i for i in article.get("insights") or () if i.get("ticker") and symbol in ("*", i["ticker"])]
     without = article.get("tickers") or () if symbol == "*" else (symbol,)
     for insight in insights or [{"ticker": ticker} for ticker in without]:
@@ -162,8 +182,8 @@ def _iso(time: str) -> str:
     return time[:19].replace(" ", "T") + "Z"
 
 
-def recorded_name(path: str, parameters: dict) -> str:
-    """How the files of recorded answers to a path begin."""
+def recorded_name(path: str, parameters: Json) -> str:
+    """Return how the files of recorded answers to a path begin."""
     if found := re.match(r"/v2/aggs/ticker/([^/]+)/range/(\d+)/(\w+)/", path):
         return f"aggs_{found[1]}_{found[2]}_{found[3]}"
     if path.startswith("/v2/aggs/grouped/"):

@@ -1,7 +1,7 @@
 """Polygon/Massive's WebSocket: trades, second bars and minute bars as they happen. https://massive.com/docs/websocket
 
-Reading is a thread of its own, which does nothing but decode and put away: the server cuts off readers that are slow.
-What arrives while the buffer is full is dropped, counted and said. Delivery up to the buffer: at most once; a live feed
+A thread of its own reads, and does nothing but decode and put away: the server cuts off slow readers. What arrives
+while the buffer is full is dropped, counted and logged. Delivery up to the buffer: at most once; a live feed
 sends nothing again.
 """
 
@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Any, Self
 
 import msgspec
 from websockets.exceptions import InvalidStatus, InvalidURI, WebSocketException
@@ -24,16 +24,20 @@ from pipeline.sources.rest import SourceError
 
 log = logging.getLogger(__name__)
 
+Event = dict[str, Any]
+
+# The library's log shows whole messages at DEBUG, and the first one holds the key.
+_CONNECTION_LOG = logging.getLogger(f"{__name__}.connection")
+_CONNECTION_LOG.setLevel(logging.WARNING)
 _ANSWER_SECONDS = 15  # to a connection, an authentication, a ping
 _LONGEST_PAUSE_SECONDS = 60
+_PATIENCE_SECONDS = 3600  # without a connection that works
 _SYMBOLS_A_MESSAGE = 500
 
 
 @dataclass
 class Counts:
-    """What happened since the start. `missed` are the pauses that no reader of gaps has taken yet, as epoch
-    milliseconds.
-    """
+    """What happened since the start. `gaps` are the pauses that nobody has taken yet, as epoch milliseconds."""
 
     received: int = 0
     dropped: int = 0
@@ -42,10 +46,10 @@ class Counts:
     gaps: list[tuple[int, int]] = field(default_factory=list)
 
 
-class Stream:
-    """A connection that is kept up. Use it as a context; `take` gives the events that arrived.
+class Feed:
+    """A connection that is kept up. Use it as a context; `take` returns the events that arrived.
 
-    Raises SourceError from `take` when the server refuses the key or the plan does not include the feed.
+    `take` raises SourceError when the server refuses the key or the plan does not include the feed.
     """
 
     def __init__(
@@ -58,15 +62,18 @@ class Stream:
         capacity: int = 100_000,
         clock_ms: Callable[[], int] = lambda: int(time.time() * 1000),
         longest_pause_seconds: float = _LONGEST_PAUSE_SECONDS,
+        patience_seconds: float = _PATIENCE_SECONDS,
     ) -> None:
-        self._url, self._key, self._clock_ms, self._longest_pause = url, key, clock_ms, longest_pause_seconds
+        self._url, self._key, self._clock_ms = url, key, clock_ms
+        self._longest_pause, self._patience = longest_pause_seconds, patience_seconds
         self._topics = [f"{CHANNELS[channel]}.{symbol}" for channel in channels for symbol in symbols]
         self._capacity = capacity
-        self._buffer: deque[dict] = deque()
+        self._buffer: deque[Event] = deque()
         self._arrived = threading.Event()
         self._stopping = threading.Event()
         self._failure: SourceError | None = None
         self._lost_since: int | None = None
+        self._has_worked = False
         self._gaps_lock = threading.Lock()
         self._connection: ClientConnection | None = None
         self.counts = Counts()
@@ -82,8 +89,8 @@ class Stream:
             self._connection.close()
         self._thread.join(_ANSWER_SECONDS)
 
-    def take(self, timeout_seconds: float) -> list[dict]:
-        """All events that have arrived; waits for the first for at most the timeout."""
+    def take(self, timeout_seconds: float) -> list[Event]:
+        """Return all events that have arrived; wait for the first for at most the timeout."""
         self._arrived.wait(timeout_seconds)
         self._arrived.clear()
         if self._failure:
@@ -91,7 +98,7 @@ class Stream:
         return [self._buffer.popleft() for _ in range(len(self._buffer))]
 
     def take_gaps(self) -> list[tuple[int, int]]:
-        """The times (epoch milliseconds, from and to) of which something was missed, each once."""
+        """Return the times (epoch milliseconds, from and to) of which something was missed, each once."""
         with self._gaps_lock:
             gaps, self.counts.gaps = self.counts.gaps, []
         return gaps
@@ -104,47 +111,66 @@ class Stream:
             gaps.append((since, until))
 
     def _run(self) -> None:
-        """Connect, read until it breaks, wait, connect again."""
-        failures = 0
+        """Connect, read until it breaks, wait, connect again; give up when no connection worked for too long.
+
+        A loop of its own and no tenacity: the back-off starts anew after each connection that worked, and `__exit__`
+        ends the wait.
+        """
+        failures, worked_at = 0, time.monotonic()
         while not self._stopping.is_set():
+            self._has_worked = False
             try:
-                with connect(
-                    self._url,
-                    open_timeout=_ANSWER_SECONDS,
-                    ping_interval=_ANSWER_SECONDS,
-                    ping_timeout=_ANSWER_SECONDS,
-                    max_size=1 << 24,
-                    max_queue=4096,
-                ) as connection:
-                    self._connection = connection
-                    self._authenticate(connection)
-                    self._note_connected()
-                    failures = 0
-                    for message in connection:
-                        self._put(message)
-                reason = "closed by the server"
+                reason = self._read()
             except SourceError as error:
                 self._fail(error)
                 return
-            except (OSError, TimeoutError, WebSocketException) as error:
-                if isinstance(error, InvalidURI) or (
-                    isinstance(error, InvalidStatus) and 400 <= error.response.status_code < 429
-                ):
-                    self._fail(SourceError(f"POLYGON_STREAM_URL={self._url}: {error}"))
-                    return
-                reason = f"{type(error).__name__}: {error}".replace(self._key or "\0", "***")
-            if self._stopping.is_set():
+            if self._has_worked:
+                failures, worked_at = 0, time.monotonic()
+            if time.monotonic() - worked_at > self._patience:
+                waited = f"no connection in {self._patience:,.0f} seconds, at last because of {reason}"
+                self._fail(SourceError(f"POLYGON_STREAM_URL={self._url}: {waited}"))
                 return
             if self._lost_since is None:
                 self._lost_since = self._clock_ms()
             pause = min(self._longest_pause, 2 ** min(failures, 10) * 0.5)
             failures += 1
-            log.warning("stream lost", extra={"url": self._url, "reason": reason, "again_in_seconds": pause})
+            if not self._stopping.is_set():
+                log.warning("stream lost", extra={"url": self._url, "reason": reason, "again_in_seconds": pause})
             self._stopping.wait(pause)
 
+    def _read(self) -> str:
+        """Connect and put away what comes; return why it ended. Raises SourceError for what will not pass."""
+        try:
+            with connect(
+                self._url,
+                open_timeout=_ANSWER_SECONDS,
+                ping_interval=_ANSWER_SECONDS,
+                ping_timeout=_ANSWER_SECONDS,
+                max_size=1 << 24,
+                max_queue=4096,
+                logger=_CONNECTION_LOG,
+            ) as connection:
+                self._connection = connection
+                self._authenticate(connection)
+                self._note_connected()
+                self._has_worked = True
+                for message in connection:
+                    self._put(message)
+        except (OSError, TimeoutError, WebSocketException) as error:
+            if isinstance(error, InvalidURI) or (
+                isinstance(error, InvalidStatus) and 400 <= error.response.status_code < 429
+            ):
+                raise SourceError(f"POLYGON_STREAM_URL={self._url}: {error}") from error
+            return self._clean(f"{type(error).__name__}: {error}")
+        return "closed by the server"
+
     def _fail(self, error: SourceError) -> None:
-        self._failure = error
+        self._failure = SourceError(self._clean(str(error)), error.status)
         self._arrived.set()
+
+    def _clean(self, text: str) -> str:
+        """Some servers repeat the key in their messages."""
+        return text.replace(self._key, "***") if self._key else text
 
     def _authenticate(self, connection: ClientConnection) -> None:
         connection.send(msgspec.json.encode({"action": "auth", "params": self._key}).decode())
@@ -197,17 +223,17 @@ class Stream:
         self._note_gap(now, now)
 
 
-def _events(message: str | bytes) -> list[dict] | None:
+def _events(message: str | bytes) -> list[Event] | None:
     """The events of a message; None for what is no JSON array of objects."""
-    with suppress(msgspec.DecodeError, UnicodeDecodeError):
+    with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         events = msgspec.json.decode(message)
         events = events if isinstance(events, list) else [events]
         return events if all(isinstance(event, dict) for event in events) else None
     return None
 
 
-def record(event: dict, ingested_at: str) -> Tick | Bar | None:
-    """The record of an event: T and A (a trade, a second) give a Tick, AM (a minute) a Bar. None for other events.
+def record(event: Event, ingested_at: str) -> Tick | Bar | None:
+    """Return the record of an event: T and A (a trade, a second) give a Tick, AM (a minute) a Bar, others None.
 
     `s` and `t` are milliseconds since 1970, UTC. A second's tick has its closing price and its volume. Raises
     ValueError.

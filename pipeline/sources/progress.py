@@ -6,8 +6,9 @@ correction is told from the same bar seen again. Times are the records' texts, w
 
 import base64
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
+from typing import Any
 
 import msgspec
 
@@ -17,20 +18,20 @@ from pipeline.records import Bar, Record, time_text
 class Progress:
     """Read from a checkpoint, changed by `sent`, written back as `state`."""
 
-    def __init__(self, state: dict | None, *, revise: timedelta) -> None:
+    def __init__(self, state: Mapping[str, Any] | None, *, revise: timedelta) -> None:
         state = state or {}
         self._done: list[list[str]] = [
             list(r) for r in state.get("done", ())
         ]  # ascending, apart from each other, both ends included
         packed = base64.b64decode(state.get("recent", ""))
-        self._recent: dict[str, list] = (
+        self._recent: dict[str, list[Any]] = (
             msgspec.json.decode(zlib.decompress(packed)) if packed else {}
         )  # identity: time and checksum
         self._recent_since: str = state.get("recent_since", "")  # all records sent from this time on are in `recent`
         self._revise = revise
 
     @property
-    def state(self) -> dict:
+    def state(self) -> dict[str, Any]:
         # Packed, three days of every US stock are 0.4 MB: they have to fit into a message of Kafka's 1 MB.
         packed = base64.b64encode(zlib.compress(msgspec.json.encode(self._recent))).decode()
         return {"done": self._done, "recent": packed, "recent_since": self._recent_since}
@@ -91,13 +92,13 @@ class SentMinutes:
     The state that goes into a checkpoint has the symbols of the last two minutes: a restart fills from the last one on.
     """
 
-    def __init__(self, state: dict | None) -> None:
+    def __init__(self, state: Mapping[str, Any] | None) -> None:
         self._sent: dict[str, dict[str, int | None]] = {
             time: dict.fromkeys(symbols) for time, symbols in (state or {}).items()
         }
 
     @property
-    def state(self) -> dict:
+    def state(self) -> dict[str, Any]:
         return {time: list(self._sent[time]) for time in sorted(self._sent)[-2:]}
 
     @property

@@ -7,12 +7,12 @@ the order of their names.
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import msgspec
 
-from pipeline.sources.rest import SourceError
+from pipeline.sources.rest import Json, SourceError
 
 log = logging.getLogger(__name__)
 
@@ -22,13 +22,13 @@ class Recorded:
     none.
     """
 
-    def __init__(self, folder: str, name_of: object) -> None:
+    def __init__(self, folder: str, name_of: Callable[[str, Json], str]) -> None:
         self._folder, self._name_of = Path(folder), name_of
         self._left: list[Path] = []
         if not self._folder.is_dir():
             raise SourceError(f"--load {folder}: there is no such folder")
 
-    def get(self, path: str, parameters: Mapping[str, object] | None = None) -> dict:
+    def get(self, path: str, parameters: Mapping[str, object] | None = None) -> Json:
         if not (parameters or {}).get("cursor"):
             name = self._name_of(path, dict(parameters or {}))
             self._left = sorted(

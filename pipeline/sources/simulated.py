@@ -9,19 +9,20 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from pipeline import records
 from pipeline.intervals import NEW_YORK
-from pipeline.records import DAILY_OR_LONGER, Bar, Tick, time_text
+from pipeline.records import DAILY_OR_LONGER, Bar, Interval, Tick, time_text
 
 NAME = "simulated"
 _NEW_YORK = ZoneInfo(NEW_YORK)
 _OPENS, _TRADING_MINUTES = 9 * 60 + 30, 390
 _YEAR_OF_MINUTES = 252 * _TRADING_MINUTES
 _VOLATILITY = 0.3  # of a year
-_BAR_MINUTES = {"1m": 1, "5m": 5, "15m": 15, "30m": 30}
-BAR_INTERVALS = (*_BAR_MINUTES, "1d")
+_BAR_MINUTES: dict[Interval, int] = {"1m": 1, "5m": 5, "15m": 15, "30m": 30}
+BAR_INTERVALS: tuple[Interval, ...] = (*_BAR_MINUTES, "1d")
 
 
 def volume_shape(minute: int) -> float:
@@ -66,7 +67,7 @@ def ticks(
 
 
 def bars(
-    symbols: Sequence[str], interval: str, *, seed: int, start: datetime, ingested_at: Callable[[], str]
+    symbols: Sequence[str], interval: Interval, *, seed: int, start: datetime, ingested_at: Callable[[], str]
 ) -> Iterator[Bar]:
     """Bars without end from the trading day of `start` (aware) on: Monday to Friday, 09:30 to 16:00 in New York, no
     holidays.
@@ -89,7 +90,7 @@ def bars(
         day += timedelta(days=1)
 
 
-def _bar(random_: random.Random, price: float, minutes: int, mean_volume: float) -> tuple[dict, float]:
+def _bar(random_: random.Random, price: float, minutes: int, mean_volume: float) -> tuple[dict[str, Any], float]:
     """A bar that opens at a price, and the price after it."""
     spread = _VOLATILITY * math.sqrt(minutes / _YEAR_OF_MINUTES)
     opens, closes = price, max(0.01, price * math.exp(random_.gauss(0, spread)))

@@ -1,27 +1,24 @@
-"""The ETL by Athena, and what the ETL by Glue needs in the bucket. What a run is, etl/curation.py says."""
+# ruff: noqa: S608 - the parts of the SQL built here are names of ours and checked settings, never a user's text
+"""The ETL by Athena: the engine that etl/curation.py drives."""
 
-import io
-import json
 import logging
-import zipfile
-from dataclasses import asdict, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
-from etl.curation import CuratedTable, Partition, is_one_of, text
+from etl.curation import CuratedTable, PartitionValues, is_one_of, text
 from pipeline import aws
 from pipeline.athena.client import Athena
 from pipeline.settings import Settings
-from pipeline.tables import catalog, resources
+from pipeline.tables import resources
 
 log = logging.getLogger(__name__)
 
-ETL_FOLDER = Path(__file__).parent.parent.parent / "etl"
-
 
 class AthenaEngine:
-    """Athena takes at most 100 partitions in one CREATE TABLE AS, so a run writes in slices.
-    Source: https://docs.aws.amazon.com/athena/latest/ug/ctas-insert-into.html"""
+    """Runs the statements of an ETL run in the ETL's own workgroup. Athena takes at most 100 partitions in one CREATE
+    TABLE AS, so a run writes in slices.
+    Source: https://docs.aws.amazon.com/athena/latest/ug/ctas-insert-into.html
+    """
 
     partitions_per_write = 100
 
@@ -29,16 +26,19 @@ class AthenaEngine:
         self._glue: Any = aws.client(settings, "glue")
         self._athena = Athena(replace(settings, athena_workgroup=resources.etl_workgroup_name(settings)))
 
-    def touched(self, table: CuratedTable, days: list[str]) -> list[Partition]:
+    def touched(self, table: CuratedTable, days: list[str]) -> list[PartitionValues]:
+        """Return the partitions that the raw days have records for."""
         names = ", ".join(f'"{name}"' for name in table.partition_columns)
         raw = table.raw_rows(_named(table, "raw"), is_one_of("dt", days))
         rows = self._athena.query(f"SELECT DISTINCT {names}\nFROM (\n{raw}\n)\nORDER BY {names}")
         return list(rows.itertuples(index=False, name=None))
 
     def write(
-        self, table: CuratedTable, days: list[str], partitions: list[Partition], place: str
-    ) -> dict[Partition, str]:
-        """The table that CREATE TABLE AS makes is dropped; its files stay, and its partitions say where they are."""
+        self, table: CuratedTable, days: list[str], partitions: list[PartitionValues], place: str
+    ) -> dict[PartitionValues, str]:
+        """Write some partitions below `place` by CREATE TABLE AS; return where each is. The table of that statement is
+        dropped, its files stay.
+        """
         select = table.sql(
             raw_table=_named(table, "raw"),
             condition=is_one_of("dt", days),
@@ -67,7 +67,7 @@ class AthenaEngine:
 
 
 def create_table_as(table: CuratedTable, name: str, place: str, select: str) -> str:
-    """Athena's statement that writes a SELECT as Parquet below `place`, one folder a partition, each sorted for
+    """Return the statement that writes a SELECT as Parquet below `place`, a folder per partition, each sorted for
     reading.
 
     An ORDER BY alone is ignored where a table is made; one with an OFFSET is not, for it could choose the rows.
@@ -76,37 +76,11 @@ def create_table_as(table: CuratedTable, name: str, place: str, select: str) -> 
     order = ", ".join(f'"{column}"' for column in (*table.partition_columns, "symbol", "time"))
     return (
         f"CREATE TABLE {name}\n"
-        f"WITH (format = 'PARQUET', write_compression = 'ZSTD', external_location = {text(place)}, partitioned_by = ARRAY[{partitions}])\n"
+        f"WITH (format = 'PARQUET', write_compression = 'ZSTD', external_location = {text(place)}, "
+        f"partitioned_by = ARRAY[{partitions}])\n"
         f"AS SELECT * FROM (\n{select}\n)\nORDER BY {order}\nOFFSET 0"
     )
 
 
 def _named(table: CuratedTable, kind: str) -> str:
     return f'"{table.database}"."{kind}_{table.record}"'
-
-
-def etl_files(settings: Settings, landings: dict[str, catalog.Landing]) -> dict[str, bytes]:
-    """What the Glue job needs in the bucket: its script, the modules that it imports, and what it has to know about the
-    tables.
-    """
-    modules = io.BytesIO()
-    with zipfile.ZipFile(modules, "w") as archive:
-        for name in ("__init__.py", "curation.py", "publish.py", "raw_days.py"):
-            # ZipInfo's own date is 1980: the same files give the same bytes.
-            archive.writestr(zipfile.ZipInfo(f"etl/{name}"), (ETL_FOLDER / name).read_bytes())
-    tables = [asdict(table) for table in etl_tables(settings, landings).values()]
-    return {
-        "glue_job.py": (ETL_FOLDER / "glue_job.py").read_bytes(),
-        "etl.zip": modules.getvalue(),
-        "curate.json": json.dumps(tables, indent=1).encode(),
-    }
-
-
-def etl_tables(settings: Settings, landings: dict[str, catalog.Landing]) -> dict[str, CuratedTable]:
-    """What an ETL run has to know, per record."""
-    return {
-        record: catalog.for_etl(
-            settings, record, landing, (ETL_FOLDER / f"curate_{record}.sql").read_text(encoding="utf-8")
-        )
-        for record, landing in landings.items()
-    }

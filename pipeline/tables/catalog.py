@@ -1,18 +1,18 @@
-"""What the Glue Data Catalog holds: tables and views, derived from the records. Pure: no call to AWS is made here.
+# ruff: noqa: S608 - the parts of the SQL built here are names of ours and checked settings, never a user's text
+"""What the Glue Data Catalog holds: tables and views, derived from the records. Pure: nothing here calls AWS.
 
-Raw tables lie over what consumer.py lands, curated_bars over what the ETL writes, and the views bars, ticks and news
-over both are what people and BI tools query. The form of the definitions is that of Glue's TableInput.
+The raw tables read what consumer.py lands, the curated tables what the ETL writes. People and BI tools query the views
+bars, ticks and news, which read both. The definitions have the form of Glue's TableInput.
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
-from etl.curation import CuratedTable
-from pipeline import records
+from pipeline import bucket, records
+from pipeline.landing.plan import Format, PartitionTime
 from pipeline.records import TABLES, Column
 from pipeline.settings import Settings
 
-Format = Literal["json", "csv", "parquet"]
 TableInput = dict[str, Any]
 
 DEAD_LETTERS = "dead_letters"
@@ -26,7 +26,7 @@ _TEXT_FILES = {
     "InputFormat": "org.apache.hadoop.mapred.TextInputFormat",
     "OutputFormat": "org.apache.hadoop.hive.ql.io.HiveIgnoreKeyTextOutputFormat",
 }
-_STORAGE = {
+_STORAGE: dict[Format, dict[str, Any]] = {
     "json": _TEXT_FILES
     | {"SerdeInfo": {"SerializationLibrary": "org.openx.data.jsonserde.JsonSerDe", "Parameters": {}}},
     # The escape character is one that no text holds: a backslash, the SerDe's default, would vanish from headlines.
@@ -58,25 +58,25 @@ _DEAD_LETTER_COLUMNS = (
 
 @dataclass(frozen=True, kw_only=True)
 class Landing:
-    """How the consumer lands one table, and the first day that the table looks for."""
+    """How the consumer lands one record, and the first day that its raw table reads."""
 
     first_day: str
     format: Format = "json"
     has_hours: bool = False
     by_month: bool = False  # the folder of a month is its first day
-    partition_time: Literal["arrival", "event"] = "arrival"
+    partition_time: PartitionTime = "arrival"
 
 
 def raw_table(settings: Settings, record: str, landing: Landing) -> TableInput:
-    """The table over raw/bars, raw/ticks or raw/news. Its partitions are projected: new folders are seen with no
-    crawler.
+    """Return the table over raw/bars, raw/ticks or raw/news. Its partitions are projected, so that queries see new
+    folders without a crawler.
     """
-    location = f"s3://{settings.s3_bucket}/{settings.s3_root}raw/{record}/"
+    location = _location(settings, bucket.raw_folder(settings.s3_root, record))
     hours = [("hour", "string", "hour, UTC")] if landing.has_hours else []
     folders = "dt=${dt}/hour=${hour}/" if landing.has_hours else "dt=${dt}/"
     return _table(
         f"raw_{record}",
-        f"{TABLES[record].__doc__.splitlines()[0]} As landed from Kafka; query the view {record} instead.",
+        f"{_first_line(TABLES[record])} As landed from Kafka; query the view {record} instead.",
         location,
         landing.format,
         columns=[(c.name, _raw_type(c, landing.format), _comment(c)) for c in records.columns(TABLES[record])],
@@ -87,8 +87,8 @@ def raw_table(settings: Settings, record: str, landing: Landing) -> TableInput:
 
 
 def dead_letters(settings: Settings, topics: list[str], first_day: str) -> TableInput:
-    """The table of refused records. The topic is its first partition column, for it is the first folder."""
-    location = f"s3://{settings.s3_bucket}/{settings.s3_root}dead_letter/"
+    """Return the table of refused records. The topic is its first partition column, for it is the first folder."""
+    location = _location(settings, bucket.dead_letter_folder(settings.s3_root))
     topic = {"projection.topic.type": "enum", "projection.topic.values": ",".join(topics)}
     return _table(
         DEAD_LETTERS,
@@ -102,7 +102,7 @@ def dead_letters(settings: Settings, topics: list[str], first_day: str) -> Table
 
 
 def curated_table(settings: Settings, record: str) -> TableInput:
-    """A table that the ETL writes, its partitions registered in Glue."""
+    """Return a table that the ETL writes, its partitions registered in Glue."""
     of_partitions = {
         "interval": "length of the bar",
         "month": "month of the time, YYYY-MM",
@@ -112,7 +112,7 @@ def curated_table(settings: Settings, record: str) -> TableInput:
     return _table(
         f"curated_{record}",
         f"Written by the ETL as Parquet; query the view {record} instead.",
-        curated_location(settings, record),
+        _location(settings, bucket.curated_folder(settings.s3_root, record)),
         "parquet",
         columns=columns,
         partitions=[(name, "string", of_partitions[name]) for name in CURATED[record]],
@@ -120,40 +120,55 @@ def curated_table(settings: Settings, record: str) -> TableInput:
     )
 
 
-def curated_location(settings: Settings, record: str) -> str:
-    """The s3:// folder of a curated table; every run of the ETL writes into a folder of its own below it."""
-    return f"s3://{settings.s3_bucket}/{settings.s3_root}curated/{record}/"
-
-
-def view_sql(settings: Settings, record: str, landing: Landing, watermark: str) -> str:
-    """The query of the view bars, ticks or news: the curated table, and the raw days from the watermark on."""
+def view_sql(settings: Settings, record: str, landing: Landing, watermark: str, *, late: str = "") -> str:
+    """Return the query of the view bars, ticks or news: the curated table, the raw days from the watermark on, and
+    `late`, a UNION ALL of what landed behind the watermark.
+    """
     curated, raw = (f'"{settings.glue_database}"."{kind}_{record}"' for kind in ("curated", "raw"))
     columns = view_columns(record)
     # Folders of the event's day say nothing about when a record came, so every raw day may hold something new.
     is_arrival = landing.partition_time == "arrival"
-    raw_rows = raw_select(record, landing.format, raw, f"dt >= '{watermark if is_arrival else landing.first_day}'")
+    condition = f"dt >= '{watermark if is_arrival else landing.first_day}'"
+    raw_rows = raw_select(record, landing.format, raw, condition, arrived_within=arrived_within(record, landing))
     if record != "ticks":
-        return latest(record, f"SELECT {_names(columns)}\n  FROM {curated}\n  UNION ALL\n  {raw_rows}")
+        return latest(record, f"SELECT {_names(columns)}\n  FROM {curated}\n  UNION ALL\n  {raw_rows}{late}")
     if not is_arrival:
         return raw_rows
     return f"SELECT {_names(columns)}\n  FROM {curated}\n  WHERE dt < '{watermark}'\n  UNION ALL\n  {raw_rows}"
 
 
 def view_columns(record: str) -> list[str]:
-    """The record's fields, then the partition column that is not one of them."""
+    """Return the record's fields, then the partition column that is not one of them."""
     names = [c.name for c in records.columns(TABLES[record])]
     return names + [name for name in CURATED[record] if name not in names]
 
 
-def raw_select(record: str, format: Format, table: str, condition: str) -> str:
-    """A SELECT of typed columns from a raw table in any of its three forms. Trino and Spark both read it."""
-    columns = [f"{typed(c, format)} AS {_quoted(c.name)}" for c in records.columns(TABLES[record])]
+def raw_select(record: str, format: Format, table: str, condition: str, *, arrived_within: int | None = None) -> str:
+    """Return a SELECT of typed columns from a raw table of any format. Trino and Spark both run it.
+
+    `arrived_within`: the days after the folder's day by which its records had arrived. A later ingested_at comes from a
+    wrong clock, and would win over every correction: it counts as that day. None where folders say nothing about it.
+    """
+    expressions = {column.name: typed(column, format) for column in records.columns(TABLES[record])}
+    if arrived_within is not None:
+        arrived = f"CAST(dt AS timestamp) + INTERVAL '{arrived_within}' DAY"
+        expressions["ingested_at"] = f"least({expressions['ingested_at']}, {arrived})"
+    columns = [f"{expression} AS {_quoted(name)}" for name, expression in expressions.items()]
     columns.append("dt" if record == "ticks" else "substr(CAST(time AS varchar(23)), 1, 7) AS month")
     return f"SELECT {', '.join(columns)}\n  FROM {table}\n  WHERE {condition}"
 
 
+def arrived_within(record: str, landing: Landing) -> int | None:
+    """Return the days after a raw folder's day by which its records had arrived, with a day for clocks that differ.
+    None for ticks, of which none replaces another, and where folders are of the event's day.
+    """
+    if record == "ticks" or landing.partition_time == "event":
+        return None
+    return 32 if landing.by_month else 2
+
+
 def typed(column: Column, format: Format) -> str:
-    """The expression that gives a column of a raw table its type. In CSV every column is a string, and null is empty."""
+    """Return the expression that gives a raw column its type. In CSV every column is a string, and null is empty."""
     source = _quoted(column.name)
     if format == "csv":
         source = f"nullif({source}, '')" if column.type != "timestamp" else source
@@ -162,7 +177,7 @@ def typed(column: Column, format: Format) -> str:
 
 
 def latest(record: str, rows: str) -> str:
-    """Of the rows with one key, the one ingested last."""
+    """Return a SELECT that keeps of the rows with one key the one ingested last."""
     columns = view_columns(record)
     key = [*records.KEYS[record], "month"]
     order = ", ".join(f"{_quoted(c)} DESC" for c in ("ingested_at", *_TIES[record]))
@@ -173,33 +188,8 @@ def latest(record: str, rows: str) -> str:
     )
 
 
-def for_etl(settings: Settings, record: str, landing: Landing, select: str) -> CuratedTable:
-    """What an ETL run has to know about a table. `select`: the text of etl/curate_<record>.sql."""
-    raw, curated = raw_table(settings, record, landing), curated_table(settings, record)
-    return CuratedTable(
-        record=record,
-        database=settings.glue_database,
-        workgroup=settings.athena_workgroup,
-        bucket=settings.s3_bucket,
-        root=settings.s3_root,
-        first_day=landing.first_day,
-        late_days=settings.etl_late_days,
-        partition_time=landing.partition_time,
-        by_month=landing.by_month,
-        format=landing.format,
-        partition_columns=list(CURATED[record]),
-        raw_columns={c["Name"]: c["Type"] for c in raw["StorageDescriptor"]["Columns"]},
-        curated_columns={
-            c["Name"]: c["Type"] for c in curated["StorageDescriptor"]["Columns"] + curated["PartitionKeys"]
-        },
-        select=select,
-        raw_select=raw_select(record, landing.format, "$table", "$condition"),
-        view=view_sql(settings, record, landing, "$watermark"),
-    )
-
-
 def ddl(database: str, table: TableInput) -> str:
-    """The CREATE EXTERNAL TABLE statement of a table, to read or to paste into Athena's console."""
+    """Return the CREATE EXTERNAL TABLE statement of a table, to read or to paste into Athena's console."""
     storage = table["StorageDescriptor"]
     serde = storage["SerdeInfo"]
     partitions = f"PARTITIONED BY (\n{_ddl_columns(table['PartitionKeys'])}\n)\n" if table["PartitionKeys"] else ""
@@ -209,12 +199,14 @@ def ddl(database: str, table: TableInput) -> str:
         f"CREATE EXTERNAL TABLE `{database}`.`{table['Name']}` (\n{_ddl_columns(storage['Columns'])}\n)\n"
         f"COMMENT {_literal(table['Description'])}\n{partitions}"
         f"ROW FORMAT SERDE {_literal(serde['SerializationLibrary'])}\n{properties}"
-        f"STORED AS INPUTFORMAT {_literal(storage['InputFormat'])}\n  OUTPUTFORMAT {_literal(storage['OutputFormat'])}\n"
-        f"LOCATION {_literal(storage['Location'])}\nTBLPROPERTIES (\n  {_ddl_properties(parameters, separator=f',{chr(10)}  ')}\n)"
+        f"STORED AS INPUTFORMAT {_literal(storage['InputFormat'])}\n"
+        f"  OUTPUTFORMAT {_literal(storage['OutputFormat'])}\n"
+        f"LOCATION {_literal(storage['Location'])}\n"
+        f"TBLPROPERTIES (\n  {_ddl_properties(parameters, separator=f',{chr(10)}  ')}\n)"
     )
 
 
-def _ddl_columns(columns: list[dict]) -> str:
+def _ddl_columns(columns: list[dict[str, str]]) -> str:
     return ",\n".join(f"  `{c['Name']}` {c['Type']} COMMENT {_literal(c['Comment'])}" for c in columns)
 
 
@@ -253,6 +245,14 @@ def _table(
     }
 
 
+def _location(settings: Settings, folder: str) -> str:
+    return f"s3://{settings.s3_bucket}/{folder}"
+
+
+def _first_line(kind: type[records.Record]) -> str:
+    return (kind.__doc__ or "").splitlines()[0]
+
+
 def _glue_column(name: str, type: str, comment: str) -> dict[str, str]:
     return {"Name": name, "Type": type, "Comment": comment}
 
@@ -273,8 +273,9 @@ def _projection(template: str, first_day: str, *, has_hours: bool) -> dict[str, 
 
 
 def first_day_of(table: TableInput) -> str | None:
-    """The first day that a projected table looks for."""
-    return table.get("Parameters", {}).get("projection.dt.range", "").partition(",")[0] or None
+    """Return the first day that a projected table reads, None where the table is not projected."""
+    days: str = table.get("Parameters", {}).get("projection.dt.range", "")
+    return days.partition(",")[0] or None
 
 
 def _raw_type(column: Column, format: Format) -> str:

@@ -1,8 +1,9 @@
-"""What the crawler discovered, beside what is declared."""
+"""What the crawler discovered, compared with what is declared."""
 
 from collections.abc import Iterator
 from typing import Any
 
+from pipeline import bucket
 from pipeline.settings import Settings
 from pipeline.tables import catalog, resources
 
@@ -15,11 +16,11 @@ _AS_GOOD_AS = {
 
 
 def comparison(settings: Settings, glue: Any) -> Iterator[str]:
-    """A line a table that the crawler found, and one a column that is not as declared."""
+    """Yield a line for each table that the crawler found, and one for each column that is not as declared."""
     declared = _columns(glue, settings.glue_database)
     found = _columns(glue, resources.crawled_database(settings))
     if not found:
-        yield f"the crawler found nothing below s3://{settings.s3_bucket}/{settings.s3_root}raw/"
+        yield f"the crawler found nothing below s3://{settings.s3_bucket}/{bucket.raw_folder(settings.s3_root)}"
     for name, columns in found.items():
         yield f"{resources.crawled_database(settings)}.{name}: {len(columns)} columns"
         if (raw := declared.get(f"raw_{name}")) is None:

@@ -1,20 +1,16 @@
-"""Takes away what pipeline/tables/provision.py made, and only that: tables and views of others in the same database
-stay.
-"""
+"""Deletes what pipeline/tables/provision.py made, and only that: other tables and views in the database stay."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
-from botocore.exceptions import ClientError
-
 from pipeline import aws
 from pipeline.settings import Settings
 from pipeline.tables import catalog, resources
+from pipeline.tables.calls import found
 from pipeline.tables.changes import Call, Change
-from pipeline.tables.landings import Landed
+from pipeline.tables.lake_listing import LakeListing
 
-_GONE = frozenset({"EntityNotFoundException", "NoSuchEntity", "NoSuchBucket", "ResourceNotFoundException"})
 OWN_TABLES = (
     *catalog.CURATED,
     *(f"{kind}_{record}" for kind in ("raw", "curated") for record in catalog.CURATED),
@@ -23,7 +19,7 @@ OWN_TABLES = (
 
 
 def removals(settings: Settings, *, with_roles: bool, with_data: bool) -> Iterator[Change]:
-    """Each part that exists, in the reverse of the order in which it was made. The bucket itself stays."""
+    """Yield each part that exists, in the reverse of the order in which it was made. The bucket itself stays."""
     glue, athena, iam = (aws.client(settings, name) for name in ("glue", "athena", "iam"))
     job, crawler = resources.job_name(settings), resources.crawler_name(settings)
     yield from _existing(
@@ -51,23 +47,15 @@ def removals(settings: Settings, *, with_roles: bool, with_data: bool) -> Iterat
 
 
 def _existing(what: str, read: Callable[[], Any], delete: Callable[[], Any]) -> Iterator[Change]:
-    try:
-        read()
-    except ClientError as error:
-        if aws.error_code(error) not in _GONE and "not found" not in str(error):
-            raise
-        return
-    yield Change(what, "delete", calls=(Call(f"delete {what}", delete),))
+    if found(read) is not None:
+        yield Change(what, "delete", calls=(Call(f"delete {what}", delete),))
 
 
 def _role(settings: Settings, iam: Any) -> Iterator[Change]:
     """The lake's policy; and the role, when no other lake has a policy in it."""
     name = settings.glue_role
-    try:
-        policies = iam.list_role_policies(RoleName=name)["PolicyNames"]
-    except iam.exceptions.NoSuchEntityException:
-        return
-    own = f"{settings.glue_database}_glue"
+    policies = (found(iam.list_role_policies, RoleName=name) or {}).get("PolicyNames", [])
+    own = resources.role_policy_name(settings)
     if own not in policies:
         return
     drop = Call(f"iam.delete_role_policy {name} {own}", partial(iam.delete_role_policy, RoleName=name, PolicyName=own))
@@ -82,9 +70,7 @@ def _role(settings: Settings, iam: Any) -> Iterator[Change]:
 def _database(settings: Settings, glue: Any) -> Iterator[Change]:
     """Glue drops a database with all that is in it, so it goes only when nothing of others is."""
     name = settings.glue_database
-    try:
-        glue.get_database(Name=name)
-    except glue.exceptions.EntityNotFoundException:
+    if found(glue.get_database, Name=name) is None:
         return
     pages = glue.get_paginator("get_tables").paginate(DatabaseName=name)
     tables = [table["Name"] for page in pages for table in page["TableList"]]
@@ -107,22 +93,20 @@ def _data(settings: Settings) -> Iterator[Change]:
     """Every object below S3_PREFIX; in a bucket with versions, the versions too."""
     s3 = aws.client(settings, "s3")
     where = f"s3://{settings.s3_bucket}/{settings.s3_root}"
-    count = sum(1 for _ in Landed(settings).objects(settings.s3_root))
+    count = sum(1 for _ in LakeListing(settings).objects(settings.s3_root))
     if count:
         yield Change(
             f"{count:,} objects below {where}",
             "delete",
-            calls=(Call(f"s3.delete_objects {where}", partial(empty, s3, settings)),),
+            calls=(Call(f"s3.delete_objects {where}", partial(_empty, s3, settings)),),
         )
 
 
-def empty(s3: Any, settings: Settings) -> None:
+def _empty(s3: Any, settings: Settings) -> None:
     pages = s3.get_paginator("list_object_versions").paginate(Bucket=settings.s3_bucket, Prefix=settings.s3_root)
     for page in pages:
-        found = [
-            {"Key": o["Key"], "VersionId": o["VersionId"]}
-            for kind in ("Versions", "DeleteMarkers")
-            for o in page.get(kind, [])
-        ]
-        for start in range(0, len(found), 1000):
-            s3.delete_objects(Bucket=settings.s3_bucket, Delete={"Objects": found[start : start + 1000], "Quiet": True})
+        listed = [one for kind in ("Versions", "DeleteMarkers") for one in page.get(kind, [])]
+        versions = [{"Key": one["Key"], "VersionId": one["VersionId"]} for one in listed]
+        for start in range(0, len(versions), 1000):
+            some = versions[start : start + 1000]
+            s3.delete_objects(Bucket=settings.s3_bucket, Delete={"Objects": some, "Quiet": True})

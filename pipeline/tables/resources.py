@@ -1,47 +1,87 @@
-"""What the lake needs of AWS beside its tables: bucket rules, workgroup, crawler, role, ETL job. Pure: no call is made
-here.
+"""What the lake needs of AWS besides its tables: bucket rules, workgroups, crawler, role, ETL job. Pure: nothing here
+calls AWS.
 
-Each function gives the parameters of the service's own create call.
+Each function returns the parameters of the service's own create call.
 """
 
 import json
 from typing import Any
 
+from pipeline import bucket
 from pipeline.settings import Settings
+from pipeline.tables.etl_inputs import JOB_MODULES, JOB_SCRIPT, JOB_TABLES
 
 RULE_PREFIX = "stock-market-"
-SCRIPTS = "etl"  # folder of the ETL's files in the bucket
+TRANSPORT_SID = "StockMarketRefusesPlainHttp"
 _GB = 2**30
 
 
 def crawled_database(settings: Settings) -> str:
-    """The crawler's own database: it never touches the tables that are declared."""
+    """Return the crawler's own database: it never touches the tables that are declared."""
     return f"{settings.glue_database}_crawled"
 
 
 def crawler_name(settings: Settings) -> str:
+    """Return the name of the crawler over the raw folder."""
     return f"{settings.glue_database}_raw"
 
 
 def job_name(settings: Settings) -> str:
+    """Return the name of the ETL job, which is also that of its schedule."""
     return f"{settings.glue_database}_curate"
 
 
+def role_policy_name(settings: Settings) -> str:
+    """Return the name of this lake's policy in the role, which several lakes may share."""
+    return f"{settings.glue_database}_glue"
+
+
 def tags(settings: Settings) -> dict[str, str]:
+    """Return AWS_TAGS by name."""
     pairs = (tag.partition("=") for tag in settings.aws_tags.split(",") if tag.strip())
     return {name.strip(): value.strip() for name, _, value in pairs}
 
 
+def tag_map(settings: Settings) -> dict[str, Any]:
+    """Return the parameter Tags of Glue's create calls; nothing where there are no tags."""
+    return {"Tags": found} if (found := tags(settings)) else {}
+
+
+def tag_list(settings: Settings) -> dict[str, Any]:
+    """Return the parameter Tags of Athena's and IAM's create calls; nothing where there are no tags."""
+    return (
+        {"Tags": [{"Key": key, "Value": value} for key, value in tags(settings).items()]} if settings.aws_tags else {}
+    )
+
+
+def public_access_block() -> dict[str, bool]:
+    """Return the settings that close a bucket to the public."""
+    return dict.fromkeys(("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets"), True)
+
+
+def transport_statement(bucket_name: str) -> dict[str, Any]:
+    """Return the statement of the bucket's policy that refuses plain HTTP."""
+    arn = f"arn:aws:s3:::{bucket_name}"
+    return {
+        "Sid": TRANSPORT_SID,
+        "Effect": "Deny",
+        "Principal": "*",
+        "Action": "s3:*",
+        "Resource": [arn, f"{arn}/*"],
+        "Condition": {"Bool": {"aws:SecureTransport": "false"}},
+    }
+
+
 def lifecycle_rules(settings: Settings) -> list[dict[str, Any]]:
-    """Query results go after a month. What the ETL superseded it deletes itself; in a bucket with versions the old
-    versions would stay for ever, so they go too, as do uploads that were never completed.
+    """Query results expire after a month. The ETL deletes the files that it superseded; in a bucket with versions their
+    old versions would stay for ever, so they expire too, as do uploads that were never completed.
     """
     output = settings.athena_output_location.removeprefix(f"s3://{settings.s3_bucket}/")
     ours = f"{RULE_PREFIX}{settings.s3_root}"
     rules = [
         {
             "ID": f"{ours}superseded-curated-files",
-            "Filter": {"Prefix": f"{settings.s3_root}curated/"},
+            "Filter": {"Prefix": bucket.curated_folder(settings.s3_root)},
             "Status": "Enabled",
             "NoncurrentVersionExpiration": {"NoncurrentDays": 7},
             "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 7},
@@ -60,6 +100,7 @@ def lifecycle_rules(settings: Settings) -> list[dict[str, Any]]:
 
 
 def etl_workgroup_name(settings: Settings) -> str:
+    """Return the name of the ETL's own workgroup."""
     return f"{settings.athena_workgroup}_etl"
 
 
@@ -81,6 +122,7 @@ def etl_workgroup(settings: Settings) -> dict[str, Any]:
 
 
 def workgroup(settings: Settings) -> dict[str, Any]:
+    """Return the workgroup of people and BI tools: it enforces where results go and limits what a query may scan."""
     return {
         "Name": settings.athena_workgroup,
         "Description": "Queries of the stock market data pipeline",
@@ -95,7 +137,7 @@ def workgroup(settings: Settings) -> dict[str, Any]:
 
 
 def crawler(settings: Settings, role_arn: str) -> dict[str, Any]:
-    """One schema per path: the folder of a table, whatever lies below it, is one table."""
+    """Return the crawler. The folder of a table, whatever lies below it, is one table."""
     # Counted from the bucket, which is level 1.
     level = 3 + settings.s3_root.count("/")
     configuration = {
@@ -108,7 +150,7 @@ def crawler(settings: Settings, role_arn: str) -> dict[str, Any]:
         "Description": "Discovers the schema of what is landed, to compare with the declared tables",
         "Role": role_arn,
         "DatabaseName": crawled_database(settings),
-        "Targets": {"S3Targets": [{"Path": f"s3://{settings.s3_bucket}/{settings.s3_root}raw/"}]},
+        "Targets": {"S3Targets": [{"Path": f"s3://{settings.s3_bucket}/{bucket.raw_folder(settings.s3_root)}"}]},
         "SchemaChangePolicy": {"UpdateBehavior": "UPDATE_IN_DATABASE", "DeleteBehavior": "DEPRECATE_IN_DATABASE"},
         "RecrawlPolicy": {"RecrawlBehavior": "CRAWL_EVERYTHING"},
         "Configuration": json.dumps(configuration),
@@ -117,16 +159,16 @@ def crawler(settings: Settings, role_arn: str) -> dict[str, Any]:
 
 
 def job(settings: Settings, role_arn: str) -> dict[str, Any]:
-    """The ETL as a Glue Spark job. It runs alone: two at once would have one of them refused at publishing."""
-    scripts = f"s3://{settings.s3_bucket}/{settings.s3_root}{SCRIPTS}/"
+    """Return the ETL as a Glue Spark job. One run at a time: of two, publishing would refuse one."""
+    files = f"s3://{settings.s3_bucket}/{bucket.etl_folder(settings.s3_root)}"
     return {
         "Name": job_name(settings),
         "Description": "Writes what is new in the raw tables into the curated tables",
         "Role": role_arn,
-        "Command": {"Name": "glueetl", "ScriptLocation": f"{scripts}glue_job.py", "PythonVersion": "3"},
+        "Command": {"Name": "glueetl", "ScriptLocation": f"{files}{JOB_SCRIPT}", "PythonVersion": "3"},
         "DefaultArguments": {
-            "--extra-py-files": f"{scripts}etl.zip",
-            "--configuration": f"{scripts}curate.json",
+            "--extra-py-files": f"{files}{JOB_MODULES}",
+            "--configuration": f"{files}{JOB_TABLES}",
             "--enable-metrics": "true",
             "--enable-continuous-cloudwatch-log": "true",
         },
@@ -140,6 +182,7 @@ def job(settings: Settings, role_arn: str) -> dict[str, Any]:
 
 
 def trigger(settings: Settings) -> dict[str, Any]:
+    """Return the schedule of the ETL job."""
     return {
         "Name": job_name(settings),
         "Description": "Starts the ETL job",
@@ -151,7 +194,7 @@ def trigger(settings: Settings) -> dict[str, Any]:
 
 
 def trust_policy() -> dict[str, Any]:
-    """Who may take the role: Glue, for its crawler and its job."""
+    """Return who may assume the role: Glue, for its crawler and its job."""
     return {
         "Version": "2012-10-17",
         "Statement": [{"Effect": "Allow", "Principal": {"Service": "glue.amazonaws.com"}, "Action": "sts:AssumeRole"}],
@@ -159,9 +202,12 @@ def trust_policy() -> dict[str, Any]:
 
 
 def role_policy(settings: Settings, account: str) -> dict[str, Any]:
-    """What the crawler and the ETL job may do, and nothing more."""
-    bucket = f"arn:aws:s3:::{settings.s3_bucket}"
-    root = f"{bucket}/{settings.s3_root}"
+    """Return what the crawler and the ETL job may do, and nothing more."""
+    lake = f"arn:aws:s3:::{settings.s3_bucket}"
+    raw, scripts, curated = (
+        f"{lake}/{folder(settings.s3_root)}*"
+        for folder in (bucket.raw_folder, bucket.etl_folder, bucket.curated_folder)
+    )
     glue = f"arn:aws:glue:{settings.aws_region}:{account}"
     databases = (settings.glue_database, crawled_database(settings))
     catalog = [
@@ -173,13 +219,9 @@ def role_policy(settings: Settings, account: str) -> dict[str, Any]:
     return {
         "Version": "2012-10-17",
         "Statement": [
-            _allow(
-                "List", ["s3:ListBucket", "s3:GetBucketLocation"], sorted({bucket, f"arn:aws:s3:::{output_bucket}"})
-            ),
-            _allow("Read", ["s3:GetObject"], [f"{root}raw/*", f"{root}{SCRIPTS}/*", f"{root}curated/*", output]),
-            _allow(
-                "Write", ["s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload"], [f"{root}curated/*", output]
-            ),
+            _allow("List", ["s3:ListBucket", "s3:GetBucketLocation"], sorted({lake, f"arn:aws:s3:::{output_bucket}"})),
+            _allow("Read", ["s3:GetObject"], [raw, scripts, curated, output]),
+            _allow("Write", ["s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload"], [curated, output]),
             _allow(
                 "Catalog",
                 [
@@ -230,7 +272,7 @@ def role_policy(settings: Settings, account: str) -> dict[str, Any]:
 
 
 def _kms(settings: Settings) -> list[dict[str, Any]]:
-    """What reading and writing objects needs where the consumer encrypts them with a key of the user."""
+    """What reading and writing needs where the objects are encrypted with a key of the user."""
     if not settings.s3_kms_key_id:
         return []
     key = settings.s3_kms_key_id

@@ -1,13 +1,14 @@
 """S3 refusing, cutting, losing answers or being away: the consumer waits, and every record is in exactly one object."""
 
 import itertools
+import threading
 import time
 from collections.abc import Callable
 from subprocess import CompletedProcess, Popen
 
 import pytest
 from aws_proxy import CUT, LOSE, PASS, aws_proxy
-from landed import assert_exactly_once, keys, produce, wait_for
+from counting import assert_exactly_once, keys, produce, wait_for
 
 from pipeline.settings import Settings
 
@@ -44,9 +45,9 @@ def test_s3_away_for_longer_than_the_poll_interval(
     afterwards.
     """
     produce(settings, 2_000)
-    back_at = time.monotonic() + 12
     produced = 2_000
-    with aws_proxy(environment["AWS_ENDPOINT_URL"], lambda *_: PASS if time.monotonic() > back_at else CUT) as proxy:
+    is_back = threading.Event()
+    with aws_proxy(environment["AWS_ENDPOINT_URL"], lambda *_: PASS if is_back.is_set() else CUT) as proxy:
         process = start(
             "consumer.py",
             "--flush-seconds",
@@ -54,16 +55,18 @@ def test_s3_away_for_longer_than_the_poll_interval(
             "--flush-records",
             "200",
             AWS_ENDPOINT_URL=proxy.url,
-            KAFKA_MAX_POLL_INTERVAL_MS="4000",
-            KAFKA_SESSION_TIMEOUT_MS="4000",
+            KAFKA_MAX_POLL_INTERVAL_MS="6000",
+            KAFKA_SESSION_TIMEOUT_MS="6000",
         )
-        wait_for(lambda: "upload failed" in process.log_path.read_text(), 10, process)
+        wait_for(lambda: "upload failed" in process.log_path.read_text(), 90, process)
         at_first = process.log_path.read_text().count("rebalance")
-        while time.monotonic() < back_at:
+        away_until = time.monotonic() + 14
+        while time.monotonic() < away_until:
             produce(settings, 200, first=produced)
             produced += 200
         assert keys(s3, settings) == []
-        wait_for(lambda: sum(count for _, count in _lines(s3, settings)) >= produced, 60, process)
+        is_back.set()
+        wait_for(lambda: sum(count for _, count in _lines(s3, settings)) >= produced, 90, process)
         log = process.log_path.read_text()
         process.terminate()
         assert process.wait(15) == 0

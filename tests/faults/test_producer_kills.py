@@ -35,7 +35,7 @@ def _killed_until_done(start: Callable, arguments: list[str], kills: int, longes
 
 @pytest.mark.slow
 def test_kill_loop_of_a_replay(start: Callable, run: Callable, settings: Settings, tmp_path: Path) -> None:
-    """A replay killed many times and then let finish has sent each row once; at least half of the kills were at work."""
+    """A replay killed many times and then let finish has sent each row once; at least half of the kills hit work."""
     path = tmp_path / "big.csv"
     with path.open("w") as file:
         file.write("Date,Open,High,Low,Close,Volume,Symbol\n")

@@ -39,7 +39,7 @@ def lake(stack: Stack, bucket: str) -> Settings:
 def query(lake: Settings, run: Callable) -> Callable:
     """Run pipeline.athena on the module's lake."""
     own = {"S3_PREFIX": lake.s3_prefix, "GLUE_DATABASE": lake.glue_database, "ATHENA_WORKGROUP": lake.athena_workgroup}
-    return lambda *arguments: run("-m", "pipeline.athena", *arguments, **own)
+    return lambda *arguments, **changes: run("-m", "pipeline.athena", *arguments, **own | changes)
 
 
 def test_lists_the_queries(query: Callable) -> None:
@@ -78,6 +78,21 @@ def test_csv_and_json_files(query: Callable, tmp_path: Path) -> None:
     ) == [{"day": "2026-01-05T00:00:00", "x": 1 / 3, "nothing": None, "n": 7}]
 
 
+def test_printed_rows_and_names_on_the_command_line(query: Callable, lake: Settings) -> None:
+    """--rows limits what is printed and says so; --database and --workgroup win over the environment; --show-sql runs
+    nothing.
+    """
+    given = ("--database", lake.glue_database, "--workgroup", lake.athena_workgroup)
+    unused = {"GLUE_DATABASE": "no_such_database", "ATHENA_WORKGROUP": "no_such_workgroup"}
+    done = query("closing_trend", "--rows", "1", *given, **unused)
+    assert done.returncode == 0, done.stderr
+    assert "2 more rows" in done.stdout
+    shown = query("closing_trend", "--show-sql", AWS_ENDPOINT_URL="http://127.0.0.1:1")
+    assert shown.returncode == 0, shown.stderr
+    assert shown.stdout.startswith("-- closing_trend\n")
+    assert "FROM bars" in shown.stdout
+
+
 def test_unknown_query_names_the_known(query: Callable) -> None:
     """A name that is not in the file is wrong use, and the known names are told."""
     wrong = query("monthly")
@@ -89,7 +104,8 @@ def test_failed_query_tells_reason_and_line(query: Callable, tmp_path: Path) -> 
     """A failed query says Athena's reason and the line in the file; the others still run, and the exit code is 1."""
     file = tmp_path / "mine.sql"
     file.write_text(
-        "-- name: wrong\n-- Why?\nSELECT symbol,\n  no_such_column\nFROM bars;\n-- name: right\n-- Yes.\nSELECT 1 AS one;\n",
+        "-- name: wrong\n-- Why?\nSELECT symbol,\n  no_such_column\nFROM bars;\n"
+        "-- name: right\n-- Yes.\nSELECT 1 AS one;\n",
         encoding="utf-8",
     )
     done = query("--file", file, "--all")
@@ -114,7 +130,8 @@ def test_missing_workgroup_names_the_setting(stack: Stack, bucket: str) -> None:
 def test_large_result_is_whole(lake: Settings) -> None:
     """A result far longer than a page of the API comes whole and in its order."""
     rows = Athena(lake).query(
-        "SELECT x * 1000 + y AS n FROM UNNEST(sequence(0, 24)) AS a (x) CROSS JOIN UNNEST(sequence(0, 999)) AS b (y) ORDER BY n"
+        "SELECT x * 1000 + y AS n "
+        "FROM UNNEST(sequence(0, 24)) AS a (x) CROSS JOIN UNNEST(sequence(0, 999)) AS b (y) ORDER BY n"
     )
     assert rows["n"].tolist() == list(range(25_000))
 

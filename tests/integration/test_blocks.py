@@ -9,8 +9,9 @@ import pytest
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 
 from local.stack import Stack
-from pipeline.streams.kafka import decoder as blocks
-from pipeline.streams.kafka import transport
+from pipeline.landing.block import Block
+from pipeline.streams.kafka import decoder
+from pipeline.streams.kafka.compatibility import BulkTransport, read_in_blocks
 
 DRAIN_SECONDS = 60
 
@@ -39,24 +40,24 @@ def consumer(servers: str, topic: str, *, stock: bool, **options: object) -> Kaf
         fetch_max_wait_ms=50,
         **{"isolation_level": "read_committed"} | options,
     )
-    assert blocks.install(made, stock=stock) is not stock
+    assert stock or read_in_blocks(made)
     made.assign([TopicPartition(topic, 0), TopicPartition(topic, 1)])
     made.seek_to_beginning()
     return made
 
 
-def drain(reader: KafkaConsumer) -> tuple[dict[TopicPartition, list[blocks.Block]], dict[TopicPartition, int]]:
+def drain(reader: KafkaConsumer) -> tuple[dict[TopicPartition, list[Block]], dict[TopicPartition, int]]:
     """All blocks up to the end of each partition, and the positions there."""
     ends, deadline = reader.end_offsets(list(reader.assignment())), time.monotonic() + DRAIN_SECONDS
     found = {partition: [] for partition in ends}
     while any(reader.position(partition) < end for partition, end in ends.items()):
         assert time.monotonic() < deadline, "the end was not reached"
-        for partition, polled in blocks.poll(reader, 500).items():
+        for partition, polled in decoder.poll(reader, 500).items():
             found[partition] += polled
     return found, {partition: reader.position(partition) for partition in ends}
 
 
-def rows(found: list[blocks.Block]) -> list[tuple]:
+def rows(found: list[Block]) -> list[tuple]:
     return [
         row
         for block in found
@@ -106,9 +107,7 @@ def test_transactions_with_aborts(servers: str, topic: str, compression: str | N
         expected, expected_positions = drain(reader)
     with consumer(servers, topic, stock=False) as reader:
         found, positions = drain(reader)
-        assert {type(connection.transport) for connection in reader._manager._conns.values()} == {
-            transport._BulkTransport
-        }
+        assert {type(connection.transport) for connection in reader._manager._conns.values()} == {BulkTransport}
     assert aborted == 2 * (700 + 1)
     assert positions == expected_positions
     for partition, values in committed.items():
@@ -144,7 +143,7 @@ def test_seek_into_a_batch(servers: str, topic: str) -> None:
             reader.seek(partition, start)
             found = []
             while len(found) < 200:
-                polled = blocks.poll(reader, 1000, max_records=50).get(partition, [])
+                polled = decoder.poll(reader, 1000, max_records=50).get(partition, [])
                 found += rows(polled)
                 if polled:
                     assert reader.position(partition) >= found[-1][0] + 1

@@ -1,4 +1,6 @@
-"""deploy/iam by the local AWS's policy simulation: what each role needs is allowed, and what it must never do is not."""
+"""deploy/iam by the local AWS's policy simulation: what each role needs is allowed, and what it must never do
+is not.
+"""
 
 import json
 
@@ -95,3 +97,14 @@ def test_iam_takes_the_policy(environment, role):
     document = account.policy(Settings(s3_bucket="lake"), role, ACCOUNT)
     name = f"{role}_{environment['S3_PREFIX']}"
     assert iam.create_policy(PolicyName=name, PolicyDocument=json.dumps(document))["Policy"]["PolicyName"] == name
+
+
+def test_a_policy_is_printed_filled_in(run, settings):
+    """`python -m deploy.iam_policies consumer` prints the policy with the settings' names; without a role, that of the
+    ETL job with its placeholders.
+    """
+    done = run("-m", "deploy.iam_policies", "consumer")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == account.policy(settings, "consumer", "000000000000")
+    assert "${" not in done.stdout
+    assert "${bucket}" in run("-m", "deploy.iam_policies").stdout

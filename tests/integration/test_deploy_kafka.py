@@ -11,8 +11,8 @@ from pathlib import Path
 
 import boto3
 import pytest
+from counting import assert_exactly_once, in_topic, produce
 from kafka import KafkaAdminClient
-from landed import assert_exactly_once, in_topic, produce
 from user_data import Instance, executable, filled_in, release, script, web
 
 from pipeline.settings import ServiceError, Settings, load_settings

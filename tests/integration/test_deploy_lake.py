@@ -2,63 +2,65 @@
 makes, queried.
 """
 
-import time
+import json
 import uuid
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import boto3
 import pytest
 import yaml
+from stack_client import client
 
 from pipeline.athena.client import Athena
 from pipeline.settings import load_settings
+from pipeline.tables import resources
 
 TEMPLATE = Path(__file__).parent.parent.parent / "deploy/lake.yaml"
 # Refused by the local AWS, so left to cfn-lint.
 NOT_HERE = {"AWS::Athena::NamedQuery"}
 
 
-@pytest.fixture
-def lake(environment, monkeypatch) -> dict[str, str]:
-    """The environment of a user whose bucket, tables and workgroup were made by the stack."""
+# Its views read every folder since then: few days, or the test lists thousands of them.
+FIRST_DAY = (datetime.now(UTC).date() - timedelta(days=3)).isoformat()
+
+
+@pytest.fixture(scope="module")
+def made(stack) -> dict[str, str]:
+    """The settings of a lake that was made by the stack, once for all tests."""
     own = uuid.uuid4().hex[:8]
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, environment[name])
     template = yaml.safe_load(TEMPLATE.read_text())
     template["Resources"] = {name: part for name, part in template["Resources"].items() if part["Type"] not in NOT_HERE}
     values = {
         "BucketName": f"lake-{own}",
         "DatabaseName": f"lake_{own}",
         "WorkgroupName": f"lake_{own}",
-        "FirstDay": "2026-01-01",
+        "FirstDay": FIRST_DAY,
     }
-    formation = boto3.client(
-        "cloudformation", endpoint_url=environment["AWS_ENDPOINT_URL"], region_name=environment["AWS_REGION"]
-    )
+    formation = client(stack, "cloudformation")
     formation.create_stack(
         StackName=f"lake-{own}",
         TemplateBody=yaml.safe_dump(template),
         Capabilities=["CAPABILITY_IAM"],
         Parameters=[{"ParameterKey": name, "ParameterValue": value} for name, value in values.items()],
     )
-    deadline = time.monotonic() + 60
-    while (status := formation.describe_stacks(StackName=f"lake-{own}")["Stacks"][0]["StackStatus"]).endswith(
-        "IN_PROGRESS"
-    ):
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
-    assert status == "CREATE_COMPLETE"
-    return environment | {
+    formation.get_waiter("stack_create_complete").wait(
+        StackName=f"lake-{own}", WaiterConfig={"Delay": 1, "MaxAttempts": 60}
+    )
+    return {
         "S3_BUCKET": values["BucketName"],
         "S3_PREFIX": "",
         "GLUE_DATABASE": values["DatabaseName"],
         "ATHENA_WORKGROUP": values["WorkgroupName"],
-        "FIRST_DAY": "2026-01-01",
+        "FIRST_DAY": FIRST_DAY,
     }
 
 
-def client(lake, service):
-    return boto3.client(service, endpoint_url=lake["AWS_ENDPOINT_URL"], region_name=lake["AWS_REGION"])
+@pytest.fixture
+def lake(environment, made, monkeypatch) -> dict[str, str]:
+    """The environment of a user of that lake."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, environment[name])
+    return environment | made
 
 
 def test_the_stack_is_a_lake_that_works(lake, run):
@@ -68,9 +70,7 @@ def test_the_stack_is_a_lake_that_works(lake, run):
     landed = run("consumer.py", "--until-caught-up", **lake)
     assert landed.returncode == 0, landed.stderr
     settings = load_settings(environ=lake, config_file="/dev/null")
-    rows = Athena(settings).query(
-        "SELECT count(*) AS rows, count(DISTINCT symbol) AS symbols, max(time) AS newest, max(close) AS highest FROM bars"
-    )
+    rows = Athena(settings).query("SELECT count(*) AS rows, count(DISTINCT symbol) AS symbols FROM bars")
     assert rows["rows"][0] == 5396
     assert rows["symbols"][0] > 1
     for view in ("ticks", "news"):
@@ -95,13 +95,32 @@ def test_the_stack_has_what_glue_setup_makes(lake, run):
     assert differing == {}
 
 
-def test_the_schedule_starts_the_job(lake):
+def test_the_schedule_starts_the_job(lake, stack):
     """The crawler and the job of the stack go by the definitions' names and use the stack's role; EventBridge has the
     schedule.
     """
-    glue = client(lake, "glue")
+    glue = client(stack, "glue")
     job = glue.get_job(JobName=f"{lake['GLUE_DATABASE']}_curate")["Job"]
     crawler = glue.get_crawler(Name=f"{lake['GLUE_DATABASE']}_raw")["Crawler"]
     assert job["Role"].rpartition("/")[2] == crawler["Role"].rpartition("/")[2]
-    schedules = client(lake, "scheduler").list_schedules()["Schedules"]
+    schedules = client(stack, "scheduler").list_schedules()["Schedules"]
     assert schedules
+
+
+def test_the_etls_files_are_uploaded(lake, run, stack):
+    """`deploy.lake_template --upload-etl` puts the files where the stack's job looks for them."""
+    done = run("-m", "deploy.lake_template", "--upload-etl", **lake)
+    assert done.returncode == 0, done.stderr
+    job = client(stack, "glue").get_job(JobName=f"{lake['GLUE_DATABASE']}_curate")["Job"]
+    wanted = [job["Command"]["ScriptLocation"], job["DefaultArguments"]["--extra-py-files"]]
+    wanted.append(job["DefaultArguments"]["--configuration"])
+    assert done.stdout.split() == wanted
+    for address in wanted:
+        key = address.removeprefix(f"s3://{lake['S3_BUCKET']}/")
+        assert client(stack, "s3").head_object(Bucket=lake["S3_BUCKET"], Key=key)["ContentLength"] > 100
+
+
+def test_the_bucket_refuses_plain_http(lake, stack):
+    """The stack's bucket has the statement that glue_setup.py would make."""
+    policy = json.loads(client(stack, "s3").get_bucket_policy(Bucket=lake["S3_BUCKET"])["Policy"])
+    assert policy["Statement"] == [resources.transport_statement(lake["S3_BUCKET"])]

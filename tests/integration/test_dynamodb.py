@@ -13,12 +13,13 @@ from typing import Any
 import msgspec
 import pandas as pd
 import pytest
-from dynamodb_table import assert_all_there, client, items
-from landed import bars, in_topic, keys, produce
+from counting import bars, in_topic, keys, produce
+from table_contents import assert_all_there, client, items
 
-from pipeline import dynamodb
 from pipeline.records import Bar
 from pipeline.settings import Settings
+from pipeline.sinks.dynamodb.daily_bars import daily_bars
+from pipeline.sinks.dynamodb.table import PriceTable
 from pipeline.streams.kafka import producer as topic
 
 Run = Callable[..., CompletedProcess]
@@ -45,7 +46,7 @@ def daily(**changes: object) -> Bar:
 
 
 def test_a_whole_file_to_the_cent(run: Run, table: Any, settings: Settings, shared_data: Path) -> None:
-    """Every row of a CSV of six tickers is an item with exactly the numbers of the file; landing again changes nothing."""
+    """Every row of a CSV of six tickers is an item with exactly the file's numbers; landing again changes nothing."""
     path = shared_data / "multi_ticker/faang_nvda_2013_2018.csv"
     assert run("producer.py", "replay", path).returncode == 0
     done = run(*LAND, S3_BUCKET="")
@@ -72,7 +73,7 @@ def test_the_table_that_is_made(run: Run, table: Any, settings: Settings) -> Non
     first = run("-m", "pipeline.dynamodb", "create", AWS_TAGS="team=quants")
     assert first.returncode == 0, first.stderr
     second = run("-m", "pipeline.dynamodb", "create")
-    assert ("made" in first.stdout, "already" in second.stdout) == (True, True)
+    assert ("created" in first.stdout, "already" in second.stdout) == (True, True)
     found = table.describe_table(TableName=settings.dynamodb_table)["Table"]
     assert found["KeySchema"] == [
         {"AttributeName": "Company Name", "KeyType": "HASH"},
@@ -83,6 +84,20 @@ def test_the_table_that_is_made(run: Run, table: Any, settings: Settings) -> Non
     backups = table.describe_continuous_backups(TableName=settings.dynamodb_table)["ContinuousBackupsDescription"]
     assert backups["PointInTimeRecoveryDescription"]["PointInTimeRecoveryStatus"] == "ENABLED"
     assert table.list_tags_of_resource(ResourceArn=found["TableArn"])["Tags"] == [{"Key": "team", "Value": "quants"}]
+
+
+def test_a_table_named_on_the_command_line(run: Run, table: Any, settings: Settings) -> None:
+    """--table, --partition-key and --sort-key win over the settings, and the queries take them too."""
+    name = f"{settings.dynamodb_table}_own"
+    where = ("--table", name, "--partition-key", "symbol", "--sort-key", "Day")
+    assert run("-m", "pipeline.dynamodb", "create", *where).returncode == 0
+    keys_made = table.describe_table(TableName=name)["Table"]["KeySchema"]
+    assert [key["AttributeName"] for key in keys_made] == ["symbol", "Day"]
+    send(settings, daily(company="Apple"))
+    own = {"DYNAMODB_TABLE": name, "DYNAMODB_PARTITION_KEY": "symbol", "DYNAMODB_SORT_KEY": "Day"}
+    assert run(*LAND, **own).returncode == 0
+    got = run("-m", "pipeline.dynamodb", "get", "AAPL", "2025-04-15", "--format", "json", *where)
+    assert [item["company"] for item in json.loads(got.stdout)] == ["Apple"]
 
 
 def test_revisions_replace_and_late_ones_do_not(run: Run, table: Any, settings: Settings) -> None:
@@ -205,7 +220,7 @@ def test_all_companies_of_a_large_table(table: Any, settings: Settings, environm
     """companies() finds each partition key once, without reading the items between; daily_bars gives them as data
     frame.
     """
-    route = dynamodb.Table(settings)
+    route = PriceTable(settings)
     route.create()
     names = {f"Company {number}" for number in range(40)}
     for name in names:
@@ -230,16 +245,16 @@ def test_all_companies_of_a_large_table(table: Any, settings: Settings, environm
         )
     found = list(route.companies())
     assert (len(found), set(found)) == (40, names)
-    frame = dynamodb.daily_bars(settings, first_day="2025-01-03", last_day="2025-01-04")
+    frame = daily_bars(settings, first_day="2025-01-03", last_day="2025-01-04")
     assert (len(frame), str(frame["day"].dtype)[:10], frame["close"].dtype.name) == (80, "datetime64", "float64")
-    assert len(dynamodb.daily_bars(settings, symbols=["11"])) == 10
+    assert len(daily_bars(settings, symbols=["11"])) == 10
 
 
 @pytest.mark.parametrize(
     ("changes", "arguments", "code", "told"),
     [
         ({}, (), 1, "has no such table; `python -m pipeline.dynamodb create`"),
-        ({}, ("--format", "parquet"), 2, "--format: DynamoDB has items"),
+        ({}, ("--format", "parquet"), 2, "--format: belongs to --sink s3"),
         ({"DYNAMODB_SORT_KEY": "time"}, (), 2, "DYNAMODB_SORT_KEY: 'time' is another field"),
         ({"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, (), 1, "AWS_REGION or AWS_ENDPOINT_URL"),
     ],

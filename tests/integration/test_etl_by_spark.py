@@ -1,15 +1,14 @@
 """etl/glue_job.py, the Glue job, run for real by pyspark against the embedded S3: the same rows as by Athena."""
 
-import os
-import subprocess
-import sys
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from glue_job_runs import glue_that_runs, spark_submit
 from raw_objects import TODAY, bar, curate, land, parameters_of, set_up, settings_of
-from spark_java import java_home, s3_jars
+from spark_java import java_home
 
 from etl import publish
 from local.stack import Stack
@@ -18,50 +17,18 @@ from pipeline.athena.client import Athena
 from pipeline.records import NewsItem, Record, Tick
 from pipeline.settings import Settings
 
-ROOT = Path(__file__).parents[2]
 
-
-def spark_job(stack: Stack, settings: Settings, *arguments: str) -> subprocess.CompletedProcess:
-    """The job as Glue starts it, with the embedded S3 in place of AWS's."""
-    environment = (
-        os.environ
-        | stack.environment()
-        | {"JAVA_HOME": str(java_home()), "PYTHONPATH": str(ROOT), "SPARK_LOCAL_IP": "127.0.0.1"}
-    )
-    s3a = "spark.hadoop.fs.s3a"
-    options = {
-        "spark.hadoop.fs.s3.impl": "org.apache.hadoop.fs.s3a.S3AFileSystem",
-        f"{s3a}.endpoint": stack.environment()["AWS_ENDPOINT_URL"],
-        f"{s3a}.path.style.access": "true",
-        f"{s3a}.connection.ssl.enabled": "false",
-        "spark.ui.enabled": "false",
-        "spark.driver.bindAddress": "127.0.0.1",
-        "spark.driver.host": "127.0.0.1",
-        "spark.sql.shuffle.partitions": "4",
-    }
-    command = ["spark-submit", "--master", "local[2]", "--driver-memory", "1g", "--jars", ",".join(map(str, s3_jars()))]
-    command += [part for name, value in options.items() for part in ("--conf", f"{name}={value}")]
-    configuration = f"s3://{settings.s3_bucket}/{settings.s3_root}etl/curate.json"
+def job_by_hand(stack: Stack, settings: Settings, log: Path) -> None:
+    """The job's script by spark-submit, with the arguments that the job has."""
     job = aws.client(settings, "glue").get_job(JobName=f"{settings.glue_database}_curate")["Job"]
+    configuration = f"s3://{settings.s3_bucket}/{settings.s3_root}etl/tables.json"
     assert job["DefaultArguments"]["--configuration"] == configuration
-    programs = Path(sys.executable).parent
-    return subprocess.run(
-        [
-            programs / command[0],
-            *command[1:],
-            str(ROOT / "etl/glue_job.py"),
-            "--configuration",
-            configuration,
-            "--JOB_NAME",
-            "x",
-            *arguments,
-        ],
-        env=environment | {"PATH": f"{programs}{os.pathsep}{environment['PATH']}"},
-        capture_output=True,
-        text=True,
-        timeout=900,
-        check=False,
-    )
+    process = spark_submit(stack, ["--configuration", configuration], log)
+    assert process.wait(timeout=600) == 0, log.read_text()[-6000:]
+
+
+def names_of(settings: Settings) -> dict[str, str]:
+    return {name.upper(): getattr(settings, name) for name in ("s3_prefix", "glue_database", "athena_workgroup")}
 
 
 def records_of(day: int) -> dict[str, list[Record]]:
@@ -97,10 +64,22 @@ def everything(settings: Settings, record: str) -> pd.DataFrame:
     return rows.sort_values(list(rows.columns), ignore_index=True)
 
 
+def assert_same_lakes(one: Settings, other: Settings) -> None:
+    """The same rows, watermarks and views, and nothing that a set-up would change."""
+    for record in ("bars", "ticks", "news"):
+        pd.testing.assert_frame_equal(everything(one, record), everything(other, record))
+        assert parameters_of(one, record)[publish.WATERMARK] == parameters_of(other, record)[publish.WATERMARK]
+    count = 'SELECT count(*) AS n, sum("close") AS total FROM bars'
+    assert Athena(one).query(count).equals(Athena(other).query(count))
+    assert set_up(one, with_roles=True) == []
+
+
 @pytest.mark.parametrize(("form", "rounds"), [("json", [(5,), (6,)]), ("csv", [(5, 6)]), ("parquet", [(5, 6)])])
-def test_spark_writes_what_athena_writes(stack: Stack, bucket: str, form: str, rounds: list[tuple[int, ...]]) -> None:
+def test_spark_writes_what_athena_writes(
+    stack: Stack, bucket: str, run: Callable, tmp_path: Path, *, form: str, rounds: list[tuple[int, ...]]
+) -> None:
     """Two lakes with the same objects, one curated by Athena and one by the Spark job, hold the same rows, watermarks
-    and views; as JSON in two rounds, so that Spark reads what is curated, too.
+    and views; as JSON in two rounds, so that Spark reads what is curated, too, the second by `etl --engine glue`.
     """
     java_home()
     by_athena, by_spark = settings_of(stack, bucket), settings_of(stack, bucket)
@@ -112,21 +91,39 @@ def test_spark_writes_what_athena_writes(stack: Stack, bucket: str, form: str, r
                         settings, record, some, day=TODAY - timedelta(days=4 * (6 - day)), start=100 * day, format=form
                     )
             set_up(settings, with_roles=True)
+        if number == 0:
+            job_by_hand(stack, by_spark, tmp_path / "spark.log")
+        else:
+            with glue_that_runs(stack, tmp_path) as address:
+                done = run("glue_setup.py", "etl", "--engine", "glue", AWS_ENDPOINT_URL=address, **names_of(by_spark))
+            assert (done.returncode, done.stderr) == (0, "")
+            assert f"job {by_spark.glue_database}_curate: succeeded" in done.stdout
         for record in ("bars", "ticks", "news"):
             curate(by_athena, record, now=datetime.now(UTC), run=f"run_{number}")
-        job = spark_job(stack, by_spark)
-        assert job.returncode == 0, job.stdout[-2000:] + job.stderr[-6000:]
-        for record in ("bars", "ticks", "news"):
-            pd.testing.assert_frame_equal(everything(by_spark, record), everything(by_athena, record))
-            assert (
-                parameters_of(by_spark, record)[publish.WATERMARK]
-                == parameters_of(by_athena, record)[publish.WATERMARK]
-            )
-        count = 'SELECT count(*) AS n, sum("close") AS total FROM bars'
-        assert Athena(by_spark).query(count).equals(Athena(by_athena).query(count))
-        assert set_up(by_spark, with_roles=True) == []
+        assert_same_lakes(by_spark, by_athena)
     assert {record: len(everything(by_spark, record)) for record in ("bars", "ticks", "news")} == {
         "bars": 6,
         "ticks": 2,
         "news": 2,
     }
+
+
+def test_glue_job_that_fails_is_told(stack: Stack, bucket: str, run: Callable, tmp_path: Path) -> None:
+    """`etl --engine glue` without its job names the setting and the cure; when the run fails it says why, and leaves
+    with exit code 1.
+    """
+    java_home()
+    settings = settings_of(stack, bucket)
+    command = ("glue_setup.py", "etl", "--engine", "glue", "--tables", "bars", "--from", "2026-01-01")
+    missing = run(*command, **names_of(settings))
+    assert missing.returncode == 1
+    assert "GLUE_ROLE" in missing.stderr
+    assert "--with-roles" in missing.stderr
+    set_up(settings, with_roles=True)
+    configuration = f"{settings.s3_root}etl/tables.json"
+    aws.client(settings, "s3").delete_object(Bucket=settings.s3_bucket, Key=configuration)
+    with glue_that_runs(stack, tmp_path) as address:
+        failed = run(*command, AWS_ENDPOINT_URL=address, **names_of(settings))
+    assert failed.returncode == 1
+    assert "FAILED" in failed.stderr
+    assert "NoSuchKey" in failed.stderr

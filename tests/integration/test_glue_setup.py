@@ -145,28 +145,6 @@ def test_error_half_way_is_completed_by_the_next_run(lake: Settings) -> None:
     assert len(query(lake, "SELECT * FROM bars")) == 0
 
 
-def test_bucket_is_made_closed(lake: Settings) -> None:
-    """A missing bucket is made with public access blocked, encryption and rules for old query results."""
-    own = replace(lake, s3_bucket=f"{lake.s3_bucket}-{lake.glue_database.replace('_', '-')}")
-    set_up(own)
-    s3 = aws.client(own, "s3")
-    assert all(s3.get_public_access_block(Bucket=own.s3_bucket)["PublicAccessBlockConfiguration"].values())
-    assert s3.get_bucket_encryption(Bucket=own.s3_bucket)
-    rules = s3.get_bucket_lifecycle_configuration(Bucket=own.s3_bucket)["Rules"]
-    assert {rule["Filter"]["Prefix"] for rule in rules} == {f"{own.s3_root}curated/", f"{own.s3_root}athena-results/"}
-
-
-def test_rules_of_the_buckets_owner_stay(lake: Settings) -> None:
-    """Lifecycle rules that others made are kept beside ours."""
-    own = replace(lake, s3_bucket=f"{lake.s3_bucket}-rules-{lake.glue_database.replace('_', '-')}")
-    s3 = aws.client(own, "s3")
-    s3.create_bucket(Bucket=own.s3_bucket)
-    rule = {"ID": "theirs", "Filter": {"Prefix": "logs/"}, "Status": "Enabled", "Expiration": {"Days": 3}}
-    s3.put_bucket_lifecycle_configuration(Bucket=own.s3_bucket, LifecycleConfiguration={"Rules": [rule]})
-    set_up(own)
-    assert "theirs" in [rule["ID"] for rule in s3.get_bucket_lifecycle_configuration(Bucket=own.s3_bucket)["Rules"]]
-
-
 @pytest.mark.parametrize("form", ["json", "csv", "parquet"])
 def test_every_form_gives_the_same_view(lake: Settings, form: str) -> None:
     """Landed as JSON, CSV or Parquet, a view gives the same rows, nulls, quotes and backslashes included."""
@@ -262,7 +240,9 @@ def test_delete_takes_only_what_create_made(run: Callable, settings: Settings) -
 
 
 def test_role_may_do_its_work_and_no_more(lake: Settings) -> None:
-    """The role's policy allows what crawler and ETL do to this lake, and nothing to another bucket, table or workgroup."""
+    """The role's policy allows what crawler and ETL do to this lake, and nothing to another bucket, table or
+    workgroup.
+    """
     iam = aws.client(lake, "iam")
     policy = json.dumps(resources.role_policy(lake, "123456789012"))
     bucket, glue = f"arn:aws:s3:::{lake.s3_bucket}", f"arn:aws:glue:{lake.aws_region}:123456789012"

@@ -5,11 +5,13 @@ from functools import partial
 
 import pytest
 from committed import wait_until_settled
-from landed import in_topic, produce, wait_for
+from counting import in_topic, produce, wait_for
 
 from pipeline.landing.positions import Committed, Partition
 from pipeline.settings import Settings
-from pipeline.streams.kafka.member import Member, Polled, standings
+from pipeline.streams.kafka.member import Member
+from pipeline.streams.kafka.reader import standings
+from pipeline.streams.stream import Polled
 
 # Without a pause, as consumer.py polls: kafka-python drops a join that ends while nobody does.
 poll_until = partial(wait_for, seconds=60, pause=False)
@@ -21,8 +23,15 @@ def member(settings: Settings) -> Iterator[Member]:
     produce(settings, 400)
     wait_until_settled(settings, settings.kafka_topic_bars)
     with Member(settings, [settings.kafka_topic_bars]) as made:
-        poll_until(lambda: made.poll(100).given)
+        poll_until(lambda: started(made, made.poll(100)).given)
         yield made
+
+
+def started(member: Member, polled: Polled) -> Polled:
+    """What was polled, and all that was given started where the group stands."""
+    for partition, standing in polled.given.items():
+        member.start_at(partition, standing.committed.offset if standing.committed else standing.oldest)
+    return polled
 
 
 def read_all(member: Member, settings: Settings) -> dict[Partition, int]:
@@ -49,7 +58,7 @@ def moved_during(member: Member, change: Callable[[], None]) -> Polled:
         return 0  # what kafka-python answers of a partition that was given anew: the committed offset
 
     member._consumer.position = position
-    return member.poll(100)
+    return started(member, member.poll(100))
 
 
 def test_positions_are_behind_control_records(member: Member, settings: Settings) -> None:
@@ -65,13 +74,13 @@ def test_moved_while_positions_are_read(member: Member, settings: Settings) -> N
     partitions = member._consumer.assignment()
 
     def rebalance() -> None:
-        member._listener.on_partitions_revoked(partitions)
-        member._listener.on_partitions_assigned(partitions)
+        member._assignment.on_partitions_revoked(partitions)
+        member._assignment.on_partitions_assigned(partitions)
 
     polled = moved_during(member, rebalance)
     assert polled.revoked == set(polled.given) == partitions
     assert not polled.blocks
-    assert all(member.position(partition) == polled.given[partition].offset == 0 for partition in partitions)
+    assert all(member.position(partition) == polled.given[partition].oldest == 0 for partition in partitions)
     assert sum(read_all(member, settings).values()) == 400
 
 
@@ -80,8 +89,8 @@ def test_commits_of_before_are_not_made(member: Member, settings: Settings) -> N
     read_all(member, settings)
     partitions = member._consumer.assignment()
     assert member.commit({partition: Committed(1, "") for partition in partitions})
-    member._listener.on_partitions_revoked(partitions)
-    member._listener.on_partitions_assigned(partitions)
+    member._assignment.on_partitions_revoked(partitions)
+    member._assignment.on_partitions_assigned(partitions)
     assert not member.commit({partition: Committed(2, "") for partition in partitions})
     found = standings(settings, [settings.kafka_topic_bars])
     assert {partition: found[partition].committed.offset for partition in partitions} == dict.fromkeys(partitions, 1)
@@ -116,4 +125,4 @@ def test_a_rebalance_that_outlasts_a_poll_is_finished(member: Member) -> None:
     for _ in range(5):
         member._consumer._coordinator._assignment_snapshot = {"another": {0}}
         poll_until(lambda: member.poll(2).revoked)
-        poll_until(lambda: member.is_settled or member.poll(2).given)
+        poll_until(lambda: member.is_settled or started(member, member.poll(2)).given)

@@ -207,10 +207,10 @@ def test_a_query_over_the_workgroups_limit_is_cancelled(athena):
 def test_a_stopped_query_ends_in_trino_too(athena, stack):
     """StopQueryExecution makes the query CANCELLED and Trino stops working on it."""
     marker = f"/* {uuid.uuid4().hex} */"
-    long_sql = (
-        f"SELECT count(*) {marker} FROM UNNEST(sequence(1, 10000)) a(x), UNNEST(sequence(1, 10000)) b(y), "
-        "UNNEST(sequence(1, 1000)) c(z)"
-    )
+    numbers = [
+        f"UNNEST(sequence(1, {count})) {name}(x{name})" for name, count in (("a", 10_000), ("b", 10_000), ("c", 1_000))
+    ]
+    long_sql = f"SELECT count(*) {marker} FROM {', '.join(numbers)}"
     query_id = athena.start(long_sql)
     assert trino_state(stack, marker, {"RUNNING", "STARTING"})
     athena.api.stop_query_execution(QueryExecutionId=query_id)
@@ -273,7 +273,7 @@ def test_the_emulated_crawl_makes_a_table_that_queries_read(athena):
 
 
 def test_tables_and_views_survive_down_and_up(stack, athena):
-    """After an orderly restart of the local AWS, views and named queries are there, on the same port."""
+    """After a restart of the local AWS in good order, views and named queries are there, on the same port."""
     athena.run("CREATE OR REPLACE VIEW kept AS SELECT 42 AS answer")
     athena.api.create_named_query(
         Name="kept", Database=athena.database, QueryString="SELECT 1", WorkGroup=athena.workgroup

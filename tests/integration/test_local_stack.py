@@ -196,7 +196,7 @@ def test_a_suspended_service_is_stopped_all_the_same(second):
 
 
 def test_run_returns_the_commands_exit_code_with_the_settings_in_its_environment(stack):
-    """`run` gives the command the stack's settings, removes the user's AWS profile, and returns its exit code."""
+    """`run` gives the command the stack's settings, takes away the user's AWS profile, and returns its exit code."""
     script = (
         "import os, sys; e = os.environ; assert 'AWS_PROFILE' not in e; assert e['S3_BUCKET']; "
         "assert e['AWS_REGION'] == e['AWS_DEFAULT_REGION'] == 'us-east-1'; "

@@ -12,7 +12,8 @@ from kafka import KafkaConsumer, TopicPartition
 from local.stack import Stack
 from pipeline.records import Bar, InvalidRecord, decode
 from pipeline.settings import ServiceError, Settings
-from pipeline.streams.kafka.producer import Producer, connection, ensure_topics
+from pipeline.streams.kafka.connection import connection, ensure_topics
+from pipeline.streams.kafka.producer import Producer
 
 
 @pytest.fixture(scope="module")
@@ -55,10 +56,10 @@ def test_records_and_checkpoint_are_committed_together(settings: Settings, topic
     choose.
     """
     with Producer(settings, "once") as producer:
-        assert producer.checkpoint("file") is None
+        assert producer.position("file") is None
         assert producer.send({topic: bars(0, 12_000)}, {"file": {"row": 12_000}}) == 12_000
     with Producer(settings, "once") as producer:
-        assert producer.checkpoint("file")["row"] == 12_000
+        assert producer.position("file")["row"] == 12_000
     with KafkaConsumer(
         **connection(settings), isolation_level="read_committed", auto_offset_reset="earliest", enable_auto_commit=False
     ) as reader:
@@ -115,7 +116,7 @@ def test_a_value_that_is_too_large_is_told(settings: Settings, topic: str) -> No
     with pytest.raises(ServiceError, match="MessageSizeTooLarge"), Producer(settings, "large") as producer:
         producer.send({topic: large}, {"k": {"row": 1}})
     with Producer(settings, "large") as producer:
-        assert producer.checkpoint("k") is None
+        assert producer.position("k") is None
 
 
 def test_forget_begins_again(settings: Settings, topic: str) -> None:
@@ -123,10 +124,10 @@ def test_forget_begins_again(settings: Settings, topic: str) -> None:
     with Producer(settings, "forgetful") as producer:
         producer.send({topic: bars(0, 1)}, {"a": {"row": 1}, "b": {"row": 2}})
         producer.forget("a")
-        assert producer.checkpoint("a") is None
+        assert producer.position("a") is None
     with Producer(settings, "forgetful") as producer:
-        assert producer.checkpoint("a") is None
-        assert producer.checkpoint("b")["row"] == 2
+        assert producer.position("a") is None
+        assert producer.position("b")["row"] == 2
 
 
 def test_a_checkpoint_behind_an_open_transaction_is_waited_for(settings: Settings, topic: str) -> None:
@@ -141,19 +142,19 @@ def test_a_checkpoint_behind_an_open_transaction_is_waited_for(settings: Setting
         ending = threading.Timer(2, slow._producer.abort_transaction)
         ending.start()
         with Producer(settings, "mine") as again:
-            assert again.checkpoint("k")["row"] == 2
+            assert again.position("k")["row"] == 2
         ending.join()
         mine._abandon()
 
 
 def test_second_producer_fences_the_first(settings: Settings, topic: str) -> None:
-    """The first stops with a message that says why, in a transaction or between two, and the second is not disturbed."""
+    """The first stops with a message that says why, in a transaction or between two; the second is not disturbed."""
     with Producer(settings, "same-id") as second_to_come:
         second_to_come.send({topic: bars(0, 10)}, {"k": {"row": 10}})
         with Producer(settings, "same-id") as second:
             with pytest.raises(ServiceError, match="another producer with the id 'same-id' has taken over"):
                 second_to_come.send({topic: bars(10, 10)}, {"k": {"row": 20}})
-            assert second.checkpoint("k")["row"] == 10
+            assert second.position("k")["row"] == 10
             second.send({topic: bars(10, 10)}, {"k": {"row": 20}})
     assert volumes(settings) == Counter(range(20))
 
@@ -191,7 +192,7 @@ def test_broker_that_is_away_is_waited_for(
 
 
 def test_waiting_for_the_broker_is_bounded(settings: Settings, topic: str, stack: Stack) -> None:
-    """A broker that stays away ends in an error that names the setting, after about the time that the setting allows."""
+    """A broker that stays away ends in an error that names the setting, after about the time that is allowed."""
     producer = Producer(replace(settings, kafka_wait_seconds=3), "bounded")
     producer.send({topic: bars(0, 10)}, {"k": {"row": 10}})
     wait_until_settled(settings, topic)

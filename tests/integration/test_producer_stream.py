@@ -86,21 +86,21 @@ def trade(number: int) -> dict:
     }
 
 
-def take_until(stream: polygon_stream.Stream, count: int, seconds: float = 10) -> list[dict]:
+def take_until(stream: polygon_stream.Feed, count: int, seconds: float = 10) -> list[dict]:
     found, until = [], time.monotonic() + seconds
     while len(found) < count and time.monotonic() < until:
         found += stream.take(0.2)
     return found
 
 
-def opened(url: str, **settings: object) -> polygon_stream.Stream:
+def opened(url: str, **settings: object) -> polygon_stream.Feed:
     settings = {
         "key": KEY,
         "symbols": ["AAPL", "MSFT"],
         "channels": ["trades", "minutes"],
         "longest_pause_seconds": 0.2,
     } | settings
-    return polygon_stream.Stream(url, **settings)
+    return polygon_stream.Feed(url, **settings)
 
 
 def test_subscribes_and_gives_events() -> None:
@@ -162,7 +162,7 @@ def test_a_refused_key_ends_it() -> None:
 
 
 def test_a_full_buffer_drops_and_counts() -> None:
-    """When nobody takes, reading goes on: the buffer stays bounded, and what is dropped is counted and its time known."""
+    """When nobody takes, reading goes on: the buffer stays bounded; what is dropped is counted and its time known."""
     sent = threading.Event()
 
     def play(connection: ServerConnection, _number: int) -> None:
@@ -182,7 +182,7 @@ def test_a_full_buffer_drops_and_counts() -> None:
 
 
 def test_records_of_events() -> None:
-    """Trades and seconds are ticks, minutes are bars that start where the minute does; an incomplete event is refused."""
+    """Trades and seconds are ticks, minutes are bars that start with the minute; an incomplete event is refused."""
     tick = polygon_stream.record(trade(5), "2024-01-02 00:00:00.000")
     assert (tick.symbol, tick.time, tick.price, tick.volume) == ("AAPL", "2024-01-02 14:30:00.005", 190.5, 7)
     tick = polygon_stream.record(second(3), "2024-01-02 00:00:00.000")
@@ -229,8 +229,11 @@ def test_stream_to_kafka_with_missed_minutes(start: Callable, settings: Settings
             "AAPL,MSFT",
             "--channels",
             "seconds,trades,minutes",
+            "--buffer",
+            "1000",
+            "--url",
+            url,
             POLYGON_API_KEY=KEY,
-            POLYGON_STREAM_URL=url,
             POLYGON_BASE_URL=server.url,
             POLYGON_REQUESTS_PER_MINUTE="0",
         )

@@ -1,4 +1,6 @@
-"""Every block of athena_queries.sql on Trino, the engine of Athena 3, with results worked out anew by pandas, to 1e-9."""
+"""Every block of athena_queries.sql on Trino, the engine of Athena 3, with results worked out anew by pandas,
+to 1e-9.
+"""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -132,7 +134,9 @@ def by_symbol(daily: pd.DataFrame, of: Callable[[pd.Series], pd.Series], column:
 
 
 def windows(column: pd.Series, size: int, of: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    """A function of the last `size` values, each window worked out on its own: pandas' rolling sums carry errors along."""
+    """A function of the last `size` values, each window worked out on its own: pandas' rolling sums carry
+    errors along.
+    """
     values = np.full(len(column), np.nan)
     if len(column) >= size:
         values[size - 1 :] = of(np.lib.stride_tricks.sliding_window_view(column.to_numpy(), size))
@@ -141,12 +145,83 @@ def windows(column: pd.Series, size: int, of: Callable[[np.ndarray], np.ndarray]
 
 def expected(daily: pd.DataFrame, news: pd.DataFrame, ticks: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Query name to rows; only the columns that are compared."""
+    return {
+        **of_prices(daily),
+        **of_volumes(daily),
+        **indicators(daily),
+        "tick_fluctuation": by_minute(ticks),
+        "news_sentiment": sentiment_by_month(news),
+        "news_and_next_day_return": after_news(daily, news),
+        "missing_trading_days": pd.DataFrame(
+            {"symbol": ["IBM"], "day": [pd.Timestamp("2012-03-06")], "others_traded": [3], "others": [3]}
+        ),
+        "stale_symbols": pd.DataFrame(
+            {"symbol": ["IBM"], "last_time": [pd.Timestamp("2013-01-31")], "days_behind": [28]}
+        ),
+    }
+
+
+def of_prices(daily: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Prices, and how they change from day to day."""
     month = daily["day"].dt.to_period("M").dt.to_timestamp().rename("month")
     groups, monthly = daily.groupby("symbol"), daily.groupby(["symbol", month])
-    day, close = daily[["symbol", "day"]], daily["close"]
-    change = groups["close"].pct_change()
-    logs = pd.Series(np.log1p(change))
-    difference = groups["close"].diff()
+    day, close, change = daily[["symbol", "day"]], daily["close"], groups["close"].pct_change()
+    highest = groups["close"].cummax()
+    return {
+        "monthly_performance": monthly["close"]
+        .agg(average_close="mean", first_close="first", last_close="last", days="count")
+        .reset_index(),
+        "closing_trend": daily[["symbol", "day", "close"]],
+        "daily_bars": daily[["symbol", "day", "open", "high", "low", "close", "volume"]],
+        "daily_average_price": day.assign(
+            average_price=(daily["open"] + daily["high"] + daily["low"] + close) / 4, bars=1
+        ),
+        "returns": day.assign(
+            daily_return=change,
+            weekly_return=groups["close"].pct_change(5),
+            monthly_return=groups["close"].pct_change(21),
+        )[change.notna()],
+        "best_and_worst_days": best_and_worst(day.assign(daily_return=change)),
+        "correlation_of_returns": correlations(day.assign(change=change)),
+        "correlation": correlations_of_columns(daily),
+        "drawdown": day.assign(highest_close=highest, drawdown=close / highest - 1),
+        "spread_of_prices": groups["close"]
+        .agg(
+            minimum="min",
+            quartile_1=lambda own: own.quantile(0.25),
+            median="median",
+            quartile_3=lambda own: own.quantile(0.75),
+            maximum="max",
+        )
+        .reset_index(),
+    }
+
+
+def of_volumes(daily: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """How much was traded, and at which average price."""
+    month = daily["day"].dt.to_period("M").dt.to_timestamp().rename("month")
+    close = daily["close"]
+    price = pd.Series(np.where(daily["symbol"] == "AAPL", close + 0.25, (daily["high"] + daily["low"] + close) / 3))
+    traded = pd.DataFrame(
+        {"symbol": daily["symbol"], "month": month, "amount": price * daily["volume"], "volume": daily["volume"]}
+    )
+    traded = traded.groupby(["symbol", "month"]).sum()
+    volume = daily.groupby(["symbol", month])["volume"].sum().rename("total_volume").reset_index()
+    return {
+        "volume_by_ticker": daily.groupby("symbol")["volume"]
+        .agg(total_volume="sum", average_volume="mean", highest_volume="max", days="count")
+        .reset_index(),
+        "volume_by_month": volume.assign(
+            share_of_month=volume["total_volume"] / volume.groupby("month")["total_volume"].transform("sum")
+        ),
+        "vwap": (traded["amount"] / traded["volume"]).rename("vwap").reset_index(),
+    }
+
+
+def indicators(daily: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """What is worked out over a window of days."""
+    groups, day = daily.groupby("symbol"), daily[["symbol", "day"]]
+    logs, difference = pd.Series(np.log1p(groups["close"].pct_change())), groups["close"].diff()
     rolling = {
         days: by_symbol(daily, lambda own, n=days: windows(own, n, lambda w: w.mean(axis=1)))
         for days in (10, 20, 30, 50)
@@ -159,61 +234,12 @@ def expected(daily: pd.DataFrame, news: pd.DataFrame, ticks: pd.DataFrame) -> di
         side.groupby(daily["symbol"]).transform(lambda own: windows(own, 14, lambda w: w.sum(axis=1)))
         for side in (difference.clip(lower=0), (-difference).clip(lower=0))
     )
-    price = pd.Series(np.where(daily["symbol"] == "AAPL", close + 0.25, (daily["high"] + daily["low"] + close) / 3))
-    traded = pd.DataFrame(
-        {"symbol": daily["symbol"], "month": month, "amount": price * daily["volume"], "volume": daily["volume"]}
-    )
-    traded = traded.groupby(["symbol", "month"]).sum()
-    volume = monthly["volume"].sum().rename("total_volume").reset_index()
-    highest = groups["close"].cummax()
     return {
-        "monthly_performance": monthly["close"]
-        .agg(average_close="mean", first_close="first", last_close="last", days="count")
-        .reset_index(),
-        "closing_trend": daily[["symbol", "day", "close"]],
-        "daily_bars": daily[["symbol", "day", "open", "high", "low", "close", "volume"]],
-        "volume_by_ticker": groups["volume"]
-        .agg(total_volume="sum", average_volume="mean", highest_volume="max", days="count")
-        .reset_index(),
-        "volume_by_month": volume.assign(
-            share_of_month=volume["total_volume"] / volume.groupby("month")["total_volume"].transform("sum")
-        ),
-        "daily_average_price": day.assign(
-            average_price=(daily["open"] + daily["high"] + daily["low"] + close) / 4, bars=1
-        ),
         "moving_averages": day.assign(**{f"average_{days}_days": rolling[days] for days in (10, 30, 50)}),
         "volatility": day.assign(volatility=volatility),
-        "returns": day.assign(
-            daily_return=change,
-            weekly_return=groups["close"].pct_change(5),
-            monthly_return=groups["close"].pct_change(21),
-        )[change.notna()],
-        "best_and_worst_days": best_and_worst(day.assign(daily_return=change)),
-        "correlation_of_returns": correlations(day.assign(change=change)),
-        "correlation": correlations_of_columns(daily),
-        "drawdown": day.assign(highest_close=highest, drawdown=close / highest - 1),
         "rsi": day.assign(rsi=100 * gains / (gains + losses)),
         "bollinger_bands": day.assign(
             middle_band=rolling[20], upper_band=rolling[20] + 2 * deviation, lower_band=rolling[20] - 2 * deviation
-        ),
-        "vwap": (traded["amount"] / traded["volume"]).rename("vwap").reset_index(),
-        "spread_of_prices": groups["close"]
-        .agg(
-            minimum="min",
-            quartile_1=lambda own: own.quantile(0.25),
-            median="median",
-            quartile_3=lambda own: own.quantile(0.75),
-            maximum="max",
-        )
-        .reset_index(),
-        "tick_fluctuation": by_minute(ticks),
-        "news_sentiment": sentiment_by_month(news),
-        "news_and_next_day_return": after_news(daily, news),
-        "missing_trading_days": pd.DataFrame(
-            {"symbol": ["IBM"], "day": [pd.Timestamp("2012-03-06")], "others_traded": [3], "others": [3]}
-        ),
-        "stale_symbols": pd.DataFrame(
-            {"symbol": ["IBM"], "last_time": [pd.Timestamp("2013-01-31")], "days_behind": [28]}
         ),
     }
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import certificates
 import pytest
+from counting import assert_exactly_once, in_topic
 from kafka import KafkaAdminClient
 from kafka.admin import ScramMechanism, UserScramCredentialUpsertion
-from landed import assert_exactly_once, in_topic
 
 from local.stack import Stack
 from pipeline.settings import ServiceError, Settings, load_settings
@@ -40,7 +40,8 @@ listener.name.tlsscram.sasl.enabled.mechanisms=SCRAM-SHA-512
 listener.name.scram256.scram-sha-256.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
 listener.name.scram512.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
 listener.name.tlsscram.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
-listener.name.plain.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required user_pipeline="{password}";
+listener.name.plain.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required \
+  user_pipeline="{password}";
 """
 
 

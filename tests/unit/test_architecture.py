@@ -11,8 +11,8 @@ import pytest
 ROOT = Path(__file__).parent.parent.parent
 SCRIPTS = ("producer.py", "consumer.py", "glue_setup.py")
 
-# The house from the ground up: each room, and the rooms that it may import beside itself. A file belongs to the longest name
-# here that its own begins with, and a file that belongs to none has no place in the product.
+# The house from the ground up: each room, and the rooms that it may import beside itself. A file belongs to the longest
+# name here that its own begins with, and a file that belongs to none has no place in the product.
 GROUND = ["pipeline.records", "pipeline.settings", "pipeline.bucket", "pipeline.spreadsheet", "pipeline.intervals"]
 GROUND += ["pipeline.terminal", "pipeline.aws"]
 PIPELINE = [*GROUND, "pipeline.landing", "pipeline.sources", "pipeline.streams", "pipeline.sinks", "pipeline.athena"]
@@ -30,7 +30,7 @@ LAYERS: dict[str, list[str]] = {
     "pipeline.sources": GROUND,
     "pipeline.streams": [*GROUND, "pipeline.landing"],
     "pipeline.sinks": [*GROUND, "pipeline.landing"],
-    "pipeline.process": [*GROUND, "pipeline.landing", "pipeline.sinks"],
+    "pipeline.process": [*GROUND, "pipeline.landing"],
     "pipeline.athena": GROUND,
     "etl": [],
     "pipeline.tables": [*GROUND, "pipeline.landing", "pipeline.athena", "etl"],
@@ -58,6 +58,7 @@ PURE = {
     ),
     *("pipeline/sources/csv/dialects.py", "pipeline/sources/csv/cells.py", "pipeline/sources/csv/bars.py"),
     *("pipeline/tables/catalog.py", "pipeline/tables/resources.py", "pipeline/sinks/dynamodb/items.py"),
+    *("pipeline/sinks/checks.py", "pipeline/sinks/lake/objects.py", "pipeline/sinks/lake/dead_letters.py"),
 }
 EFFECTS = {
     "boto3",

@@ -47,7 +47,10 @@ def test_missing_file_is_a_mistake_of_the_user() -> None:
 
 def test_types_of_a_result() -> None:
     """Dates and times are datetime64, numbers are numbers, text is text."""
-    body = b'"d","t","z","n","x","s","b","p"\n"2026-01-02","2026-01-02 03:04:05.678","2026-01-02 03:04:05.000 UTC","7","1.5E7","a","true","1.25"\n'
+    body = (
+        b'"d","t","z","n","x","s","b","p"\n'
+        b'"2026-01-02","2026-01-02 03:04:05.678","2026-01-02 03:04:05.000 UTC","7","1.5E7","a","true","1.25"\n'
+    )
     columns = _columns(
         d="date",
         t="timestamp",
@@ -104,6 +107,18 @@ def test_cost_of_a_query() -> None:
     assert Result("i", pd.DataFrame(), 2**40, 1.0).cost_usd == pytest.approx(5.0)
     assert Result("i", pd.DataFrame(), 1, 1.0).cost_usd == pytest.approx(5.0 * 10 / 2**20)
     assert Result("i", pd.DataFrame(), 0, 1.0).cost_usd == 0
+
+
+def test_csv_is_harmless_in_a_spreadsheet() -> None:
+    """Text that a spreadsheet would run as a formula gets an apostrophe in the CSV; numbers, dates and nulls stay as
+    they are, also in columns of one name and in a result without rows.
+    """
+    rows = client._frame(
+        b'"s","x","d"\n"=1+1","-2.5","2026-01-02"\n"-7","1.0",\n,"3.0","2026-01-04"\n',
+        [("s", "varchar", {}), ("s", "double", {}), ("d", "date", {})],
+    )
+    assert command._csv(rows) == "s,s,d\n'=1+1,-2.5,2026-01-02\n-7,1.0,\n,3.0,2026-01-04\n"
+    assert command._csv(rows.head(0)) == "s,s,d\n"
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,22 @@
-"""batch.py: ranges, plans and names."""
+"""plan.py and buffer.py: ranges, plans and names."""
 
 import pytest
 from blocks_of import block
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.landing import plan as batch
-from pipeline.landing.plan import Buffer, Layout, Limits, Plan, UnreadablePlan
+from pipeline.landing.buffer import Buffer, Limits
+from pipeline.landing.plan import (
+    Layout,
+    PartitionBy,
+    Plan,
+    UnreadablePlan,
+    arrival_folder,
+    event_folder,
+    read_object_key,
+    read_plan,
+)
+from pipeline.landing.positions import Committed, Partition
 
 LAYOUT = Layout(bucket="b", root="lake/", table="bars")
 PLAN = Plan("stock_bars", 3, 100, 250, LAYOUT)
@@ -40,7 +50,7 @@ def test_names_are_read_back(topic: str, partition: int, start: int, length: int
         Layout(bucket="b", root="", table="x", format=format[0], compression=format[1]),
     )
     key = plan.object_key("dt=2024-01-02")
-    name = batch.read_object_key(key)
+    name = read_object_key(key)
     assert (name.topic, name.partition, name.start, name.end) == (topic, partition, start, start + length)
 
 
@@ -56,15 +66,15 @@ def test_names_are_read_back(topic: str, partition: int, start: int, length: int
 )
 def test_names_of_other_writers(key: str) -> None:
     """An object that another program wrote is not taken for one of ours."""
-    assert batch.read_object_key(key) is None
+    assert read_object_key(key) is None
 
 
 def test_plan_round_trip() -> None:
     """A plan read from the commit's metadata is the plan that was committed, and takes well under 4 KB."""
-    assert batch.read_plan("stock_bars", 3, 100, PLAN.metadata()) == PLAN
+    assert read_plan(Partition("stock_bars", 3), PLAN.committed) == PLAN
     long = Plan("t" * 249, 0, 2**62, 2**62 + 1, Layout(bucket="b" * 63, root="p" * 900 + "/", table="t" * 249))
     assert len(long.metadata()) < 2048
-    assert batch.read_plan("t", 0, 5, "") is None
+    assert read_plan(Partition("t", 0), Committed(5, "")) is None
 
 
 @pytest.mark.parametrize(
@@ -81,7 +91,7 @@ def test_plan_round_trip() -> None:
 def test_unreadable_plans_are_refused(metadata: str) -> None:
     """Metadata of another program or version stops the consumer with the partition's name instead of being skipped."""
     with pytest.raises(UnreadablePlan, match="stock_bars-3 at 100"):
-        batch.read_plan("stock_bars", 3, 100, metadata)
+        read_plan(Partition("stock_bars", 3), Committed(100, metadata))
 
 
 @pytest.mark.parametrize(
@@ -95,17 +105,17 @@ def test_unreadable_plans_are_refused(metadata: str) -> None:
         ("day", -1, "dt=1969-12-31"),
     ],
 )
-def test_arrival_folders(by: batch.PartitionBy, timestamp_ms: int, folder: str) -> None:
+def test_arrival_folders(by: PartitionBy, timestamp_ms: int, folder: str) -> None:
     """Folders by arrival are UTC days, hours, or the first day of the month."""
-    assert batch.arrival_folder(by, timestamp_ms) == folder
+    assert arrival_folder(by, timestamp_ms) == folder
 
 
 @pytest.mark.parametrize(
     ("by", "folder"), [("day", "dt=2013-02-28"), ("hour", "dt=2013-02-28/hour=15"), ("month", "dt=2013-02-01")]
 )
-def test_event_folders(by: batch.PartitionBy, folder: str) -> None:
+def test_event_folders(by: PartitionBy, folder: str) -> None:
     """Folders by event are cut from the record's own time."""
-    assert batch.event_folder(by, "2013-02-28 15:59:00.000") == folder
+    assert event_folder(by, "2013-02-28 15:59:00.000") == folder
 
 
 @given(

@@ -1,17 +1,7 @@
 """Blocks against kafka-python's own decoder: the same records, errors and positions, whatever the bytes are."""
 
-import logging
-from types import SimpleNamespace
-
-import kafka
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-from kafka.errors import CorruptRecordError
-from kafka.record.default_records import DefaultRecordBatch
-from kafka.record.legacy_records import LegacyRecordBatchBuilder
-from kafka.record.util import encode_varint
-from record_batches import (
+from encoded_batches import (
     CODECS,
     ENOUGH,
     FIRST_TIMESTAMP,
@@ -24,14 +14,20 @@ from record_batches import (
     plain_batch,
     rows,
 )
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from kafka.errors import CorruptRecordError
+from kafka.record.default_records import DefaultRecordBatch
+from kafka.record.legacy_records import LegacyRecordBatchBuilder
+from kafka.record.util import encode_varint
 
-from pipeline.streams.kafka import decoder as blocks
+from pipeline.streams.kafka import decoder
 
 INT64 = range(-(1 << 63), 1 << 63)
 
 
 def is_sound(records: list[tuple]) -> bool:
-    """Whether these are records at all: kafka-python checks neither that offsets ascend nor that numbers fit 64 bits."""
+    """Whether these are records: kafka-python checks neither that offsets ascend nor that numbers fit 64 bits."""
     offsets = [offset for offset, _, _ in records]
     return offsets == sorted(set(offsets)) and all(offset in INT64 and time in INT64 for offset, time, _ in records)
 
@@ -161,8 +157,8 @@ numbers = st.sampled_from([-2, -1, 0, 1, 4, 63, 64, 65, 200, 10_000, 1 << 33, 1 
 
 @thorough
 @given(
-    count=st.integers(blocks._FEWEST_RECORDS, 40),
-    place=st.integers(0, blocks._FEWEST_RECORDS - 1),
+    count=st.integers(decoder.FEWEST_RECORDS, 40),
+    place=st.integers(0, decoder.FEWEST_RECORDS - 1),
     field=st.sampled_from(FIELDS),
     wrong=st.builds(varint, numbers, st.integers(1, 11)) | st.binary(max_size=3),
     key=st.sampled_from([b"AAPL", b"", None]),
@@ -222,7 +218,7 @@ def test_wrong_number_of_records(more: int) -> None:
 @thorough
 @given(partitions(), st.data())
 def test_damaged_and_cut_off_batches(partition: tuple, data: st.DataObject) -> None:
-    """Bytes flipped anywhere and an answer cut off anywhere, as brokers do at the fetch size, end as with kafka-python."""
+    """Bytes flipped anywhere and an answer cut off anywhere, as brokers do, end as with kafka-python."""
     answer, aborted, _ = partition
     damaged = bytearray(answer[: data.draw(st.integers(0, len(answer)) | st.just(len(answer)))])
     for _ in range(data.draw(st.integers(0, 2)) if damaged else 0):
@@ -366,16 +362,6 @@ def test_stock_decoder_returns_the_same_blocks() -> None:
     """With the stock decoder chosen, poll returns blocks of the same records."""
     reader = Reader(stock=True)
     reader.answer(plain_batch(0, ENOUGH) + plain_batch(ENOUGH, ENOUGH))
-    (block,) = blocks.poll(reader, 0)[PARTITION]
+    (block,) = decoder.poll(reader, 0)[PARTITION]
     assert block.decoder == "stock"
     assert rows(block) == Reader(stock=False).read(plain_batch(0, ENOUGH) + plain_batch(ENOUGH, ENOUGH))[0]
-
-
-def test_untested_version_of_kafka_python(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    """A version that was not tested is left alone, and one log line says so."""
-    monkeypatch.setattr(kafka, "__version__", "3.1.0")
-    consumer = SimpleNamespace(_fetcher=object())
-    with caplog.at_level(logging.WARNING):
-        assert blocks.install(consumer) is False
-    assert len(caplog.records) == 1
-    assert type(consumer._fetcher) is object

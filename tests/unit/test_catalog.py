@@ -2,15 +2,18 @@
 
 import json
 import re
+import time
 from pathlib import Path
 
 import pytest
+from botocore.exceptions import ClientError
 
 from pipeline import records
 from pipeline.settings import Settings
-from pipeline.tables import catalog, resources
-from pipeline.tables.athena_engine import ETL_FOLDER, create_table_as, etl_files, etl_tables
+from pipeline.tables import bucket_rules, catalog, machinery, resources
+from pipeline.tables.athena_engine import create_table_as
 from pipeline.tables.catalog import CURATED, Landing
+from pipeline.tables.etl_inputs import ETL_FOLDER, etl_files, etl_tables
 
 SETTINGS = Settings(s3_bucket="lake", s3_prefix="stocks", glue_database="db")
 DAYS = Landing(first_day="2026-01-01")
@@ -77,15 +80,17 @@ def _order(sql: str) -> str:
 @pytest.mark.parametrize("record", ["bars", "news"])
 def test_etl_and_view_choose_the_same_record(record: str) -> None:
     """Of two records with one key the SQL of the ETL and that of the view choose by the same order."""
-    select = (ETL_FOLDER / f"curate_{record}.sql").read_text(encoding="utf-8")
+    select = (ETL_FOLDER / f"{record}.sql").read_text(encoding="utf-8")
     assert _order(select) == _order(catalog.view_sql(SETTINGS, record, DAYS, "2026-03-04"))
     assert select.count("PARTITION BY") == 1
 
 
 @pytest.mark.parametrize("record", list(CURATED))
 def test_etl_writes_the_curated_columns(record: str) -> None:
-    """The SQL of the ETL gives the columns of the curated table, partition columns last, as CREATE TABLE AS wants them."""
-    select = re.sub(r"--.*", "", (ETL_FOLDER / f"curate_{record}.sql").read_text(encoding="utf-8"))
+    """The SQL of the ETL gives the columns of the curated table, partition columns last, as CREATE TABLE AS
+    wants them.
+    """
+    select = re.sub(r"--.*", "", (ETL_FOLDER / f"{record}.sql").read_text(encoding="utf-8"))
     columns = re.sub(r'[\s"]+', "", re.search(r"SELECT(.*?)FROM", select, re.DOTALL)[1]).split(",")
     table = catalog.curated_table(SETTINGS, record)
     assert columns == [c["Name"] for c in table["StorageDescriptor"]["Columns"] + table["PartitionKeys"]]
@@ -94,11 +99,11 @@ def test_etl_writes_the_curated_columns(record: str) -> None:
 def test_touched_partitions_are_named_by_column() -> None:
     """Partitions are named so that an engine can prune by each column, and quotes in values are doubled."""
     table = etl_tables(SETTINGS, {"bars": DAYS})["bars"]
-    condition = table.touched([("1d", "2026-01"), ("1d", "2026-02"), ("1m'", "2026-02")])
-    assert (
-        condition
-        == """("interval" = '1d' AND "month" IN ('2026-01', '2026-02')) OR ("interval" = '1m''' AND "month" IN ('2026-02'))"""
-    )
+    conditions = table.touched([("1d", "2026-01"), ("1d", "2026-02"), ("1m'", "2026-02")]).split(" OR ")
+    assert conditions == [
+        """("interval" = '1d' AND "month" IN ('2026-01', '2026-02'))""",
+        """("interval" = '1m''' AND "month" IN ('2026-02'))""",
+    ]
 
 
 def test_create_table_as_is_sorted_and_compressed() -> None:
@@ -109,10 +114,16 @@ def test_create_table_as_is_sorted_and_compressed() -> None:
     assert sql.endswith('ORDER BY "interval", "month", "symbol", "time"\nOFFSET 0')
 
 
-def test_job_files_are_the_same_bytes_again() -> None:
-    """The same code and settings give the same files for Glue, so that a second set-up uploads nothing."""
+def test_job_files_are_the_same_bytes_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same code and settings give the same files for Glue in another year, so that a second set-up uploads
+    nothing.
+    """
     landings = {"bars": DAYS, "ticks": HOURS, "news": DAYS}
-    assert etl_files(SETTINGS, landings) == etl_files(SETTINGS, landings)
+    first = etl_files(SETTINGS, landings)
+    later = time.time() + 400 * 86_400
+    monkeypatch.setattr(time, "time", lambda: later)
+    assert time.localtime(time.time()).tm_year > time.localtime().tm_year
+    assert etl_files(SETTINGS, landings) == first
 
 
 @pytest.mark.parametrize("module", ["curation.py", "publish.py", "raw_days.py"])
@@ -139,6 +150,22 @@ def test_results_elsewhere_get_no_rule() -> None:
     assert len(other) == 1
 
 
+@pytest.mark.parametrize(
+    ("endpoint", "is_refused"),
+    [
+        ("", True),
+        ("https://s3.example.com", True),
+        ("http://127.0.0.1:4566", True),
+        ("http://storage.example.com:9000", False),
+    ],
+)
+def test_plain_http_is_refused_where_we_do_not_use_it(endpoint: str, is_refused: bool) -> None:
+    """A bucket behind a plain address gets no rule that would lock its only users out; the embedded stack enforces
+    none.
+    """
+    assert bucket_rules._is_spoken_to_plainly(endpoint) != is_refused
+
+
 def test_schedules_can_be_off() -> None:
     """A crawler with the schedule `off` has none."""
     assert "Schedule" not in resources.crawler(Settings(s3_bucket="lake", crawler_schedule="off"), "r")
@@ -153,3 +180,41 @@ def test_no_secret_or_machine_path_in_the_job_files() -> None:
     """What is uploaded for Glue holds nothing of the machine it was made on."""
     for body in etl_files(SETTINGS, {"bars": DAYS}).values():
         assert str(Path(__file__).parents[2]).encode() not in body
+
+
+def test_a_key_of_the_user_is_in_the_policy() -> None:
+    """With S3_KMS_KEY_ID the role may use this key, by its ARN or its id, and nothing about keys without it."""
+    arn = "arn:aws:kms:us-east-1:123456789012:key/1-2"
+    for given, expected in ((arn, arn), ("1-2", "arn:aws:kms:us-east-1:*:key/1-2")):
+        settings = Settings(s3_bucket="lake", s3_encryption="aws:kms", s3_kms_key_id=given)
+        statements = resources.role_policy(settings, "123456789012")["Statement"]
+        [found] = [statement for statement in statements if statement["Sid"] == "Key"]
+        assert (found["Action"], found["Resource"]) == (["kms:Decrypt", "kms:GenerateDataKey"], [expected])
+    assert "kms:" not in json.dumps(resources.role_policy(SETTINGS, "123456789012"))
+
+
+def test_a_role_just_made_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Glue refuses a role for some seconds after it was made: that call is tried again, five times at most; any other
+    refusal is not.
+    """
+    waited: list[float] = []
+    monkeypatch.setattr(machinery._once_role_is_known.retry, "sleep", waited.append)
+
+    def refused(message: str) -> ClientError:
+        return ClientError({"Error": {"Code": "InvalidInputException", "Message": message}}, "CreateCrawler")
+
+    answers: list[ClientError | None] = [refused("Service is unable to assume role"), refused("cannot assume"), None]
+
+    def call() -> None:
+        if error := answers.pop(0):
+            raise error
+
+    machinery._once_role_is_known(call)
+    assert (answers, waited) == ([], [2, 4])
+    answers += [refused("cannot assume")] * 5 + [None]
+    with pytest.raises(ClientError):
+        machinery._once_role_is_known(call)
+    assert answers == [None]
+    answers[:] = [refused("no such bucket"), None]
+    with pytest.raises(ClientError, match="no such bucket"):
+        machinery._once_role_is_known(call)

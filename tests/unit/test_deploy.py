@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 import yaml
 from cfnlint.decode import cfn_yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
-from deploy import iam_policies, lake_template
+from deploy import generated
 from pipeline.settings import Settings
 from pipeline.tables import catalog, resources
 from pipeline.tables.catalog import CURATED
@@ -52,9 +54,38 @@ def test_templates_have_no_findings(name):
     assert done.returncode == 0, done.stdout
 
 
-def test_the_lake_template_is_generated():
-    """deploy/lake.yaml is what the definitions give; after a change: python -m deploy.lake_template > deploy/lake.yaml"""
-    assert (DEPLOY / "lake.yaml").read_text() == lake_template.text()
+def test_generated_files_are_as_their_definitions_make_them():
+    """Every generated file is what its definition gives; after a change: python -m deploy.generated"""
+    done = subprocess.run(
+        [sys.executable, "-m", "deploy.generated", "--check"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+
+
+def test_a_generated_file_that_was_changed_is_named_and_made_again(monkeypatch, tmp_path, capsys):
+    """`--check` names the one file that differs and writes nothing; without it the file is written."""
+    texts = {"a.yaml": "right", "b.yaml": "right"}
+    for name in texts:
+        (tmp_path / name).write_text("right")
+    (tmp_path / "b.yaml").write_text("changed by hand")
+    monkeypatch.setattr(generated, "ROOT", tmp_path)
+    monkeypatch.setattr(generated, "made", lambda: texts)
+    monkeypatch.setattr(sys, "argv", ["generated", "--check"])
+    assert generated.main() == 1
+    assert capsys.readouterr().out.startswith("b.yaml: ")
+    assert (tmp_path / "b.yaml").read_text() == "changed by hand"
+    monkeypatch.setattr(sys, "argv", ["generated"])
+    assert generated.main() == 0
+    assert (tmp_path / "b.yaml").read_text() == "right"
+
+
+def test_generated_files_are_marked():
+    """.gitattributes lists the generated files, and their first lines say so where the format has comments."""
+    marked = re.findall(r"^(\S+) linguist-generated$", (ROOT / ".gitattributes").read_text(), re.MULTILINE)
+    assert set(generated.made()) <= set(marked)
+    for path in ("config.env.example", "deploy/lake.yaml"):
+        head = "".join((ROOT / path).read_text().splitlines(keepends=True)[:3])
+        assert "enerated by `python -m deploy.generated`" in head, path
 
 
 def resolved(value: object, names: dict[str, str]) -> object:
@@ -104,11 +135,6 @@ def filled(path: Path) -> dict:
         text = text.replace(f"${{{name}}}", value)
     assert "${" not in text, path.name
     return json.loads(text)
-
-
-def test_the_jobs_policy_is_generated():
-    """After a change of pipeline/tables/resources.py: python -m deploy.iam_policies > deploy/iam/etl_job.json"""
-    assert (DEPLOY / "iam/etl_job.json").read_text() == iam_policies.etl_job()
 
 
 @pytest.mark.parametrize("path", POLICIES, ids=lambda path: path.stem)
@@ -247,6 +273,65 @@ def test_commands_of_the_schedule_exist(command):
         [sys.executable, words[0], *subcommand, "--help"], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout
     assert all(word in help_text for word in words if word.startswith("--"))
+
+
+def test_lines_of_the_crontab_can_write_their_logs(tmp_path):
+    """After the steps of the README each line of the crontab runs, and its log is there."""
+    [step] = re.findall(r"^ +sudo (install -d .*logs)\b", (DEPLOY / "README.md").read_text(), re.MULTILINE)
+    words = step.replace("-o stock-market", "").replace("-g stock-market", "").split()
+    lines = re.findall(
+        r"^[\d*].{8,}?  (.*cd /opt/stock-market .*)$", (DEPLOY / "crontab.example").read_text(), re.MULTILINE
+    )
+    assert len(lines) == 4
+
+    def run_all() -> list[int]:
+        places = {
+            "/tmp/stock-market": f"{tmp_path}/lock",
+            "/opt/stock-market": str(tmp_path),
+            ".venv/bin/python": "echo",
+        }
+        commands = [re.sub("|".join(places), lambda found: places[found[0]], line) for line in lines]
+        return [subprocess.run(["sh", "-c", one], capture_output=True, check=False).returncode for one in commands]
+
+    assert 0 not in run_all()
+    subprocess.run(words, cwd=tmp_path, check=True)
+    assert run_all() == [0] * 4
+    logs = {path.name: path.read_text() for path in (tmp_path / "logs").iterdir()}
+    assert sorted(logs) == ["doctor.jsonl", "etl.log", "poll.log", "weekly.log"]
+    assert all(logs.values())
+
+
+@pytest.mark.parametrize(
+    ("name", "offsets", "records"),
+    [
+        ("docker-compose.yml", r'KAFKA_OFFSETS_RETENTION_MINUTES: "(\d+)"', r"KAFKA_LOG_RETENTION_HOURS"),
+        ("kafka-ec2.yaml", r"offsets\.retention\.minutes=(\d+)", r"log\.retention\.hours"),
+        ("msk.md", r"offsets\.retention\.minutes=(\d+)", r"log\.retention\.hours"),
+    ],
+)
+def test_offsets_outlive_a_holiday(name, offsets, records):
+    """Every deployment keeps the group's offsets for 90 days, and says how long records are kept."""
+    text = (DEPLOY / name).read_text()
+    assert re.findall(offsets, text) == [str(90 * 24 * 60)]
+    assert re.search(records, text)
+
+
+def test_the_lock_holds_what_is_required():
+    """requirements.lock pins every package of requirements.txt, in a version that it allows, each with hashes; it names
+    no server.
+    """
+    wanted = [
+        Requirement(line.split("#")[0])
+        for line in (ROOT / "requirements.txt").read_text().splitlines()
+        if line[:1].isalpha()
+    ]
+    text = (ROOT / "requirements.lock").read_text()
+    pinned = re.findall(r"^([\w.-]+)==([\w.]+)(?: ;.*?)? \\\n    --hash=sha256:", text, re.MULTILINE)
+    assert len(pinned) == len(re.findall(r"^[\w.-]+==", text, re.MULTILINE))
+    versions = {canonicalize_name(name): version for name, version in pinned}
+    assert len(wanted) > 20
+    assert [str(one) for one in wanted if versions.get(canonicalize_name(one.name)) not in one.specifier] == []
+    assert "://" not in text
 
 
 def test_every_parameter_of_the_broker_is_used():

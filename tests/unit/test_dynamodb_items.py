@@ -5,12 +5,13 @@ from decimal import Decimal
 
 import msgspec
 import pytest
-from landed import bars
+from counting import bars
 
 from pipeline import records
 from pipeline.records import Bar, InvalidRecord
 from pipeline.sinks.dynamodb import items
-from pipeline.sinks.dynamodb.items import Entry, Keys
+from pipeline.sinks.dynamodb.items import BarItem, Keys
+from pipeline.sinks.dynamodb.table import plain
 
 KEYS = Keys("Company Name", "Date")
 
@@ -20,8 +21,8 @@ def bar(**changes: object) -> Bar:
     return msgspec.structs.replace(bars(0, 1)[0], **daily | changes)
 
 
-def entry(changed: Bar, offset: int = 0) -> Entry:
-    return items.entry(KEYS, records.encode(changed), changed, offset=offset, timestamp_ms=0)
+def item_of(changed: Bar, offset: int = 0) -> BarItem:
+    return items.bar_item(KEYS, records.encode(changed), changed, offset=offset, timestamp_ms=0)
 
 
 @pytest.mark.parametrize(
@@ -34,7 +35,7 @@ def entry(changed: Bar, offset: int = 0) -> Entry:
     ],
 )
 def test_sort_key_is_the_day_or_the_whole_time(interval: str, time: str, expected: str) -> None:
-    """A daily bar stands under its day, a shorter one under its start, a longer one under its first day and its length."""
+    """A daily bar stands under its day, a shorter one under its start, a longer one under its first day and length."""
     assert items.date_text(bar(interval=interval, time=time)) == expected
 
 
@@ -50,14 +51,14 @@ def test_partition_key_falls_back_to_the_symbol(keys: Keys, company: str | None,
 @pytest.mark.parametrize("number", [67.85, 0.1, 158168416.0, 1e-9, 123456.789012345, 0.30000000000000004, 0.0, 2.5e17])
 def test_numbers_are_the_decimals_of_the_source(number: float) -> None:
     """A number reaches the item as the decimal that was in the JSON, and comes back as the same float."""
-    made = entry(bar(volume=number))
+    made = item_of(bar(volume=number))
     assert Decimal(made.item["volume"]["N"]) == Decimal(repr(number))
-    assert float(items.plain(made.item)["volume"]) == number
+    assert float(plain(made.item)["volume"]) == number
 
 
 def test_null_fields_are_left_out() -> None:
     """An item has the fields that the bar has, and its keys; true and false stay what they are."""
-    made = items.plain(entry(bar(adjusted=True)).item)
+    made = plain(item_of(bar(adjusted=True)).item)
     assert set(made) == {
         "Company Name",
         "Date",
@@ -89,7 +90,7 @@ def test_null_fields_are_left_out() -> None:
 def test_what_dynamodb_cannot_hold_is_refused_by_name(changes: dict, field: str) -> None:
     """A number, key or record beyond the limits of the service is a bad record, not a failing request."""
     with pytest.raises(InvalidRecord, match=field):
-        entry(bar(**changes))
+        item_of(bar(**changes))
 
 
 def test_newest_of_a_key_is_written() -> None:
@@ -98,19 +99,19 @@ def test_newest_of_a_key_is_written() -> None:
     """
     old, new = bar(ingested_at="2026-01-01 00:00:00.000"), bar(ingested_at="2026-01-02 00:00:00.000", close=1.6)
     again, hourly = msgspec.structs.replace(new, close=1.7), bar(interval="1h")
-    kept = items.newest([entry(one, offset) for offset, one in enumerate([new, old, again, hourly])])
+    kept = items.newest([item_of(one, offset) for offset, one in enumerate([new, old, again, hourly])])
     assert sorted(one.offset for one in kept) == [2, 3]
 
 
 def test_another_bar_in_the_place_is_named() -> None:
     """A later revision needs no word; another symbol, interval or program in the place is named with both keys."""
-    mine = entry(bar())
-    assert items.taken_by(KEYS, mine, mine.item) == ""
+    mine = item_of(bar())
+    assert items.taken_by(KEYS, mine, plain(mine.item)) == ""
     other = replace(mine, bar=bar(symbol="GOOGL"))
     assert "Company Name 'Apple', Date '2025-04-15' is taken by AAPL 1d, this is GOOGL 1d" in items.taken_by(
-        KEYS, other, mine.item
+        KEYS, other, plain(mine.item)
     )
-    assert "no bar" in items.taken_by(KEYS, mine, {"Company Name": {"S": "Apple"}, "Date": {"S": "2025-04-15"}})
+    assert "no bar" in items.taken_by(KEYS, mine, {"Company Name": "Apple", "Date": "2025-04-15"})
 
 
 def test_key_names_that_hide_a_field() -> None:

@@ -7,14 +7,15 @@ import msgspec
 import pytest
 from blocks_of import block
 from botocore.stub import Stubber
-from landed import bars
+from counting import bars
 
 from pipeline import records
 from pipeline.landing.plan import Layout, Plan
 from pipeline.settings import ServiceError, Settings
 from pipeline.sinks.dynamodb.dead_letters import Refused
-from pipeline.sinks.dynamodb.writer import Writer
-from pipeline.sinks.lake.writer import Stopped, dead_letter
+from pipeline.sinks.dynamodb.writer import ItemWriter
+from pipeline.sinks.lake.dead_letters import dead_letter
+from pipeline.sinks.sink import WriteAbandoned
 
 PLAN = Plan("t", 0, 0, 9, Layout(bucket="", root="", table=""))
 
@@ -25,7 +26,7 @@ class Kept:
     def __init__(self) -> None:
         self.offsets: list[int] = []
 
-    def keep(self, topic_name: str, partition: int, refused: Refused) -> int:
+    def keep(self, batch: Plan, refused: Refused) -> int:
         self.offsets.append(refused.offset)
         return 0
 
@@ -34,12 +35,12 @@ class Kept:
 
 
 @pytest.fixture
-def writer(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Writer, Stubber, list[int], Kept]]:
+def writer(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[ItemWriter, Stubber, list[int], Kept]]:
     """A writer, what DynamoDB answers it, the sizes of its requests, and its dead letters; waiting takes no time."""
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "test")
     kept, sizes = Kept(), []
-    made = Writer(Settings(), kept, threads=1)
+    made = ItemWriter(Settings(), kept, threads=1)
     monkeypatch.setattr(made._stopped, "wait", lambda _seconds: made._stopped.is_set())
     made._client.meta.events.register(
         "provide-client-params.dynamodb.TransactWriteItems",
@@ -50,7 +51,7 @@ def writer(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Writer, Stubber, l
         answers.assert_no_pending_responses()
 
 
-def write(made: Writer, values: list[bytes | None]) -> Any:
+def write(made: ItemWriter, values: list[bytes | None]) -> Any:
     return made.write(PLAN, [block(values)], lambda call, arguments: [call(one) for one in arguments])
 
 
@@ -106,7 +107,7 @@ def test_throttled_requests_shrink_and_grow(writer: tuple) -> None:
 
 
 def test_revisions_of_one_batch_and_bars_of_one_place(writer: tuple) -> None:
-    """A key is in a request once: of revisions the newest is sent, another bar of the same place in a request after it."""
+    """A key is in a request once: of revisions the newest is sent, another bar of its place in a request after it."""
     made, answers, sizes, _ = writer
     daily = msgspec.structs.replace(bars(0, 1)[0], company="Alphabet", symbol="GOOG")
     later, other = (
@@ -130,7 +131,7 @@ def test_final_refusals_and_stopping(writer: tuple) -> None:
         write(made, values_of(1))
     made.stop()
     answers.add_client_error("transact_write_items", "ThrottlingException")
-    with pytest.raises(Stopped):
+    with pytest.raises(WriteAbandoned):
         write(made, values_of(1))
 
 

@@ -22,7 +22,7 @@ class Listing:
     def get_paginator(self, _name: str) -> "Listing":
         return self
 
-    def paginate(self, *, Bucket: str, Prefix: str, Delimiter: str = "") -> list[dict]:
+    def paginate(self, *, Bucket: str, Prefix: str, Delimiter: str = "") -> list[dict]:  # noqa: N803 - S3's names
         found = {key: modified for key, modified in self._objects.items() if key.startswith(Prefix)}
         if Delimiter:
             return [{"CommonPrefixes": [{"Prefix": key.rpartition("/")[0] + "/"} for key in found]}]
@@ -35,7 +35,7 @@ def find(
     days: dict[str, datetime],
     watermark: str = "2026-06-20",
     *,
-    last_run: datetime | None = None,
+    last_run: datetime | None = NOW + timedelta(hours=1),
     whole_days: bool = False,
     by_month: bool = False,
     today: date = TODAY,
@@ -83,6 +83,14 @@ def test_late_objects_are_found() -> None:
     assert found.days == ["2026-06-10", "2026-06-25"]
 
 
+def test_first_run_reads_what_landed_behind_the_watermark() -> None:
+    """Before the first run everything is new, whenever it landed: also what came for a day before the watermark of the
+    set-up.
+    """
+    days = {"2026-06-10": NOW - timedelta(days=20), "2026-06-25": NOW}
+    assert find(days, last_run=None).days == ["2026-06-10", "2026-06-25"]
+
+
 def test_upload_that_began_before_the_last_run_is_found() -> None:
     """S3 dates an object by the beginning of its upload, so a little before the last run counts as since."""
     assert find({"2026-06-10": NOW - timedelta(seconds=60)}, last_run=NOW).days == ["2026-06-10"]
@@ -105,6 +113,8 @@ def test_listing_tells_a_new_object() -> None:
 
 @pytest.mark.parametrize(("today", "watermark"), [(date(2026, 6, 1), "2026-05-01"), (date(2026, 6, 15), "2026-06-01")])
 def test_folders_of_months(today: date, watermark: str) -> None:
-    """A month's folder, named by its first day, is read until the month is over and late records have had their time."""
+    """A month's folder, named by its first day, is read until the month is over and late records have had their
+    time.
+    """
     found = find(dict.fromkeys(["2026-05-01", "2026-06-01"], NOW), "2026-05-01", by_month=True, today=today)
     assert (found.days, found.watermark) == (["2026-05-01", "2026-06-01"], watermark)

@@ -1,4 +1,4 @@
-"""lake.py: the bytes of a batch's objects."""
+"""objects.py: the bytes of a batch's objects."""
 
 import gzip
 import io
@@ -11,7 +11,7 @@ from blocks_of import block
 from pipeline import records
 from pipeline.landing.plan import Layout, Plan
 from pipeline.records import Bar
-from pipeline.sinks.lake import writer as lake
+from pipeline.sinks.lake.objects import objects_of
 
 DAY_MS = 86_400_000
 TIME = "2026-01-01 00:00:00.000"
@@ -41,7 +41,7 @@ def plan(end: int, **changes: object) -> Plan:
 def test_json_lines_as_they_came() -> None:
     """Every record is one line of one gzip object, byte for byte what Kafka held, in the order of offsets."""
     values = bars(5)
-    (made,) = lake.objects_of(plan(5), [block(values[:2]), block(values[2:], 2)])
+    (made,) = objects_of(plan(5), [block(values[:2]), block(values[2:], 2)])
     assert gzip.decompress(made.body).splitlines() == values
     assert (made.key, made.records) == (
         "raw/bars/dt=1970-01-01/t-0-00000000000000000000-00000000000000000005.json.gz",
@@ -49,20 +49,24 @@ def test_json_lines_as_they_came() -> None:
     )
 
 
-def test_same_bytes_again() -> None:
-    """Names and bytes depend on the plan and the records alone, however the records were fetched, in every format."""
+def test_same_bytes_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names and bytes depend on the plan and the records alone, however the records were fetched and whatever time it
+    is, in every format.
+    """
     values = [*bars(4), b"bad", *bars(3)]
     for form in ({}, {"compression": "none"}, {"format": "csv"}, {"format": "parquet", "compression": "zstd"}):
         for time in ("arrival", "event"):
-            one = lake.objects_of(plan(8, partition_time=time, **form), [block(values)])
-            other = lake.objects_of(plan(8, partition_time=time, **form), [block(values[:3]), block(values[3:], 3)])
+            one = objects_of(plan(8, partition_time=time, **form), [block(values)])
+            with monkeypatch.context() as later:
+                later.setattr("time.time", lambda: 2_000_000_000.0)
+                other = objects_of(plan(8, partition_time=time, **form), [block(values[:3]), block(values[3:], 3)])
             assert one == other
             assert len(one) >= 2
 
 
 def test_a_folder_per_arrival_day() -> None:
     """A batch over midnight makes an object per day, each with the whole batch's range in its name."""
-    made = lake.objects_of(plan(3), [block(bars(3), timestamp_ms=[DAY_MS - 1, DAY_MS, DAY_MS - 5])])
+    made = objects_of(plan(3), [block(bars(3), timestamp_ms=[DAY_MS - 1, DAY_MS, DAY_MS - 5])])
     assert [(an_object.key[:24], an_object.records) for an_object in made] == [
         ("raw/bars/dt=1970-01-01/t", 2),
         ("raw/bars/dt=1970-01-02/t", 1),
@@ -72,7 +76,7 @@ def test_a_folder_per_arrival_day() -> None:
 
 def test_folders_by_event_time() -> None:
     """With event folders each record lies in the folder of its own time, whenever it arrived."""
-    made = lake.objects_of(plan(3, partition_time="event", partition_by="hour"), [block(bars(2) + bars(1))])
+    made = objects_of(plan(3, partition_time="event", partition_by="hour"), [block(bars(2) + bars(1))])
     assert [(an_object.key.split("/t-")[0], an_object.records) for an_object in made] == [
         ("raw/bars/dt=2024-01-01/hour=00", 2),
         ("raw/bars/dt=2024-01-02/hour=00", 1),
@@ -80,10 +84,10 @@ def test_folders_by_event_time() -> None:
 
 
 def test_bad_records_become_dead_letters() -> None:
-    """A bad record goes to the dead letters of its batch with place, reason and value; the good ones land without it."""
+    """A bad record goes to the dead letters of its batch with place, reason and value; the good ones land."""
     good = bars(2)
     values = [good[0], b"not json", None, b"\xff\xfe\x00", good[1], json.dumps({"symbol": "A"}).encode()]
-    letters, landed = lake.objects_of(plan(6), [block(values, timestamp_ms=DAY_MS)])
+    letters, landed = objects_of(plan(6), [block(values, timestamp_ms=DAY_MS)])
     assert gzip.decompress(landed.body).splitlines() == good
     assert letters.is_dead_letter
     assert letters.key == "dead_letter/t/dt=1970-01-02/t-0-00000000000000000000-00000000000000000006.json.gz"
@@ -104,7 +108,7 @@ def test_bad_records_become_dead_letters() -> None:
 def test_a_value_over_several_lines_is_put_on_one() -> None:
     """Pretty-printed JSON is written on one line, because Athena reads a line as a record."""
     pretty = json.dumps(json.loads(bars(1)[0]), indent=2).replace("\n", "\r\n").encode()
-    (made,) = lake.objects_of(plan(2), [block([bars(1)[0], pretty])])
+    (made,) = objects_of(plan(2), [block([bars(1)[0], pretty])])
     lines = gzip.decompress(made.body).splitlines()
     assert lines == [bars(1)[0], bars(1)[0]]
 
@@ -112,14 +116,14 @@ def test_a_value_over_several_lines_is_put_on_one() -> None:
 def test_two_records_in_a_value_do_not_stand_for_an_empty_one() -> None:
     """A value of two lines beside a value of none are two dead letters, though the lines are as many as the records."""
     one, two, three = bars(3)
-    made = lake.objects_of(plan(3), [block([one, two + b"\n" + three, b""])])
+    made = objects_of(plan(3), [block([one, two + b"\n" + three, b""])])
     assert [(an_object.records, an_object.is_dead_letter) for an_object in made] == [(2, True), (1, False)]
     assert gzip.decompress(made[1].body).splitlines() == [one]
 
 
 def test_unknown_topics_land_unchecked() -> None:
     """A topic without a definition lands any JSON as it is; what is no JSON is a dead letter."""
-    letters, landed = lake.objects_of(plan(3, table="orders"), [block([b'{"a":1}', b"[1,2]", b"{"])])
+    letters, landed = objects_of(plan(3, table="orders"), [block([b'{"a":1}', b"[1,2]", b"{"])])
     assert gzip.decompress(landed.body) == b'{"a":1}\n[1,2]\n'
     assert (landed.key.split("/dt=")[0], letters.records) == ("raw/orders", 1)
 
@@ -127,7 +131,7 @@ def test_unknown_topics_land_unchecked() -> None:
 def test_parquet_has_the_types_of_the_tables() -> None:
     """A Parquet object holds one row group with numbers as numbers and times as timestamps."""
     values = bars(3, company="Apple", trades=7, adjusted=True) + bars(1)
-    (made,) = lake.objects_of(plan(4, format="parquet", compression="zstd"), [block(values)])
+    (made,) = objects_of(plan(4, format="parquet", compression="zstd"), [block(values)])
     file = pq.ParquetFile(io.BytesIO(made.body))
     assert made.key.endswith(".parquet")
     assert file.num_row_groups == 1
@@ -158,7 +162,7 @@ def test_parquet_has_the_types_of_the_tables() -> None:
 def test_csv_is_read_back() -> None:
     """A CSV object has a header line, empty fields for null, and one line a record whatever its texts hold."""
     values = bars(1, company='Apple, "Inc"\nUS', adjusted=False) + bars(1)
-    (made,) = lake.objects_of(plan(2, format="csv"), [block(values)])
+    (made,) = objects_of(plan(2, format="csv"), [block(values)])
     header, first, second = gzip.decompress(made.body).decode().splitlines()
     assert header == ",".join(column.name for column in records.columns(Bar))
     assert first == 'AAPL,"Apple, ""Inc"" US",2024-01-01 00:00:00.000,1d,1.5,2.0,0.1,1.0,0.0,,,false,s,' + TIME
@@ -168,5 +172,5 @@ def test_csv_is_read_back() -> None:
 @pytest.mark.parametrize("form", ["json", "csv", "parquet"])
 def test_nothing_good_is_no_object(form: str) -> None:
     """A batch of bad records alone makes dead letters and no empty object."""
-    (letters,) = lake.objects_of(plan(1, format=form), [block([b"x"])])
+    (letters,) = objects_of(plan(1, format=form), [block([b"x"])])
     assert letters.is_dead_letter

@@ -1,14 +1,17 @@
-"""landing.py: the states of one partition."""
+"""lane.py: the states of one partition."""
 
 from dataclasses import dataclass
 
 import pytest
 from blocks_of import block
 
-from pipeline.landing import lane as landing
-from pipeline.landing.lane import Lane
-from pipeline.landing.plan import Layout, Limits, Plan, UnreadablePlan
+from pipeline.landing.buffer import Limits
+from pipeline.landing.lane import Lane, Written, held_bytes, to_pause
+from pipeline.landing.plan import Layout, Plan, UnreadablePlan
+from pipeline.landing.positions import Committed, Partition
 
+PARTITION = Partition("t", 0)
+WORD = "a sink without plans"
 LAYOUT = Layout(bucket="b", root="", table="bars")
 LIMITS = Limits(flush_records=2, flush_seconds=60)
 
@@ -22,16 +25,16 @@ class Upload:
     def ready(self) -> bool:
         return self.done
 
-    def get(self) -> None:
-        return None
+    def get(self) -> Written:
+        return Written(1, 10, 2, 0)
 
 
 def lane(metadata: str = "", offset: int = 0) -> Lane:
-    return Lane.begin("t", 0, LAYOUT, offset, metadata)
+    return Lane.begin(PARTITION, LAYOUT, Committed(offset, metadata))
 
 
 def begin_upload(one: Lane) -> Upload:
-    assert one.commit_wanted() == (one.closed.plan.start, one.closed.plan.metadata())
+    assert one.commit_wanted() == Committed(one.closed.plan.start, one.closed.plan.metadata())
     one.committed()
     one.upload = Upload()
     return one.upload
@@ -45,7 +48,7 @@ def test_plan_then_upload_then_end() -> None:
     upload = begin_upload(one)
     assert one.commit_wanted() is None
     upload.done = True
-    assert one.commit_wanted() == (2, "")
+    assert one.commit_wanted() == Committed(2, "")
     assert one.committed() == Plan("t", 0, 0, 2, LAYOUT)
     assert one.is_idle
 
@@ -59,9 +62,9 @@ def test_end_and_next_plan_share_a_commit() -> None:
     one.buffer.add([block([b"c", b"d"], 2)], now=0)
     one.close(LIMITS, position=4, now=0)
     assert one.commit_wanted() is None
-    assert landing.to_pause({"p": one}, most_bytes=1000) == {"p"}
+    assert to_pause({"p": one}, most_bytes=1000) == {"p"}
     upload.done = True
-    assert one.commit_wanted() == (2, Plan("t", 0, 2, 4, LAYOUT).metadata())
+    assert one.commit_wanted() == Committed(2, Plan("t", 0, 2, 4, LAYOUT).metadata())
     assert one.committed() == Plan("t", 0, 0, 2, LAYOUT)
     assert one.uploading.plan == Plan("t", 0, 2, 4, LAYOUT)
     assert one.upload is None
@@ -86,13 +89,13 @@ def test_a_found_plan_is_repeated_as_it_was() -> None:
     one.close(LIMITS, position=7, now=0, at_once=True)
     assert one.uploading is None
     assert one.commit_wanted() is None
-    assert landing.to_pause({"p": one}, most_bytes=0) == set()
+    assert to_pause({"p": one}, most_bytes=0) == set()
     one.buffer.add([block([b"c", b"d"], 7)], now=0)
     one.close(LIMITS, position=9, now=0)
     assert one.uploading.plan == old
     assert [value for part in one.uploading.blocks for value in part.values] == [b"a", b"b", b"c"]
     one.upload = Upload(done=True)
-    assert one.commit_wanted() == (8, "")
+    assert one.commit_wanted() == Committed(8, "")
     one.committed()
     assert (one.buffer.start, one.buffer.records) == (8, 1)
 
@@ -102,14 +105,14 @@ def test_memory_full_pauses_everything_but_found_plans() -> None:
     ordinary, found = lane(), lane(Plan("t", 0, 0, 9, LAYOUT).metadata())
     for one in (ordinary, found):
         one.buffer.add([block([b"x" * 100])], now=0)
-    assert landing.held_bytes({"o": ordinary, "f": found}) == 200
-    assert landing.to_pause({"o": ordinary, "f": found}, most_bytes=200) == {"o"}
-    assert landing.to_pause({"o": ordinary, "f": found}, most_bytes=201) == set()
+    assert held_bytes({"o": ordinary, "f": found}) == 200
+    assert to_pause({"o": ordinary, "f": found}, most_bytes=200) == {"o"}
+    assert to_pause({"o": ordinary, "f": found}, most_bytes=201) == set()
 
 
 def test_without_plans_only_ends_are_committed() -> None:
-    """A lane into DynamoDB writes at once, commits only ends, and goes on with the batch that was closed meanwhile."""
-    one = Lane.begin_unplanned("t", 0, LAYOUT, 0, "")
+    """A lane without plans writes at once, commits only ends, and goes on with the batch that was closed meanwhile."""
+    one = Lane.begin_unplanned(PARTITION, Committed(0, ""), WORD)
     one.buffer.add([block([b"a", b"b"])], now=0)
     one.close(LIMITS, position=2, now=0)
     assert (one.uploading.plan.end, one.closed) == (2, None)
@@ -120,15 +123,15 @@ def test_without_plans_only_ends_are_committed() -> None:
     assert (one.uploading.plan.end, one.closed.plan.end) == (2, 4)
     assert one.commit_wanted() is None
     upload.done = True
-    assert one.commit_wanted() == (2, landing.UNPLANNED)
+    assert one.commit_wanted() == Committed(2, WORD)
     assert one.committed().end == 2
     assert (one.uploading.plan.end, one.upload) == (4, None)
 
 
 def test_sinks_refuse_each_other_s_commits() -> None:
     """A lane that finds the other sink's word in the group's commit does not begin."""
-    with pytest.raises(UnreadablePlan, match="S3"):
-        Lane.begin_unplanned("t", 0, LAYOUT, 0, Plan("t", 0, 0, 9, LAYOUT).metadata())
+    with pytest.raises(UnreadablePlan, match="another sink"):
+        Lane.begin_unplanned(PARTITION, Plan("t", 0, 0, 9, LAYOUT).committed, WORD)
     with pytest.raises(UnreadablePlan):
-        lane(landing.UNPLANNED)
-    assert Lane.begin_unplanned("t", 0, LAYOUT, 5, landing.UNPLANNED).buffer.start == 5
+        lane(WORD)
+    assert Lane.begin_unplanned(PARTITION, Committed(5, WORD), WORD).buffer.start == 5

@@ -111,7 +111,7 @@ def minute(symbol: str, number: int, close: float = 1.0) -> Bar:
 
 
 def test_minutes_of_a_stream_are_known_again_after_a_restart() -> None:
-    """The checkpoint holds who had a bar in the last two minutes; in memory a changed bar is told from a repeated one."""
+    """The checkpoint holds who had a bar in the last two minutes; a changed bar differs from a repeated one."""
     sent = SentMinutes(None)
     sent.add([minute("A", 1), minute("A", 2), minute("B", 2), minute("A", 3)])
     assert not sent.is_new(minute("A", 3))

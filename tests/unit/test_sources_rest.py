@@ -30,7 +30,7 @@ class Clock:
 def client(server: Server, clock: Clock, **settings: object) -> Rest:
     settings = {
         "key": KEY,
-        "key_setting": "POLYGON_API_KEY",
+        "settings": "POLYGON",
         "limit": RateLimit(0),
         "refusal": polygon.refusal,
     } | settings
@@ -174,7 +174,7 @@ def test_alpha_vantage_limit_is_taken_for_one() -> None:
     neither.
     """
     clock = Clock()
-    settings = {"key_parameter": "apikey", "key_setting": "ALPHA_VANTAGE_API_KEY", "refusal": alpha_vantage.refusal}
+    settings = {"key_parameter": "apikey", "settings": "ALPHA_VANTAGE", "refusal": alpha_vantage.refusal}
     with api_server(scripted(Answer({"Note": "5 calls per minute"}), Answer({"Time Series (Daily)": {}}))) as server:
         assert client(server, clock, **settings).get("/query", {"symbol": "IBM"}) == {"Time Series (Daily)": {}}
     assert clock.slept == [60]

@@ -1,21 +1,21 @@
-"""Refused records of a route that has no batches: each is kept under its own offset, so that keeping it again changes
+"""Refused records of a sink that has no batches: each is kept under its own offset, so that keeping it again changes
 nothing.
 
-With a bucket it is an object below dead_letter/<topic>.<route>/, apart from those of the S3 landing of the same topic.
-Without one it is a record of a topic, whose key is the refused record's topic, partition and offset.
+With a bucket a refused record is an object below dead_letter/<topic>.<name>/, apart from those of the lake's landing of
+the same topic. Without one it is a record of a topic, whose key is the refused record's topic, partition and offset.
 """
 
 import threading
 from dataclasses import dataclass
 
 import msgspec
-from isal import igzip
 
-from pipeline.landing import plan as batch
-from pipeline.landing.plan import Layout, Plan
+from pipeline.landing.plan import Layout, Plan, arrival_folder, nearest_ms
 from pipeline.settings import Settings
-from pipeline.sinks.lake.writer import Lake, Object, dead_letter
-from pipeline.streams.kafka import producer as topic
+from pipeline.sinks.lake.dead_letters import dead_letter
+from pipeline.sinks.lake.objects import Object, gzipped
+from pipeline.sinks.lake.writer import ObjectWriter
+from pipeline.sinks.sink import OpenSender, Sender
 
 
 @dataclass(frozen=True)
@@ -28,10 +28,10 @@ class Refused:
     reason: str
 
 
-def _letter(topic_name: str, partition: int, refused: Refused) -> bytes:
+def _letter(batch: Plan, refused: Refused) -> bytes:
     letter = dead_letter(
-        topic_name,
-        partition,
+        batch.topic,
+        batch.partition,
         refused.offset,
         timestamp_ms=refused.timestamp_ms,
         value=refused.value,
@@ -41,46 +41,47 @@ def _letter(topic_name: str, partition: int, refused: Refused) -> bytes:
 
 
 class DeadLetterObjects:
-    """Puts one object a refused record. Delivery: exactly once, for the name and the bytes depend on the record alone."""
+    """Puts one object per refused record. Delivery: exactly once, for name and bytes depend on the record alone."""
 
-    def __init__(self, settings: Settings, route: str, *, threads: int) -> None:
-        self._lake = Lake(settings, threads=threads)
+    def __init__(self, settings: Settings, name: str, *, threads: int) -> None:
+        # Name and bytes depend on the record alone, so it does not matter which group kept it.
+        self._writer = ObjectWriter(settings, threads=threads, is_any_group=True)
+        self._writer.check(settings.s3_bucket, settings.s3_root)
         self._layout = Layout(bucket=settings.s3_bucket, root=settings.s3_root, table="")
-        self._route = route
+        self._name = name
 
-    def keep(self, topic_name: str, partition: int, refused: Refused) -> int:
-        """Put the object; waits for S3 as the landing does. Gives how many objects that makes. Raises ServiceError, and
-        lake.Stopped after stop()."""
-        plan = Plan(f"{topic_name}.{self._route}", partition, refused.offset, refused.offset + 1, self._layout)
-        folder = batch.arrival_folder("day", refused.timestamp_ms)
-        body = igzip.compress(_letter(topic_name, partition, refused) + b"\n", 1, mtime=0)
-        self._lake.put(plan, Object(plan.dead_letter_key(folder), body, 1, is_dead_letter=True))
+    def keep(self, batch: Plan, refused: Refused) -> int:
+        """Put the object; wait for S3 as the lake does. Return how many objects that makes. Raise ServiceError, and
+        WriteAbandoned after stop().
+        """
+        start, end = refused.offset, refused.offset + 1
+        plan = Plan(f"{batch.topic}.{self._name}", batch.partition, start, end, self._layout, batch.generation)
+        key = plan.dead_letter_key(arrival_folder("day", nearest_ms(refused.timestamp_ms)))
+        body = gzipped(_letter(batch, refused) + b"\n")
+        self._writer.put(plan, Object(key, body, 1, is_dead_letter=True))
         return 1
 
     def stop(self) -> None:
-        self._lake.stop()
+        self._writer.stop()
 
 
 class DeadLetterTopic:
-    """Sends one record a refused record. Delivery: at least once; a repetition has the same key and the same value."""
+    """Sends one record per refused record. Delivery: at least once; a repetition has the same key and value."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    def __init__(self, settings: Settings, open_sender: OpenSender) -> None:
+        self._topic, self._open_sender = settings.kafka_topic_dead_letters, open_sender
         self._lock = threading.Lock()
-        self._producer: topic.KafkaProducer | None = None
+        self._sender: Sender | None = None
 
-    def keep(self, topic_name: str, partition: int, refused: Refused) -> int:
-        """Send the record and wait until all replicas have it; that makes no object. Raises ServiceError."""
-        name = self._settings.kafka_topic_dead_letters
-        with topic.reaching(self._settings):
-            with self._lock:
-                if self._producer is None:
-                    topic.ensure_topics(self._settings, [name])
-                    self._producer = topic.KafkaProducer(**topic.connection(self._settings), acks="all", linger_ms=5)
-            key = f"{topic_name}-{partition}-{refused.offset}".encode()
-            self._producer.send(name, _letter(topic_name, partition, refused), key).get(timeout=60)
+    def keep(self, batch: Plan, refused: Refused) -> int:
+        """Send the record and wait until all replicas have it. Return 0: that makes no object. Raise ServiceError."""
+        with self._lock:
+            if self._sender is None:
+                self._sender = self._open_sender([self._topic])
+        key = f"{batch.topic}-{batch.partition}-{refused.offset}".encode()
+        self._sender.send(self._topic, key, _letter(batch, refused))
         return 0
 
     def stop(self) -> None:
-        if self._producer is not None:
-            self._producer.close(timeout=2)
+        if self._sender is not None:
+            self._sender.close()

@@ -10,9 +10,8 @@ partition key is the company, or the symbol where a record names no company. Its
 so that the items of a company stand in the order of their times.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Any
 
 from pipeline import records
@@ -38,8 +37,8 @@ class Keys:
     sort: str
 
     def mistakes(self) -> list[str]:
-        """Names that would hide a field of the item. A partition key may be one: `symbol` makes an item a symbol and
-        date.
+        """Return the key names that would hide a field of the item. A partition key may be one: with `symbol` there is
+        an item per symbol and date.
         """
         names, found = {name for name, _ in _FIELDS}, []
         if self.partition in names - {"symbol", "company"}:
@@ -49,19 +48,19 @@ class Keys:
         return found
 
     def of(self, bar: Bar) -> tuple[str, str]:
-        """The values of the two keys of a bar."""
+        """Return the values of the two keys of a bar."""
         return (bar.symbol if self.partition == "symbol" else bar.company or bar.symbol), date_text(bar)
 
 
 def date_text(bar: Bar) -> str:
-    """The sort key of a bar."""
+    """Return the sort key of a bar."""
     if bar.interval not in DAILY_OR_LONGER:
         return bar.time
     return bar.time[:10] if bar.interval == "1d" else f"{bar.time[:10]} {bar.interval}"
 
 
 @dataclass(frozen=True)
-class Entry:
+class BarItem:
     """A bar that is to be written, and the record it came from."""
 
     bar: Bar
@@ -77,8 +76,8 @@ class Entry:
         return self.bar.symbol, self.bar.interval
 
 
-def entry(keys: Keys, value: bytes, bar: Bar, *, offset: int, timestamp_ms: int) -> Entry:
-    """The item of a bar; raises InvalidRecord for what DynamoDB would refuse."""
+def bar_item(keys: Keys, value: bytes, bar: Bar, *, offset: int, timestamp_ms: int) -> BarItem:
+    """Return the item of a bar. Raise InvalidRecord for what DynamoDB would refuse."""
     company, day = keys.of(bar)
     if len(company.encode()) > PARTITION_KEY_BYTES:
         raise InvalidRecord(f"{keys.partition}: {company[:40]!r}… is longer than {PARTITION_KEY_BYTES} bytes")
@@ -90,11 +89,11 @@ def entry(keys: Keys, value: bytes, bar: Bar, *, offset: int, timestamp_ms: int)
         if (field := getattr(bar, name)) is not None
     }
     item |= {keys.partition: {"S": company}, keys.sort: {"S": day}}
-    return Entry(bar, (company, day), item, offset, timestamp_ms, value)
+    return BarItem(bar, (company, day), item, offset, timestamp_ms, value)
 
 
 def _number(name: str, number: float) -> str:
-    """The shortest decimal that means this float: 67.85, never 67.8499999. Raises InvalidRecord beyond DynamoDB's
+    """Return the shortest decimal that means this float: 67.85, never 67.8499999. Raise InvalidRecord beyond DynamoDB's
     range.
     """
     if number and not _LEAST_NUMBER <= abs(number) <= _GREATEST_NUMBER:
@@ -102,22 +101,23 @@ def _number(name: str, number: float) -> str:
     return repr(number)
 
 
-def newest(entries: Iterable[Entry]) -> list[Entry]:
-    """Of each key and identity the one with the greatest ingested_at, of equals the last."""
-    chosen: dict[tuple, Entry] = {}
-    for one in entries:
+def newest(found: Iterable[BarItem]) -> list[BarItem]:
+    """Return of each key and identity the one with the greatest ingested_at, of equals the last."""
+    chosen: dict[tuple[tuple[str, str], tuple[str, str]], BarItem] = {}
+    for one in found:
         known = chosen.get((one.key, one.identity))
         if known is None or known.bar.ingested_at <= one.bar.ingested_at:
             chosen[one.key, one.identity] = one
     return list(chosen.values())
 
 
-def put(table: str, keys: Keys, one: Entry) -> dict[str, Any]:
-    """The conditional Put of an entry: into an empty place, or over an earlier revision of the same bar."""
+def put(table: str, keys: Keys, one: BarItem) -> dict[str, Any]:
+    """Return the conditional Put of an item: into an empty place, or over an earlier revision of the same bar."""
     return {
         "TableName": table,
         "Item": one.item,
-        "ConditionExpression": "attribute_not_exists(#key) OR (#at <= :at AND #symbol = :symbol AND #interval = :interval)",
+        "ConditionExpression": "attribute_not_exists(#key) OR "
+        "(#at <= :at AND #symbol = :symbol AND #interval = :interval)",
         "ExpressionAttributeNames": {
             "#key": keys.partition,
             "#at": "ingested_at",
@@ -133,22 +133,13 @@ def put(table: str, keys: Keys, one: Entry) -> dict[str, Any]:
     }
 
 
-def taken_by(keys: Keys, one: Entry, present: Attributes) -> str:
-    """Why the item in the table stands in an entry's place; empty if it is a later revision of the same bar."""
-    found = plain(present)
-    if (found.get("symbol"), found.get("interval")) == one.identity:
+def taken_by(keys: Keys, one: BarItem, present: Mapping[str, Any]) -> str:
+    """Return why the item in the table stands in a bar's place; empty if it is a later revision of the same bar."""
+    if (present.get("symbol"), present.get("interval")) == one.identity:
         return ""
     symbol, interval = one.identity
-    holder = f"{found['symbol']} {found.get('interval')}" if found.get("symbol") else "an item that is no bar"
+    holder = f"{present['symbol']} {present.get('interval')}" if present.get("symbol") else "an item that is no bar"
     return (
-        f"{keys.partition} {one.key[0]!r}, {keys.sort} {one.key[1]!r} is taken by {holder}, this is {symbol} {interval}; "
-        "give each interval a table of its own, or a table the partition key symbol"
+        f"{keys.partition} {one.key[0]!r}, {keys.sort} {one.key[1]!r} is taken by {holder}, this is {symbol} "
+        f"{interval}; give each interval a table of its own, or a table the partition key symbol"
     )
-
-
-def plain(item: Attributes) -> dict[str, Any]:
-    """An item's values: text, true and false, and numbers as exact Decimal. Other types are left out; we write none."""
-    readers = {"S": str, "N": Decimal, "BOOL": bool}
-    return {
-        name: readers[kind](field) for name, typed in item.items() for kind, field in typed.items() if kind in readers
-    }

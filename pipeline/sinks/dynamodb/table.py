@@ -1,14 +1,16 @@
-"""The DynamoDB table of bars: its keys and its making, and reading it by key."""
+"""The DynamoDB table of bars: its keys, creating and checking it, and reading it by key."""
 
-import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
+import tenacity
+from boto3.dynamodb.types import TypeDeserializer
 from botocore.exceptions import WaiterError
 
 from pipeline import aws
 from pipeline.settings import ServiceError, Settings, SettingsError
-from pipeline.sinks.dynamodb.items import Attributes, Keys, plain
+from pipeline.sinks.dynamodb.items import Attributes, Keys
 
 # It sorts behind every sort key that begins with a digit, and behind every time of the day that it is added to.
 _LAST = "~"
@@ -16,9 +18,19 @@ _CREATION_SECONDS = 120
 
 Item = dict[str, Any]
 
+_OURS = frozenset({"S", "N", "BOOL"})
+_DESERIALIZER = TypeDeserializer()
 
-class Table:
-    """The settings' table. Reads are strongly consistent: what the consumer has committed is there. Raises
+
+def plain(item: Attributes) -> Item:
+    """Return an item's values: text, true and false, and numbers as exact Decimal. Other types are left out; we write
+    none.
+    """
+    return {name: _DESERIALIZER.deserialize(typed) for name, typed in item.items() if _OURS & typed.keys()}
+
+
+class PriceTable:
+    """The settings' table. Reads are strongly consistent: what the consumer has committed is there. Methods raise
     ServiceError.
     """
 
@@ -33,8 +45,8 @@ class Table:
         self._client = aws.client(settings, "dynamodb")
 
     def create(self) -> bool:
-        """Make the table: billed by request, with point-in-time recovery, encrypted with the account's KMS key for
-        DynamoDB. False if there is one already, which is left as it is; what is there is checked.
+        """Create the table: billed by request, with point-in-time recovery, encrypted with the account's KMS key for
+        DynamoDB. Return False if there is one already, which is checked and left as it is.
         """
         with aws.naming("DYNAMODB_TABLE", self.name):
             try:
@@ -54,14 +66,14 @@ class Table:
         return True
 
     def check(self) -> None:
-        """Make sure that the table is there, can be written to, and has the keys that the settings say."""
+        """Make sure that the table exists, is active, and has the keys that the settings say."""
         with aws.naming("DYNAMODB_TABLE", self.name):
             try:
                 found = self._client.describe_table(TableName=self.name)["Table"]
             except self._client.exceptions.ResourceNotFoundException:
                 raise ServiceError(
                     f"DYNAMODB_TABLE={self.name}: {self._region} has no such table; "
-                    "`python -m pipeline.dynamodb create` or `consumer.py --sink dynamodb --create-table` makes it"
+                    "`python -m pipeline.dynamodb create` or `consumer.py --sink dynamodb --create-table` creates it"
                 ) from None
             if found["TableStatus"] == "CREATING":
                 self._wait_until_active()
@@ -89,22 +101,22 @@ class Table:
             raise ServiceError(f"DYNAMODB_TABLE={self.name}: is not active after {_CREATION_SECONDS} s") from error
 
     def _keep_history(self) -> None:
-        """Point-in-time recovery. A table that was just made may need a moment before it takes this."""
-        give_up = time.monotonic() + _CREATION_SECONDS
-        while True:
-            try:
-                self._client.update_continuous_backups(
-                    TableName=self.name, PointInTimeRecoverySpecification={"PointInTimeRecoveryEnabled": True}
-                )
-            except self._client.exceptions.ContinuousBackupsUnavailableException:
-                if time.monotonic() > give_up:
-                    raise
-                time.sleep(1)
-            else:
-                return
+        """Switch on point-in-time recovery. A table that was just created may need a moment before it takes this."""
+        unavailable = self._client.exceptions.ContinuousBackupsUnavailableException
+        retrying = tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type(unavailable),
+            wait=tenacity.wait_fixed(1),
+            stop=tenacity.stop_after_delay(_CREATION_SECONDS),
+            reraise=True,
+        )
+        retrying(
+            self._client.update_continuous_backups,
+            TableName=self.name,
+            PointInTimeRecoverySpecification={"PointInTimeRecoveryEnabled": True},
+        )
 
     def get(self, company: str, date: str) -> Item | None:
-        """The item of this company and sort key."""
+        """Return the item of this company and sort key, None if there is none."""
         with self._reading():
             key = {self.keys.partition: {"S": company}, self.keys.sort: {"S": date}}
             answer = self._client.get_item(TableName=self.name, Key=key, ConsistentRead=True)
@@ -113,15 +125,15 @@ class Table:
     def range(
         self, company: str, first: str = "", last: str = "", *, interval: str = "", backwards: bool = False
     ) -> Iterator[Item]:
-        """The items of a company from one day or time to another, both included, in their order; empty: without a
-        limit. An interval leaves the others out, which are read, and paid for, all the same. Raises SettingsError for
+        """Yield the items of a company from one day or time to another, both included, in their order; empty: without
+        a limit. An interval leaves the others out; they are read, and paid for, all the same. Raise SettingsError for
         the wrong order.
         """
         if first > last + _LAST:
             raise SettingsError([f"{first} is after {last}"])
         names, values = {"#p": self.keys.partition, "#s": self.keys.sort}, {":p": {"S": company}}
         values |= {":first": {"S": first or "!"}, ":last": {"S": last + _LAST}}
-        narrowed = {}
+        narrowed: dict[str, Any] = {}
         if interval:
             names["#i"], values[":i"] = "interval", {"S": interval}
             narrowed["FilterExpression"] = "#i = :i"
@@ -140,14 +152,14 @@ class Table:
             yield from (plain(item) for page in pages for item in page["Items"])
 
     def latest(self, company: str, *, interval: str = "") -> Item | None:
-        """The last item of a company."""
+        """Return the last item of a company, None if there is none."""
         return next(self.range(company, interval=interval, backwards=True), None)
 
     def companies(self) -> Iterator[str]:
-        """All partition keys, in no particular order, by one small read each: a scan that begins behind the last item
-        of a partition finds the first one of the next.
+        """Yield all partition keys, in no particular order, by one small read each: a scan that begins behind the last
+        item of a partition finds the first one of the next.
         """
-        start: dict[str, Attributes] = {}
+        start: dict[str, Any] = {}
         while True:
             with self._reading():
                 found = self._client.scan(
@@ -160,9 +172,9 @@ class Table:
                 )["Items"]
             if not found:
                 return
-            company = found[0][self.keys.partition]["S"]
+            company: str = found[0][self.keys.partition]["S"]
             yield company
             start = {"ExclusiveStartKey": {self.keys.partition: {"S": company}, self.keys.sort: {"S": _LAST}}}
 
-    def _reading(self) -> Any:
+    def _reading(self) -> AbstractContextManager[None]:
         return aws.naming("DYNAMODB_TABLE", self.name)

@@ -1,33 +1,31 @@
 """Writing the bars of a topic into a DynamoDB table.
 
-Delivery: at least once, and as if exactly once. consumer.py commits a batch's end after all of it is written, so
-nothing is lost. A repetition writes the same item under the same key, and the condition on ingested_at refuses what is
-older than what is there: neither a replay, nor a rebalance, nor a consumer that was thought dead can put an earlier
-revision in the place of a later one. Two revisions of one key that were ingested in the same millisecond are taken in
-the order in which they are written.
-
-BatchWriteItem has no conditions. TransactWriteItems has one an item, for up to 100 items a request: measured beside
-conditional PutItem on many connections it took a ninth of the CPU an item and wrote four times as many
-(benchmarks/dynamodb.py). AWS charges two write units an item for it, where PutItem is charged one.
+BatchWriteItem has no conditions. TransactWriteItems has one per item, for up to 100 items per request: measured beside
+conditional PutItem on many connections it took a ninth of the CPU per item and wrote four times as many
+(benchmarks/dynamodb.py). AWS charges two write units per item for it, where PutItem is charged one.
 """
 
 import logging
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, ParamValidationError
 
-from pipeline import aws, records
+from pipeline import aws
+from pipeline.landing.block import Block
+from pipeline.landing.lane import Written
 from pipeline.landing.plan import Plan
 from pipeline.records import Bar, InvalidRecord
 from pipeline.settings import ServiceError, Settings
+from pipeline.sinks.checks import check_batch
 from pipeline.sinks.dynamodb import items
 from pipeline.sinks.dynamodb.dead_letters import Refused
-from pipeline.sinks.dynamodb.items import Entry, Keys
-from pipeline.sinks.lake.writer import Landed, Stopped
+from pipeline.sinks.dynamodb.items import BarItem, Keys
+from pipeline.sinks.dynamodb.table import plain
+from pipeline.sinks.sink import ForEach, WriteAbandoned
 
 log = logging.getLogger(__name__)
 
@@ -53,18 +51,15 @@ _PASSING = _THROTTLED | {
     "ServiceUnavailable",
 }
 
-# Applies a function to each of some arguments, perhaps at the same time, and returns all results: ThreadPool.map.
-ForEach = Callable[[Callable[[Any], Any], Iterable[Any]], list]
-
 
 class DeadLetters(Protocol):
     """Where refused records are kept: dead_letters.DeadLetterObjects or DeadLetterTopic."""
 
-    def keep(self, topic_name: str, partition: int, refused: Refused) -> int: ...
+    def keep(self, batch: Plan, refused: Refused) -> int: ...
     def stop(self) -> None: ...
 
 
-class Writer:
+class ItemWriter:
     """Writes batches of records into the settings' table; safe to use from many threads."""
 
     def __init__(self, settings: Settings, dead_letters: DeadLetters, *, threads: int) -> None:
@@ -77,20 +72,20 @@ class Writer:
         self._lock = threading.Lock()
         self._counts: Counter[str] = Counter()
 
-    def write(self, plan: Plan, blocks: list, for_each: ForEach) -> Landed:
-        """Write a batch's records. Raises ServiceError when DynamoDB refuses for good or for too long, and Stopped
-        after stop().
+    def write(self, plan: Plan, blocks: list[Block], for_each: ForEach) -> Written:
+        """Write a batch's records. Raise ServiceError when DynamoDB refuses for good or for too long, and
+        WriteAbandoned after stop().
         """
-        entries, refused = self._entries(blocks)
-        count = len(entries) + len(refused)
-        waiting = items.newest(entries)
-        self._count(superseded=len(entries) - len(waiting))
+        found, refused = self._items_of(plan, blocks)
+        count = len(found) + len(refused)
+        waiting = items.newest(found)
+        self._count(superseded=len(found) - len(waiting))
         while waiting:
             now, waiting = _apart(waiting)
             for more in for_each(self._store, list(_chunks(now))):
                 refused += more
-        objects = sum(for_each(lambda one: self._dead_letters.keep(plan.topic, plan.partition, one), refused))
-        return Landed(
+        objects = sum(for_each(lambda one: self._dead_letters.keep(plan, one), refused))
+        return Written(
             objects=objects, bytes=sum(block.bytes for block in blocks), records=count - len(refused), bad=len(refused)
         )
 
@@ -103,30 +98,34 @@ class Writer:
             extra={"table": self._table, "written": self._counts["written"], "superseded": self._counts["superseded"]},
         )
 
-    def _entries(self, blocks: list) -> tuple[list[Entry], list[Refused]]:
-        entries, refused = [], []
-        for block in blocks:
-            bars = (records.decode_lines(Bar, block.lines, len(block)) if block.is_one_a_line else None) or [
-                None
-            ] * len(block)
-            for value, bar, offset, timestamp in zip(
-                block.values, bars, block.offsets.tolist(), block.timestamps.tolist(), strict=True
-            ):
-                try:
-                    entries.append(
-                        items.entry(self._keys, value, bar or _decoded(value), offset=offset, timestamp_ms=timestamp)
-                    )
-                except InvalidRecord as error:
-                    refused.append(Refused(offset, timestamp, value, str(error)))
-        return entries, refused
+    def _items_of(self, plan: Plan, blocks: list[Block]) -> tuple[list[BarItem], list[Refused]]:
+        are_lines = [block.is_one_a_line for block in blocks]
+        checked, reasons = check_batch(Bar, blocks, are_lines, planned_ms=plan.planned_ms, keep=True)
+        places = (
+            place
+            for block in blocks
+            for place in zip(block.values, block.offsets.tolist(), block.timestamps.tolist(), strict=True)
+        )
+        found: list[BarItem] = []
+        refused: list[Refused] = []
+        for index, (bar, (value, offset, timestamp_ms)) in enumerate(zip(checked or (), places, strict=True)):
+            try:
+                if index in reasons:
+                    raise InvalidRecord(reasons[index])  # noqa: TRY301 - handled as what DynamoDB would refuse
+                found.append(items.bar_item(self._keys, value or b"", bar, offset=offset, timestamp_ms=timestamp_ms))
+            except InvalidRecord as error:
+                refused.append(Refused(offset, timestamp_ms, value, str(error)))
+        return found, refused
 
-    def _store(self, entries: list[Entry]) -> list[Refused]:
-        """Write entries of different keys; gives those whose place another bar has."""
-        waiting, refused, size = deque(entries), [], len(entries)
+    def _store(self, chunk: list[BarItem]) -> list[Refused]:
+        """Write items of different keys. Return those whose place another bar has."""
+        waiting, size = deque(chunk), len(chunk)
+        refused: list[Refused] = []
         trouble = _Trouble(self._table, self._wait_seconds, self._stopped)
         while waiting:
             part = [waiting.popleft() for _ in range(min(size, len(waiting)))]
-            left, codes, cause = part, set(), None
+            left, cause = part, None
+            codes: set[str] = set()
             try:
                 self._client.transact_write_items(
                     TransactItems=[{"Put": items.put(self._table, self._keys, one)} for one in part]
@@ -136,9 +135,9 @@ class Writer:
                 left, more, codes = self._sort_out(part, error.response["CancellationReasons"])
                 refused, cause = refused + more, error
             except (ClientError, BotoCoreError) as error:
-                codes, cause = {_passing_code(error)}, error
-                if None in codes:
+                if (code := _passing_code(error)) is None:
                     raise ServiceError(f"DYNAMODB_TABLE={self._table}: {error}") from error
+                codes, cause = {code}, error
             waiting.extendleft(reversed(left))
             if cause is None:
                 self._count(written=len(part))
@@ -151,15 +150,17 @@ class Writer:
                 trouble.wait(cause, sorted(codes))
         return refused
 
-    def _sort_out(self, part: list[Entry], reasons: list[dict]) -> tuple[list[Entry], list[Refused], set[str]]:
-        """After a cancelled transaction: what is to be tried again, what has no place, and why the others were not
-        written.
-        """
-        left, refused, codes = [], [], set()
+    def _sort_out(
+        self, part: list[BarItem], reasons: list[dict[str, Any]]
+    ) -> tuple[list[BarItem], list[Refused], set[str]]:
+        """Return what to try again of a cancelled transaction, what has no place, and why others were not written."""
+        left: list[BarItem] = []
+        refused: list[Refused] = []
+        codes: set[str] = set()
         for one, reason in zip(part, reasons, strict=True):
             code = reason.get("Code", "None")
             if code == "ConditionalCheckFailed":
-                if taken := items.taken_by(self._keys, one, reason.get("Item", {})):
+                if taken := items.taken_by(self._keys, one, plain(reason.get("Item", {}))):
                     refused.append(Refused(one.offset, one.timestamp_ms, one.value, taken))
                 else:
                     self._count(superseded=1)
@@ -185,49 +186,46 @@ class _Trouble:
         self.is_over()
 
     def is_over(self) -> None:
-        self._began, self._wait_seconds = None, _FIRST_WAIT_SECONDS
+        self._began: float | None = None
+        self._wait_seconds = _FIRST_WAIT_SECONDS
 
-    def wait(self, error: Exception, codes: list[str]) -> None:
+    def wait(self, error: Exception | None, codes: list[str]) -> None:
         now = time.monotonic()
         self._began = self._began or now
         if now - self._began > self._longest_seconds:
             raise ServiceError(
-                f"DYNAMODB_TABLE={self._table}: no write succeeded in {self._longest_seconds} s (DYNAMODB_WAIT_SECONDS), last answer: "
-                f"{error}. Nothing of this batch is committed; the next start writes it"
+                f"DYNAMODB_TABLE={self._table}: no write succeeded in {self._longest_seconds} s "
+                f"(DYNAMODB_WAIT_SECONDS), "
+                f"last answer: {error}. Nothing of this batch is committed; the next start writes it"
             ) from error
         log.warning(
             "write failed, trying again",
             extra={"table": self._table, "error": ",".join(codes), "wait_seconds": self._wait_seconds},
         )
         if self._stopped.wait(self._wait_seconds):
-            raise Stopped
+            raise WriteAbandoned
         self._wait_seconds = min(self._wait_seconds * 2, _LONGEST_WAIT_SECONDS)
 
 
 def _passing_code(error: Exception) -> str | None:
-    """A word for a failure that the same request may outlive, None for one that no waiting mends."""
+    """Return a word for a failure that the same request may outlive, None for one that no waiting mends."""
     if isinstance(error, ClientError):
         code, status = aws.error_code(error), error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-        return code or str(status) if code in _PASSING or status >= 500 or status == 429 else None
+        return (code or str(status)) if code in _PASSING or status >= 500 or status == 429 else None
     return None if isinstance(error, NoCredentialsError | ParamValidationError) else type(error).__name__
 
 
-def _decoded(value: bytes | None) -> Bar:
-    if value is None:
-        raise InvalidRecord("value: is null")
-    return records.decode(Bar, value)
-
-
-def _apart(entries: list[Entry]) -> tuple[list[Entry], list[Entry]]:
-    """Entries of different keys, and those that have to wait for them: a transaction may touch an item once."""
-    first: dict[tuple[str, str], Entry] = {}
-    later = [one for one in entries if first.setdefault(one.key, one) is not one]
+def _apart(found: list[BarItem]) -> tuple[list[BarItem], list[BarItem]]:
+    """Return items of different keys, and those that have to wait for them: a transaction may touch an item once."""
+    first: dict[tuple[str, str], BarItem] = {}
+    later = [one for one in found if first.setdefault(one.key, one) is not one]
     return list(first.values()), later
 
 
-def _chunks(entries: list[Entry]) -> Iterator[list[Entry]]:
-    chunk, size = [], 0
-    for one in entries:
+def _chunks(found: list[BarItem]) -> Iterator[list[BarItem]]:
+    chunk: list[BarItem] = []
+    size = 0
+    for one in found:
         if chunk and (len(chunk) == ITEMS_A_TRANSACTION or size + len(one.value) > BYTES_A_TRANSACTION):
             yield chunk
             chunk, size = [], 0

@@ -19,14 +19,16 @@ _ARROW_TYPES = {
 
 
 def encode(kind: type[records.Record], found: list[records.Record], compression: str) -> bytes:
-    """One row group, the types of the tables, times as real timestamps. The compression is gzip, or else zstd."""
+    """Return a file of one row group, with the types of the tables and times as timestamps; `compression` is gzip, else
+    zstd.
+    """
     arrays, fields = [], []
     for column in records.columns(kind):
-        wanted = _ARROW_TYPES[column.type]
+        arrow_type = _ARROW_TYPES[column.type]
         cells = [getattr(record, column.name) for record in found]
         is_time = column.type == "timestamp"
-        arrays.append(pa.array(cells, pa.string()).cast(wanted) if is_time else pa.array(cells, wanted))
-        fields.append(pa.field(column.name, wanted, nullable=column.optional))
+        arrays.append(pa.array(cells, pa.string()).cast(arrow_type) if is_time else pa.array(cells, arrow_type))
+        fields.append(pa.field(column.name, arrow_type, nullable=column.optional))
     buffer = io.BytesIO()
     table = pa.Table.from_arrays(arrays, schema=pa.schema(fields))
     pq.write_table(
@@ -36,5 +38,6 @@ def encode(kind: type[records.Record], found: list[records.Record], compression:
 
 
 def decode(body: bytes) -> list[dict[str, Any]]:
-    """The rows of a Parquet file."""
-    return pq.read_table(io.BytesIO(body)).to_pylist()
+    """Return the rows of a Parquet file."""
+    rows: list[dict[str, Any]] = pq.read_table(io.BytesIO(body)).to_pylist()
+    return rows

@@ -1,32 +1,34 @@
 """`consumer.py verify`: show that every record is in the lake once.
 
 From the objects' names and the group's commits: per partition the ranges of offsets follow on each other without a gap
-and without an overlap, and end where the group's commit says. With --deep also from their content: every object is read
-and counted, and where the topic still holds the records, the batch is built again from them and compared.
+or an overlap, and end where the group's commit says. With --deep also from their content: it reads and counts every
+object, and where the topic still holds the records, builds the batch again from them and compares.
 """
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from isal import igzip
 
-from pipeline import aws, terminal
-from pipeline.landing import plan as batch
-from pipeline.landing.plan import ObjectName, Plan
-from pipeline.landing.positions import Partition, Standing
+from pipeline import aws, bucket, terminal
+from pipeline.landing.block import Block
+from pipeline.landing.plan import SHORT_GENERATION, ObjectName, Plan, generation_of, read_object_key, read_plan
+from pipeline.landing.positions import Committed, Partition, Standing
 from pipeline.settings import Settings
-from pipeline.sinks.lake import writer as lake
-from pipeline.streams.kafka import member as group
-from pipeline.streams.kafka import reader
+from pipeline.sinks.lake.objects import objects_of
 
 log = logging.getLogger(__name__)
+
+# Gives the blocks of the offsets [start, end) of a partition as a read_committed reader sees them.
+ReadRange = Callable[[Partition, int, int], list[Block]]
 
 
 @dataclass
 class Found:
-    """The objects of one partition in the lake."""
+    """The objects of one partition, and of one generation of its topic, in the lake."""
 
     names: list[ObjectName] = field(default_factory=list)
     bytes: int = 0
@@ -37,63 +39,88 @@ class Found:
         return sorted({(name.start, name.end) for name in self.names})
 
 
-def report(settings: Settings, topics: list[str], *, deep: bool) -> int:
-    """Print what was found, a line a partition, then the problems. 1 if there are any."""
+# By partition and the first digits of the generation. None stands for the topic as it is now, and for names of
+# version 1, which do not say.
+Inventory = dict[tuple[Partition, str | None], Found]
+
+
+def report(
+    settings: Settings,
+    topics: list[str],
+    standings: Mapping[Partition, Standing],
+    read_range: ReadRange | None,
+) -> int:
+    """Print what was found, a line per partition and generation, then the problems. Return 1 if there are any. With
+    `read_range` the objects' content is checked too.
+    """
     with aws.naming("S3_BUCKET", settings.s3_bucket):
-        found = list_objects(settings, topics)
-    standings = group.standings(settings, topics)
+        found = by_generation(list_objects(settings, topics), standings)
     problems = []
     print(f"{'partition':<28}{'objects':>9}{'bytes':>14}{'from':>12}{'to':>12}{'committed':>12}{'end':>12}")
-    for partition in sorted(set(found) | set(standings)):
-        objects, standing = found.get(partition, Found()), standings.get(partition)
-        ranges = objects.ranges
-        first, last = (ranges[0][0], ranges[-1][1]) if ranges else ("-", "-")
-        committed = standing.committed.offset if standing and standing.committed else "-"
-        end = standing.end if standing else "-"
-        print(
-            f"{_name(partition):<28}{len(objects.names):>9}{objects.bytes:>14,}{first:>12}{last:>12}{committed:>12}{end:>12}"
-        )
-        problems += [f"{_name(partition)}: {text}" for text in range_problems(ranges)]
-        problems += [f"{_name(partition)}: {text}" for text in standing_problems(partition, ranges, standing)]
-        if deep:
+    for partition, generation in sorted(found, key=lambda key: (key[0], key[1] or "")):
+        objects = found[partition, generation]
+        # Of an earlier topic of this name neither records nor commits are left to compare with.
+        standing = standings.get(partition) if generation is None else None
+        name = f"{partition} ({generation})" if generation else str(partition)
+        print(_line(name, objects, standing))
+        texts = list(range_problems(objects.ranges))
+        if generation is None:
+            texts += standing_problems(partition, objects.ranges, standing)
+        if read_range is not None:
             with aws.naming("S3_BUCKET", settings.s3_bucket):
-                problems += [
-                    f"{_name(partition)}: {text}" for text in content_problems(settings, partition, objects, standing)
-                ]
+                texts += content_problems(settings, partition, objects, standing, read_range)
+        problems += [f"{name}: {text}" for text in texts]
     for problem in problems:
         print("PROBLEM", problem)
-    checked = "names, content and topic" if deep else "names and commits"
+    checked = "names and commits" if read_range is None else "names, content and topic"
     print(f"{len(problems)} problems; checked: {checked}")
     return terminal.EXIT_FAILED if problems else terminal.EXIT_DONE
 
 
-def _name(partition: Partition) -> str:
-    return f"{partition.topic}-{partition.partition}"
+def _line(name: str, objects: Found, standing: Standing | None) -> str:
+    ranges = objects.ranges
+    first, last = (ranges[0][0], ranges[-1][1]) if ranges else ("-", "-")
+    committed = standing.committed.offset if standing and standing.committed else "-"
+    end = standing.end if standing else "-"
+    return f"{name:<28}{len(objects.names):>9}{objects.bytes:>14,}{first:>12}{last:>12}{committed:>12}{end:>12}"
+
+
+def by_generation(objects: Mapping[Partition, Found], standings: Mapping[Partition, Standing]) -> Inventory:
+    """Return the objects by partition and generation; every partition that stands is there, be it without objects."""
+    found: Inventory = {(partition, None): Found() for partition in standings}
+    for partition, of_partition in objects.items():
+        standing = standings.get(partition)
+        now = (standing.generation or "")[:SHORT_GENERATION] if standing else None
+        for name in of_partition.names:
+            # Without a topic the newest generation is not known; then all of them are listed apart.
+            is_now = name.generation in ("", now)
+            one = found.setdefault((partition, None if is_now else name.generation), Found())
+            one.names.append(name)
+            one.bytes += name.bytes
+    return found
 
 
 def list_objects(settings: Settings, topics: Iterable[str]) -> dict[Partition, Found]:
-    """Every object of the topics in the bucket, good and dead letters."""
+    """Return every object of the topics in the bucket, dead letters included."""
     s3 = aws.client(settings, "s3")
     found: dict[Partition, Found] = defaultdict(Found)
-    wanted = set(topics)
-    folders = {f"raw/{settings.topics.get(topic, topic)}/" for topic in wanted} | {
-        f"dead_letter/{topic}/" for topic in wanted
+    names = set(topics)
+    folders = {bucket.raw_folder(settings.s3_root, settings.topics.get(topic, topic)) for topic in names} | {
+        bucket.dead_letter_folder(settings.s3_root, topic) for topic in names
     }
     for folder in sorted(folders):
-        pages = s3.get_paginator("list_objects_v2").paginate(
-            Bucket=settings.s3_bucket, Prefix=settings.s3_root + folder
-        )
+        pages = s3.get_paginator("list_objects_v2").paginate(Bucket=settings.s3_bucket, Prefix=folder)
         for listed in (item for page in pages for item in page.get("Contents", [])):
-            name = batch.read_object_key(listed["Key"])
-            if name is not None and name.topic in wanted:
+            name = read_object_key(listed["Key"])
+            if name is not None and name.topic in names:
                 objects = found[Partition(name.topic, name.partition)]
-                objects.names.append(name)
+                objects.names.append(replace(name, bytes=listed["Size"]))
                 objects.bytes += listed["Size"]
     return found
 
 
 def range_problems(ranges: list[tuple[int, int]]) -> Iterator[str]:
-    """Gaps and overlaps between ranges in order."""
+    """Yield the gaps and overlaps between ranges in order."""
     reached = ranges[0][0] if ranges else 0
     for start, end in ranges:
         if start > reached:
@@ -104,10 +131,16 @@ def range_problems(ranges: list[tuple[int, int]]) -> Iterator[str]:
 
 
 def standing_problems(partition: Partition, ranges: list[tuple[int, int]], standing: Standing | None) -> Iterator[str]:
-    """Where the objects and the group's commit contradict each other."""
+    """Yield where the objects and the group's commit contradict each other."""
     if standing is None:
         if ranges:
             yield "objects of a partition that the cluster does not have; was the topic made anew?"
+        return
+    if standing.committed and (then := generation_of(standing.committed.metadata)) not in (
+        "",
+        standing.generation or "",
+    ):
+        yield f"the group's commit is of the topic {then}, which was made anew; --from-beginning begins anew"
         return
     landed_end = ranges[-1][1] if ranges else None
     if standing.committed is None:
@@ -122,21 +155,22 @@ def standing_problems(partition: Partition, ranges: list[tuple[int, int]], stand
     if landed_end is None and offset > standing.oldest:
         yield f"offsets {standing.oldest} to {offset} are committed as landed and in no object"
     if landed_end is not None and offset < landed_end:
-        plan = batch.read_plan(partition.topic, partition.partition, offset, standing.committed.metadata)
+        plan = read_plan(partition, standing.committed)
         if plan is None or plan.end < landed_end:
             yield f"the group stands at {offset}, before the objects' end {landed_end}; it would land them again"
 
 
 def content_problems(
-    settings: Settings, partition: Partition, objects: Found, standing: Standing | None
+    settings: Settings, partition: Partition, objects: Found, standing: Standing | None, read_range: ReadRange
 ) -> Iterator[str]:
-    """Read every object of the partition; build its batch again from the topic where that is still possible."""
+    """Read every object of the partition, and build its batch again from the topic where that is still possible."""
     s3 = aws.client(settings, "s3")
     by_range: dict[tuple[int, int], list[ObjectName]] = defaultdict(list)
     for name in objects.names:
         by_range[name.start, name.end].append(name)
     for (start, end), names in sorted(by_range.items()):
-        contents, metadata = {}, ""
+        contents: dict[str, list[Any]] = {}
+        metadata = ""
         for name in names:
             answer = s3.get_object(Bucket=settings.s3_bucket, Key=name.key)
             contents[name.key] = content(name.key, answer["Body"].read())
@@ -144,16 +178,16 @@ def content_problems(
             metadata = answer["Metadata"].get("plan", metadata)
             if expected != str(len(contents[name.key])):
                 yield f"{name.key} holds {len(contents[name.key])} records, {expected} were put"
-            if (writer := answer["Metadata"].get("group")) != settings.kafka_group:
+            # An earlier topic of this name may have been another group's.
+            if standing and (writer := answer["Metadata"].get("group")) != settings.kafka_group:
                 yield f"{name.key} was put by group {writer}, not {settings.kafka_group}"
-        plan = batch.read_plan(partition.topic, partition.partition, start, metadata)
+        plan = read_plan(partition, Committed(start, metadata))
         if plan is not None and standing is not None and start >= standing.oldest and end <= standing.end:
-            yield from _compare(settings, partition, plan, contents)
+            yield from _compare(plan, read_range(partition, start, end), contents)
 
 
-def _compare(settings: Settings, partition: Partition, plan: Plan, contents: dict[str, list]) -> Iterator[str]:
-    blocks = reader.read_range(settings, partition, plan.start, plan.end)
-    rebuilt = {made.key: content(made.key, made.body) for made in lake.objects_of(plan, blocks)} if blocks else {}
+def _compare(plan: Plan, blocks: list[Block], contents: Mapping[str, list[Any]]) -> Iterator[str]:
+    rebuilt = {made.key: content(made.key, made.body) for made in objects_of(plan, blocks)} if blocks else {}
     for key in sorted(set(rebuilt) | set(contents)):
         if key not in contents:
             yield f"{key} is missing"
@@ -163,11 +197,12 @@ def _compare(settings: Settings, partition: Partition, plan: Plan, contents: dic
             yield f"{key} differs from the topic's records"
 
 
-def content(key: str, body: bytes) -> list:
-    """The records of an object, as lines or as rows, so that two objects can be compared and counted."""
+def content(key: str, body: bytes) -> list[Any]:
+    """Return the records of an object, as lines or as rows, so that two objects can be compared and counted."""
     if key.endswith(".parquet"):
-        from pipeline.sinks.lake import parquet
+        from pipeline.sinks.lake import parquet  # noqa: PLC0415 - as in objects.py
 
         return parquet.decode(body)
-    lines = (igzip.decompress(body) if key.endswith(".gz") else body).splitlines()
+    plain: bytes = igzip.decompress(body) if key.endswith(".gz") else body  # type: ignore[no-untyped-call] # isal has no types
+    lines = plain.splitlines()
     return lines[1:] if ".csv" in key.rsplit("/", 1)[-1] else lines

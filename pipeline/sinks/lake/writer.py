@@ -1,323 +1,252 @@
-"""The S3 side of the landing: the bytes of a batch's objects, and putting them.
+"""Putting a batch's objects into the bucket, and never over an object that is not this batch's."""
 
-Delivery: exactly once together with the plan commits of consumer.py. Names and bytes depend on the plan and the records
-alone (no clock, no random, gzip time 0), so putting a batch again changes nothing.
-"""
-
-import base64
-import csv
-import io
+import hashlib
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import compress
+from typing import Any
 from urllib.parse import urlencode
 
-import msgspec
-import numpy as np
+import tenacity
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, ParamValidationError
-from isal import igzip
 
-from pipeline import aws, records
-from pipeline.landing import plan as batch
+from pipeline import aws, bucket
 from pipeline.landing.plan import Plan
 from pipeline.settings import ServiceError, Settings
+from pipeline.sinks.lake.objects import Object
+from pipeline.sinks.sink import Permit, WriteAbandoned, always
 
 log = logging.getLogger(__name__)
 
-_GZIP_LEVEL = 1
-# A refusal that no repetition mends, and the setting to look at.
-_FINAL_CODES = frozenset(
+# What the same request may outlive, beside answers 5xx; all other answers are refusals.
+_PASSING_CODES = frozenset(
     {
-        "AccessDenied",
-        "NoSuchBucket",
-        "InvalidBucketName",
-        "AllAccessDisabled",
-        "InvalidAccessKeyId",
-        "SignatureDoesNotMatch",
-        "PermanentRedirect",
-        "AccountProblem",
-        "InvalidStorageClass",
-        "KMS.NotFoundException",
-        "KMS.DisabledException",
-        "InvalidTag",
+        "RequestTimeout",
+        "RequestTimeoutException",
+        "SlowDown",
+        "Throttling",
+        "ThrottlingException",
+        "TooManyRequests",
+        "ConditionalRequestConflict",
+        "OperationAborted",
+        "KMS.ThrottlingException",
     }
 )
+_PASSING_STATUSES = frozenset({0, 408, 409, 425, 429})
+# The setting to look at when S3 refuses; of any other refusal it is the bucket.
+_SETTINGS = {
+    "InvalidStorageClass": "S3_STORAGE_CLASS",
+    "InvalidTag": "S3_TAGS",
+    "KMS.NotFoundException": "S3_KMS_KEY_ID",
+    "KMS.DisabledException": "S3_KMS_KEY_ID",
+    "KMS.KMSInvalidStateException": "S3_KMS_KEY_ID",
+    "InvalidAccessKeyId": "AWS credentials",
+    "SignatureDoesNotMatch": "AWS credentials",
+    "ExpiredToken": "AWS credentials",
+    "InvalidToken": "AWS credentials",
+    "TokenRefreshRequired": "AWS credentials",
+    "RequestTimeTooSkewed": "this machine's clock",
+    "KeyTooLongError": "S3_PREFIX",
+}
+# A hidden name, which readers of the tables pass over. It is never written where the store knows conditions.
+_PROBE = ".condition_probe"
+_FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS = 0.2, 10.0
+
+
+class _Passing(Exception):
+    """A failure that the same request may outlive."""
+
+
+class _Exists(Exception):
+    """There is an object of this name already, or another than the one that was expected."""
 
 
 @dataclass(frozen=True)
-class Object:
-    """One object to put: `records` lines in it, of which all are good, or all are bad (a dead-letter object)."""
+class _Present:
+    """The object that has the name."""
 
-    key: str
-    body: bytes
-    records: int
-    is_dead_letter: bool
-
-
-@dataclass(frozen=True)
-class Landed:
-    """What a batch came to, without its bytes."""
-
-    objects: int
-    bytes: int
-    records: int
-    bad: int
-
-    @classmethod
-    def of(cls, objects: list[Object]) -> "Landed":
-        good = sum(an_object.records for an_object in objects if not an_object.is_dead_letter)
-        everything = sum(an_object.records for an_object in objects)
-        return cls(len(objects), sum(len(an_object.body) for an_object in objects), good, everything - good)
+    etag: str
+    group: str
+    plan: str
 
 
-class DeadLetter(msgspec.Struct, kw_only=True):
-    """A record that broke its definition, with where it was and why it was refused."""
+class ObjectWriter:
+    """Puts objects into the bucket, again and again until S3 takes them. Safe to use from many threads.
 
-    topic: str
-    partition: int
-    offset: int
-    time: str
-    reason: str
-    encoding: str  # text, base64 (the value is not UTF-8), or null (there was no value)
-    value: str
-
-
-def objects_of(plan: Plan, blocks: list) -> list[Object]:
-    """The objects of a batch, in order of their keys: one per folder, and dead letters of the records that fail the
-    checks.
-    """
-    timestamps = np.concatenate([block.timestamps for block in blocks])
-    kind = records.TABLES.get(plan.layout.table)
-    needs_records = kind is not None and (plan.layout.format != "json" or plan.layout.partition_time == "event")
-    are_lines = [block.is_one_a_line for block in blocks]
-    checked, reasons = _check(kind, blocks, are_lines, keep=needs_records)
-    if all(are_lines) and not reasons and not needs_records and (folder := _only_folder(plan.layout, timestamps)):
-        # The usual case: nothing to take out, to sort or to rewrite.
-        body = _compressed(plan.layout, b"".join([block.lines for block in blocks]))
-        return [Object(plan.object_key(folder), body, len(timestamps), is_dead_letter=False)]
-    values = [value for block in blocks for value in block.values]
-    objects = []
-    if reasons:
-        offsets = np.concatenate([block.offsets for block in blocks])
-        objects = _dead_letters(plan, reasons, values, offsets, timestamps)
-        keep = [index not in reasons for index in range(len(values))]
-        values, timestamps = list(compress(values, keep)), timestamps[keep]
-        checked = list(compress(checked, keep)) if needs_records else None
-    for folder, chosen in _folders(plan.layout, timestamps, checked):
-        some_records = None if checked is None else [checked[index] for index in chosen]
-        body = _body(plan.layout, kind, [values[index] for index in chosen], some_records)
-        objects.append(Object(plan.object_key(folder), body, len(chosen), is_dead_letter=False))
-    return sorted(objects, key=lambda an_object: an_object.key)
-
-
-def _check(
-    kind: type[records.Record] | None, blocks: list, are_lines: list[bool], *, keep: bool
-) -> tuple[list | None, dict[int, str]]:
-    """The decoded records if they are to be kept, and the reason per index of a bad one. Records of unknown topics need
-    only be JSON. Block by block: records that are only checked are gone before the next block's are made, which is
-    faster too.
-    """
-    kept, reasons, index = [], {}, 0
-    for block, is_lines in zip(blocks, are_lines, strict=True):
-        decoded = records.decode_lines(kind, block.lines, len(block)) if kind is not None and is_lines else None
-        if decoded is None:
-            decoded = []
-            for value in block.values:
-                record, reason = _check_one(kind, value)
-                decoded.append(record)
-                if reason:
-                    reasons[index + len(decoded) - 1] = reason
-        if keep:
-            kept += decoded
-        index += len(block)
-    return (kept if keep else None), reasons
-
-
-def _check_one(kind: type[records.Record] | None, value: bytes | None) -> tuple[records.Record | None, str]:
-    """The record, or the reason why it is none."""
-    if value is None:
-        return None, "value: is null"
-    try:
-        return (records.decode(kind, value) if kind else msgspec.json.decode(value, type=msgspec.Raw)), ""
-    except (records.InvalidRecord, msgspec.DecodeError, UnicodeDecodeError) as error:
-        return None, str(error)
-
-
-def _only_folder(layout: batch.Layout, timestamps: np.ndarray) -> str | None:
-    """The folder that all records of these times of arrival go into, None if there are several."""
-    units = timestamps // batch.arrival_unit_ms(layout.partition_by)
-    return batch.arrival_folder(layout.partition_by, int(timestamps[0])) if units.min() == units.max() else None
-
-
-def _folders(layout: batch.Layout, timestamps: np.ndarray, checked: list | None) -> Iterator[tuple[str, np.ndarray]]:
-    """Each folder with the indices of its records."""
-    if layout.partition_time == "event" and checked is not None:
-        names = np.array([batch.event_folder(layout.partition_by, record.time) for record in checked])
-    else:
-        names = np.array([batch.arrival_folder(layout.partition_by, int(time)) for time in timestamps])
-    for name in np.unique(names):
-        yield str(name), np.flatnonzero(names == name)
-
-
-def _body(layout: batch.Layout, kind: type[records.Record] | None, values: list[bytes], checked: list | None) -> bytes:
-    if layout.format == "parquet" and kind is not None:
-        from pipeline.sinks.lake import parquet
-
-        return parquet.encode(kind, checked, layout.compression)
-    return _compressed(
-        layout, _csv(kind, checked) if layout.format == "csv" and kind is not None else json_lines(values)
-    )
-
-
-def _compressed(layout: batch.Layout, plain: bytes) -> bytes:
-    return igzip.compress(plain, _GZIP_LEVEL, mtime=0) if layout.compression == "gzip" else plain
-
-
-def json_lines(values: list[bytes]) -> bytes:
-    """One JSON value a line, as it came; only a value that was itself spread over lines is rewritten on one."""
-    # The empty last value makes the last line end; adding it to the joined bytes would copy all of them, half of the
-    # time here.
-    lines = b"\n".join([*values, b""])
-    if lines.count(b"\n") == len(values) and b"\r" not in lines:
-        return lines
-    return b"".join(msgspec.json.format(value, indent=-1) + b"\n" for value in values)
-
-
-def _csv(kind: type[records.Record], checked: list[records.Record]) -> bytes:
-    """A header line and a line a record; null is empty. Athena reads CSV by lines, so a line end inside a text becomes
-    a space.
-    """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(column.name for column in records.columns(kind))
-    plain = {True: "true", False: "false"}
-    for record in checked:
-        writer.writerow(
-            plain[field]
-            if field is True or field is False
-            else " ".join(field.splitlines())
-            if type(field) is str
-            else field
-            for field in msgspec.structs.astuple(record)
-        )
-    return text.getvalue().encode()
-
-
-def _dead_letters(
-    plan: Plan, reasons: dict[int, str], values: list[bytes | None], offsets: np.ndarray, timestamps: np.ndarray
-) -> list[Object]:
-    """The refused records as JSON lines, always by arrival: they may have no time of their own."""
-    by_folder: dict[str, list[bytes]] = {}
-    for index, reason in reasons.items():
-        timestamp_ms = int(timestamps[index])
-        letter = dead_letter(
-            plan.topic,
-            plan.partition,
-            int(offsets[index]),
-            timestamp_ms=timestamp_ms,
-            value=values[index],
-            reason=reason,
-        )
-        by_folder.setdefault(batch.arrival_folder("day", timestamp_ms), []).append(msgspec.json.encode(letter))
-    return [
-        Object(
-            plan.dead_letter_key(folder),
-            igzip.compress(json_lines(lines), _GZIP_LEVEL, mtime=0),
-            len(lines),
-            is_dead_letter=True,
-        )
-        for folder, lines in by_folder.items()
-    ]
-
-
-def dead_letter(
-    topic: str, partition: int, offset: int, *, timestamp_ms: int, value: bytes | None, reason: str
-) -> DeadLetter:
-    """What is kept of a refused record; a value that is not UTF-8 is kept as base64."""
-    encoding, text = "null", ""
-    if value is not None:
-        try:
-            encoding, text = "text", value.decode()
-        except UnicodeDecodeError:
-            encoding, text = "base64", base64.b64encode(value).decode()
-    return DeadLetter(
-        topic=topic,
-        partition=partition,
-        offset=offset,
-        time=records.time_text_ms(timestamp_ms),
-        reason=reason,
-        encoding=encoding,
-        value=text,
-    )
-
-
-class Lake:
-    """Puts objects into the bucket, again and again until S3 takes them; safe to use from many threads.
-
-    Delivery: at least once by itself. Every repetition writes the same bytes under the same name, and consumer.py moves
-    the group on only after all objects of a batch were taken, which together is exactly once.
+    Delivery: exactly once per name. S3 takes an object only where there is none (If-None-Match), and what is there
+    already is accepted only as the same batch's: put by this group, by this plan. So no repetition, late request, clock
+    or other group overwrites anything. In a store without conditional puts, which the first request finds out, every
+    repetition still writes the same bytes under the same name.
     """
 
-    def __init__(self, settings: Settings, *, threads: int) -> None:
-        self._group = settings.kafka_group
+    def __init__(
+        self, settings: Settings, *, threads: int, wait_seconds: float | None = None, is_any_group: bool = False
+    ) -> None:
+        """`wait_seconds` is how long S3 may be away before `put` raises ServiceError; None: for ever. With
+        `is_any_group` an object of the same plan is accepted whichever group put it.
+        """
+        self._group, self._is_any_group = settings.kafka_group, is_any_group
         self._s3 = aws.client(settings, "s3", attempts=1, pool_connections=threads)
-        wanted = {
+        options = {
             "ServerSideEncryption": settings.s3_encryption,
             "SSEKMSKeyId": settings.s3_kms_key_id,
             "StorageClass": settings.s3_storage_class,
             "Tagging": urlencode(dict(tag.split("=", 1) for tag in settings.s3_tags.split(",") if tag)),
         }
-        self._options = {name: value for name, value in wanted.items() if value}
+        self._options = {name: value for name, value in options.items() if value}
+        self._wait_seconds = wait_seconds
+        self._has_conditions = True
         self._stopped = threading.Event()
 
-    def put(self, plan: Plan, an_object: Object) -> None:
-        """Put one object; waits and tries again for as long as S3 is away. Raises ServiceError for what no waiting
-        mends, and Stopped after stop().
+    def check(self, bucket_name: str, root: str) -> None:
+        """Find out whether the bucket is there, may be written to, and knows conditional puts; say so if it does not.
+        Raise ServiceError. Nothing is written, but an empty hidden object where conditions are unknown.
         """
-        wait_seconds = 0.2
-        while True:
-            try:
-                self._s3.put_object(
-                    Bucket=plan.layout.bucket,
-                    Key=an_object.key,
-                    Body=an_object.body,
-                    # What verify needs: names alone do not prove the content.
-                    Metadata={"records": str(an_object.records), "group": self._group, "plan": plan.metadata()},
-                    ContentType=_content_type(an_object.key),
-                    **self._options,
-                )
-            except (NoCredentialsError, ParamValidationError) as error:
-                raise ServiceError(f"S3_BUCKET={plan.layout.bucket}: {error}") from error
-            except (ClientError, BotoCoreError) as error:
-                if isinstance(error, ClientError) and aws.error_code(error) in _FINAL_CODES:
-                    raise ServiceError(f"S3_BUCKET={plan.layout.bucket}: {error}") from error
-                log.warning(
-                    "upload failed, trying again",
-                    extra={"key": an_object.key, "error": str(error), "wait_seconds": wait_seconds},
-                )
-            else:
-                return
-            if self._stopped.wait(wait_seconds):
-                raise Stopped
-            wait_seconds = min(wait_seconds * 2, 10.0)
+        probe = f"{bucket.dead_letter_folder(root)}{_PROBE}"
+        # There is no such object, and none with this ETag, so a store that knows conditions writes nothing.
+        condition = {"IfMatch": "0" * 32}
+        try:
+            self._retrying(probe)(self._request, bucket_name, probe, b"", {}, condition)
+        except _Exists:
+            return
+        except ServiceError as error:
+            if not _is_not_implemented(error.__cause__):
+                raise
+        self._has_conditions = False
+        log.warning("the store knows no conditional puts: nothing keeps another writer from these names")
+
+    def put(self, plan: Plan, an_object: Object, *, count: int = 1, permit: Permit = always) -> None:
+        """Put one of the `count` objects of a batch; wait and try again while S3 is away. `permit` is asked before each
+        request. Raise ServiceError for what no waiting mends and when it has lasted too long, and WriteAbandoned after
+        stop() or from `permit`.
+        """
+        self._retrying(an_object.key)(self._put, plan, an_object, count, permit)
+
+    def _put(self, plan: Plan, an_object: Object, count: int, permit: Permit) -> None:
+        # What verify and the next start need: names alone do not prove the content.
+        metadata = {
+            "records": str(an_object.records),
+            "objects": str(count),
+            "group": self._group,
+            "plan": plan.metadata(),
+        }
+        place = (plan.layout.bucket, an_object.key, an_object.body, metadata)
+        condition = {"IfNoneMatch": "*"} if self._has_conditions else {}
+        try:
+            permit()
+            self._request(*place, condition)
+        except _Exists:
+            present = self._present(plan.layout.bucket, an_object.key)
+            if present.plan != plan.metadata() or (present.group != self._group and not self._is_any_group):
+                raise ServiceError(_taken(plan, an_object.key, present, self._group)) from None
+            # This batch, by an earlier or unanswered request. Without KMS the ETag is the MD5 of the bytes.
+            if present.etag != hashlib.md5(an_object.body, usedforsecurity=False).hexdigest():
+                try:
+                    permit()
+                    self._request(*place, {"IfMatch": present.etag})
+                except _Exists as error:
+                    raise _Passing("the object changes meanwhile") from error
+
+    def _request(
+        self, bucket_name: str, key: str, body: bytes, metadata: Mapping[str, str], condition: Mapping[str, str]
+    ) -> None:
+        """One PutObject. Raise _Exists, _Passing or ServiceError."""
+        try:
+            self._s3.put_object(
+                Bucket=bucket_name,
+                Key=key,
+                Body=body,
+                Metadata=metadata,
+                ContentType=_content_type(key),
+                **self._options,
+                **condition,
+            )
+        except ClientError as error:
+            if _status(error) == 412 or (aws.error_code(error) == "NoSuchKey" and "IfMatch" in condition):
+                raise _Exists from error
+            raise _told(error, bucket_name) from error
+        except BotoCoreError as error:
+            raise _told(error, bucket_name) from error
+
+    def _present(self, bucket_name: str, key: str) -> _Present:
+        try:
+            found = self._s3.head_object(Bucket=bucket_name, Key=key)
+        except (ClientError, BotoCoreError) as error:
+            if isinstance(error, ClientError) and _status(error) == 404:
+                raise _Passing("the object is gone again") from error
+            raise _told(error, bucket_name) from error
+        metadata = found["Metadata"]
+        return _Present(found["ETag"].strip('"'), metadata.get("group", ""), metadata.get("plan", ""))
+
+    def _retrying(self, key: str) -> tenacity.Retrying:
+        def log_and_go_on(state: tenacity.RetryCallState) -> None:
+            error = state.outcome.exception() if state.outcome else None
+            waits = state.next_action.sleep if state.next_action else 0
+            log.warning(
+                "upload failed, trying again",
+                extra={"key": key, "error": str(error), "wait_seconds": round(waits, 1)},
+            )
+
+        def give_up(state: tenacity.RetryCallState) -> None:
+            error = state.outcome.exception() if state.outcome else None
+            raise ServiceError(
+                f"S3_WAIT_SECONDS={self._wait_seconds:g}: S3 was away for longer, last answer: {error}"
+            ) from error
+
+        return tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type(_Passing),
+            wait=tenacity.wait_exponential(multiplier=_FIRST_WAIT_SECONDS, max=_LONGEST_WAIT_SECONDS),
+            stop=tenacity.stop_never if self._wait_seconds is None else tenacity.stop_after_delay(self._wait_seconds),
+            sleep=self._sleep,
+            before_sleep=log_and_go_on,
+            retry_error_callback=give_up,
+        )
+
+    def _sleep(self, seconds: float) -> None:
+        if self._stopped.wait(seconds):
+            raise WriteAbandoned
 
     def stop(self) -> None:
         """Give up uploads that are waiting for S3; their plans are committed, so the next start completes them."""
         self._stopped.set()
 
 
+def _told(error: ClientError | BotoCoreError, bucket_name: str) -> Exception:
+    """Return what to raise: _Passing, or a ServiceError with the setting to look at."""
+    if isinstance(error, ClientError):
+        code, status = aws.error_code(error), _status(error)
+        if code in _PASSING_CODES or status in _PASSING_STATUSES or (status >= 500 and status != 501):
+            return _Passing(str(error))
+        return ServiceError(f"{_SETTINGS.get(code, f'S3_BUCKET={bucket_name}')}: {error}")
+    if isinstance(error, NoCredentialsError | ParamValidationError):
+        return ServiceError(f"S3_BUCKET={bucket_name}: {error}")
+    return _Passing(str(error))
+
+
+def _status(error: ClientError) -> int:
+    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+
+
+def _is_not_implemented(error: BaseException | None) -> bool:
+    return isinstance(error, ClientError) and (_status(error) == 501 or aws.error_code(error) == "NotImplemented")
+
+
+def _taken(plan: Plan, key: str, present: _Present, group: str) -> str:
+    return (
+        f"S3_PREFIX={plan.layout.root.rstrip('/')}: s3://{plan.layout.bucket}/{key} is there already, put by "
+        f"{f'group {present.group}' if present.group else 'another program'} as another batch, not by group {group} "
+        f"for offsets {plan.start} to {plan.end} of {plan.topic}-{plan.partition}. Nothing was overwritten. One group "
+        "lands one topic under one S3_PREFIX: use a prefix of its own"
+    )
+
+
 def _content_type(key: str) -> str:
     """No Content-Encoding for .gz: a client that undoes it by itself would break the name's promise."""
-    types = {
+    types: dict[str, Any] = {
         "gz": "application/gzip",
         "json": "application/x-ndjson",
         "csv": "text/csv",
         "parquet": "application/vnd.apache.parquet",
     }
-    return types[key.rsplit(".", 1)[-1]]
-
-
-class Stopped(RuntimeError):
-    """An upload that was given up because the consumer stops."""
+    return str(types.get(key.rsplit(".", 1)[-1], "application/octet-stream"))

@@ -1,8 +1,9 @@
 """The cells of a price CSV: numbers as vendors write them, times in every usual spelling, the length of a bar. Pure."""
 
+import math
 import re
 from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
 from itertools import pairwise, product
 from typing import NamedTuple
@@ -18,7 +19,10 @@ _SCALES = {"K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
 
 
 def number(text: str) -> float | None:
-    """A number as vendors write it: `$1,234.50`, `121.25M`; None for a cell that holds none. Raises ValueError."""
+    """Return a number as vendors write it: `$1,234.50`, `121.25M`; None for a cell that holds none.
+
+    Raises ValueError for other text, and OverflowError for a number beyond the range of a double, such as 1e400.
+    """
     text = text.strip().strip("$€£¥ \u00a0")
     if text.lower() in _MISSING:
         return None
@@ -27,6 +31,8 @@ def number(text: str) -> float | None:
     if not _NUMBER.fullmatch(digits):
         raise ValueError(f"{text!r} is not a number")
     value = float(digits.replace(",", ""))
+    if math.isinf(value * (scale or 1)):
+        raise OverflowError(f"{text!r} is beyond the range of a double")
     # Scaled by decimal shift, 121.25M is 121250000 and not a neighbour of it.
     return round(value * scale, 2) if scale else value
 
@@ -115,9 +121,8 @@ def _iso(text: str) -> datetime:
     if text.endswith(" UTC"):
         return datetime.fromisoformat(text[:-4] + "Z")
     if found := _DIGITS.fullmatch(text):  # 20240102 093000, which two columns of ASCII exports make
-        return datetime.strptime(
-            found[1] + found[2].zfill(4 if len(found[2]) == 4 else 6).ljust(6, "0"), "%Y%m%d%H%M%S"
-        )
+        clock = found[2].zfill(4 if len(found[2]) == 4 else 6).ljust(6, "0")
+        return datetime.strptime(found[1] + clock, "%Y%m%d%H%M%S")  # noqa: DTZ007 - the file's zone is applied by time_reader
     if found := _YEAR_FIRST.fullmatch(text):
         return datetime.combine(date(int(found[1]), int(found[2]), int(found[3])), _time_of_day(found[4]))
     raise ValueError(text)
@@ -138,18 +143,18 @@ def _epoch(text: str) -> datetime:
 def _named_month(text: str) -> datetime:
     for form in _NAMED_MONTHS:
         try:
-            return datetime.strptime(text, form)
+            return datetime.strptime(text, form)  # noqa: DTZ007 - the file's zone is applied by time_reader
         except ValueError:
             continue
     raise ValueError(text)
 
 
-def _time_of_day(text: str | None) -> object:
+def _time_of_day(text: str | None) -> time:
     if not text:
-        return datetime.min.time()
+        return time.min
     for form in ("%H:%M", "%H:%M:%S", "%H:%M:%S.%f", "%I:%M %p", "%I:%M:%S %p"):
         try:
-            return datetime.strptime(text.strip(), form).time()
+            return datetime.strptime(text.strip(), form).time()  # noqa: DTZ007
         except ValueError:
             continue
     raise ValueError(text)
@@ -211,12 +216,15 @@ def infer_interval(instants: dict[str, list[datetime]], zone: str) -> str:
         found = next((name for name, least, most in _DAILY_GAPS if least <= gap <= most), None)
         distance = f"{gap} days"
     else:
-        gap = min((b - a for times in instants.values() for a, b in pairwise(sorted(set(times)))), default=timedelta())
-        found = next((name for name, seconds in INTERVAL_SECONDS.items() if seconds == gap.total_seconds()), None)
-        distance = f"{gap.total_seconds():g} seconds"
+        least_seconds = min(
+            ((b - a).total_seconds() for times in instants.values() for a, b in pairwise(sorted(set(times)))), default=0
+        )
+        found = next((name for name, seconds in INTERVAL_SECONDS.items() if seconds == least_seconds), None)
+        distance = f"{least_seconds:g} seconds"
     if found is None:
         raise UnusableFile(
-            f"the length of its bars is not clear: the nearest two of a symbol are {distance} apart; say it with --interval"
+            f"the length of its bars is not clear: the nearest two of a symbol are {distance} apart; say it with "
+            "--interval"
         )
     return found
 

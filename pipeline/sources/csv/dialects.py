@@ -1,4 +1,4 @@
-"""Which kind of price CSV a header belongs to, and which of its columns is what. Pure: text in, a Layout out.
+"""Which kind of price CSV a header belongs to, and which of its columns is what. Pure: text in, Columns out.
 
 The one table of dialects is DIALECTS. Most files differ in the names and the order of their columns only, and
 COLUMN_NAMES covers that; a dialect adds what its vendor leaves unsaid, such as the zone of its times.
@@ -7,14 +7,16 @@ COLUMN_NAMES covers that; a dialect adds what its vendor leaves unsaid, such as 
 import csv
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePath
+from typing import NamedTuple
 
 from pipeline.intervals import NEW_YORK
+from pipeline.sources.source import Unusable
 
 
-class UnusableFile(ValueError):
-    """A file of which nothing can be used; the text is a sentence for the person who has the file."""
+class UnusableFile(Unusable):
+    """A file of which nothing can be used; the text is a sentence for whoever has the file."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +57,11 @@ DIALECTS = (
     Dialect(name="closing prices", header="Date,Close,[Volume],[Symbol]"),
 )
 _YFINANCE = Dialect(name="yfinance, three header rows", header="Price/Ticker/Date")
-_WIDE = Dialect(name="wide table, one closing price per ticker column", header="Date,AAPL,MSFT,…")
+_QUANTMOD = Dialect(
+    name="R's quantmod, one or more tickers",
+    header="Index,AAPL.Open,AAPL.High,AAPL.Low,AAPL.Close,AAPL.Volume,AAPL.Adjusted",
+)
+_WIDE = Dialect(name="wide table, one closing price per ticker (in capitals)", header="Date,AAPL,MSFT,…")
 
 # Our name of a column: the names it goes by, the surest first, as column_name() writes them.
 COLUMN_NAMES = {
@@ -76,11 +82,16 @@ _OTHER_COLUMNS = frozenset(
     {"adj close", "adjusted close", "dividends", "stock splits", "capital gains", "change %", "openint"}
 )
 _FIELD_NAMES = frozenset(name for names in COLUMN_NAMES.values() for name in names) | _OTHER_COLUMNS
+# What headers in capitals say besides: no exchange lists these as tickers.
+_NO_TICKERS = frozenset(
+    {"adjusted", "amount", "change", "country", "currency", "day", "exchange", "id", "month", "return", "returns"}
+    | {"sector", "shares", "stock", "turnover", "type", "value", "weight", "year"}
+)
+_TICKER = re.compile(r"\^?(?=[0-9]*[A-Z]|[0-9]{4})[A-Z0-9]{1,10}([.=/& -][A-Z0-9]{1,6}){0,2}")
 
 
-@dataclass(frozen=True)
-class Series:
-    """The columns of one symbol's prices; `symbol` is empty where a column of its own names it."""
+class PriceColumns(NamedTuple):
+    """Where one symbol's prices stand; `symbol` is empty where a column of its own names it."""
 
     symbol: str
     open: int
@@ -91,7 +102,7 @@ class Series:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Layout:
+class Columns:
     """What stands where in a file. Column numbers count from 0; `width` is the number of columns."""
 
     dialect: Dialect
@@ -99,7 +110,7 @@ class Layout:
     header: tuple[str, ...]
     header_lines: int
     time: tuple[int, ...]  # one column, or a date and a time of day
-    series: tuple[Series, ...]
+    prices: tuple[PriceColumns, ...]
     symbol: int | None = None
     company: int | None = None
     vwap: int | None = None
@@ -116,7 +127,7 @@ def known_dialects() -> str:
     return "\n".join(
         [
             "Known kinds (columns in brackets may be absent, further ones are ignored):",
-            *(f"  {dialect.name}: {dialect.header}" for dialect in (*DIALECTS, _YFINANCE, _WIDE)),
+            *(f"  {dialect.name}: {dialect.header}" for dialect in (*DIALECTS, _YFINANCE, _QUANTMOD, _WIDE)),
         ]
     )
 
@@ -126,8 +137,8 @@ def column_name(text: str) -> str:
     return text.strip().strip("<>*.").strip().replace("_", " ").lower()
 
 
-def recognise(lines: Sequence[str], *, file_name: str, symbol: str = "", symbol_column: str = "") -> Layout:
-    """The layout of a file from its first lines.
+def recognise(lines: Sequence[str], *, file_name: str, symbol: str = "", symbol_column: str = "") -> Columns:
+    """Return the columns of a file from its first lines.
 
     `symbol` names what no column names; without it the file name does. `symbol_column` is the column to take it from.
     Raises UnusableFile.
@@ -136,26 +147,26 @@ def recognise(lines: Sequence[str], *, file_name: str, symbol: str = "", symbol_
     if not lines:
         raise UnusableFile("the file is empty")
     delimiter = max(",;\t|", key=lines[0].count)
-    rows = list(csv.reader(lines, delimiter=delimiter))
+    try:
+        rows = list(csv.reader(lines, delimiter=delimiter))
+    except csv.Error as error:
+        raise UnusableFile(f"its first lines are no CSV: {error}") from error
     found = (
-        _yfinance_layout(rows, delimiter)
-        or _long_layout(rows[0], delimiter, symbol_column)
-        or _wide_layout(rows[0], delimiter)
+        _yfinance_columns(rows, delimiter)
+        or _long_columns(rows[0], delimiter, symbol_column)
+        or _quantmod_columns(rows[0], delimiter)
+        or _wide_columns(rows[0], delimiter)
     )
     if found is None:
         raise UnusableFile(f"its header is of no known kind: {lines[0].strip()[:200]!r}\n{known_dialects()}")
-    if found.symbol is None and not found.series[0].symbol:
+    if found.symbol is None and not found.prices[0].symbol:
         named = symbol or symbol_in_file_name(file_name)
-        first = found.series[0]
-        found = _changed(found, series=(Series(named, first.open, first.high, first.low, first.close, first.volume),))
+        first = found.prices[0]
+        found = replace(found, prices=(first._replace(symbol=named),))
     return found
 
 
-def _changed(layout: Layout, **changes: object) -> Layout:
-    return Layout(**{**vars(layout), **changes})
-
-
-def _yfinance_layout(rows: list[list[str]], delimiter: str) -> Layout | None:
+def _yfinance_columns(rows: list[list[str]], delimiter: str) -> Columns | None:
     """What `yfinance.download(...).to_csv()` writes: a row of fields, a row of tickers (or the other way round), then
     the name of the date column alone.
     """
@@ -166,6 +177,8 @@ def _yfinance_layout(rows: list[list[str]], delimiter: str) -> Layout | None:
     ):
         return None
     fields, tickers = rows[0], rows[1]
+    if len(fields) != len(tickers):
+        return None
     if not {column_name(cell) for cell in fields[1:]} <= _FIELD_NAMES:
         fields, tickers = tickers, fields
     places: dict[str, dict[str, int]] = {}
@@ -175,18 +188,21 @@ def _yfinance_layout(rows: list[list[str]], delimiter: str) -> Layout | None:
     whole = {ticker: at for ticker, at in places.items() if ticker and {*_PRICES} <= at.keys()}
     if not whole:
         return None
-    series = tuple(Series(t, *(at[p] for p in _PRICES), at.get("volume")) for t, at in whole.items())
-    return Layout(
+    prices = tuple(
+        PriceColumns(ticker, at["open"], at["high"], at["low"], at["close"], at.get("volume"))
+        for ticker, at in whole.items()
+    )
+    return Columns(
         dialect=_YFINANCE,
         delimiter=delimiter,
         header=tuple(f"{f} {t}".strip() for f, t in zip(fields, tickers, strict=True)),
         header_lines=3,
         time=(0,),
-        series=series,
+        prices=prices,
     )
 
 
-def _long_layout(header: list[str], delimiter: str, symbol_column: str) -> Layout | None:
+def _long_columns(header: list[str], delimiter: str, symbol_column: str) -> Columns | None:
     """One row per symbol and time, which is what nearly all vendors write."""
     names = [column_name(cell) for cell in header]
     dialect = next((d for d in DIALECTS if d.columns <= {*names, *_stand_ins(names)}), None)
@@ -203,24 +219,23 @@ def _long_layout(header: list[str], delimiter: str, symbol_column: str) -> Layou
         columns["symbol"] = names.index(column_name(symbol_column))
     if columns["company"] == columns["symbol"]:
         columns["company"] = None  # `Name` alone holds tickers (Kaggle); beside a ticker it holds the company.
-    if columns["time"] is None or columns["close"] is None:
+    day, open_, high, low, close = (columns[name] for name in ("time", *_PRICES))
+    if day is None or close is None:
         return None
-    time = (columns["time"],)
-    if "time" in names and names[columns["time"]] == "date":
-        time = (columns["time"], names.index("time"))
+    time = (day, names.index("time")) if "time" in names and names[day] == "date" else (day,)
     notes = []
-    if any(columns[name] is None for name in _PRICES):
+    if open_ is None or high is None or low is None:
         notes.append("no open, high and low: each is the closing price")
-        columns |= dict.fromkeys(("open", "high", "low"), columns["close"])
+        open_ = high = low = close
     if columns["volume"] is None:
         notes.append("no volume: it is 0")
-    return Layout(
+    return Columns(
         dialect=dialect,
         delimiter=delimiter,
         header=tuple(header),
         header_lines=1,
         time=time,
-        series=(Series("", *(columns[name] for name in _PRICES), columns["volume"]),),
+        prices=(PriceColumns("", open_, high, low, close, columns["volume"]),),
         symbol=columns["symbol"],
         company=columns["company"],
         vwap=columns["vwap"],
@@ -240,22 +255,54 @@ def _stand_ins(names: list[str]) -> set[str]:
     )
 
 
-def _wide_layout(header: list[str], delimiter: str) -> Layout | None:
+def _quantmod_columns(header: list[str], delimiter: str) -> Columns | None:
+    """What R writes of quantmod's tables: a date, and AAPL.Open to AAPL.Adjusted of each ticker."""
+    places: dict[str, dict[str, int]] = {}
+    others: dict[str, int] = {}
+    for column, cell in enumerate(header):
+        ticker, _, name = cell.strip().rpartition(".")
+        if ticker and column_name(name) in (*_PRICES, "volume", "adjusted"):
+            places.setdefault(ticker, {})[column_name(name)] = column
+        else:
+            others[column_name(cell)] = column
+    # A date beside a first column without a name, which holds row numbers then.
+    time = next((others[name] for name in ("date", "datetime", "index", "time", "") if name in others), None)
+    if time is None or not places or not others.keys() <= {"date", "datetime", "index", "time", ""}:
+        return None
+    if not all("close" in at for at in places.values()):
+        return None
+    prices = []
+    for ticker, at in places.items():
+        open_, high, low, close = (at.get(name, at["close"]) for name in _PRICES)
+        prices.append(PriceColumns(ticker, open_, high, low, close, at.get("volume")))
+    is_whole = all({*_PRICES, "volume"} <= at.keys() for at in places.values())
+    return Columns(
+        dialect=_QUANTMOD,
+        delimiter=delimiter,
+        header=tuple(header),
+        header_lines=1,
+        time=(time,),
+        prices=tuple(prices),
+        notes=() if is_whole else ("no open, high or low: it is the closing price; no volume: it is 0",),
+    )
+
+
+def _wide_columns(header: list[str], delimiter: str) -> Columns | None:
     """A date and one closing price per ticker."""
     tickers = [cell.strip() for cell in header[1:]]
-    if column_name(header[0]) not in COLUMN_NAMES["time"] or not tickers:
+    if column_name(header[0]) not in COLUMN_NAMES["time"] or not tickers or len(set(tickers)) < len(tickers):
         return None
-    if not all(re.fullmatch(r"[A-Za-z0-9^][A-Za-z0-9.^=_ &-]{0,19}", t) for t in tickers):
+    if not all(_TICKER.fullmatch(ticker) for ticker in tickers):
         return None
-    if {column_name(t) for t in tickers} & _FIELD_NAMES or len(set(tickers)) < len(tickers):
+    if {column_name(ticker) for ticker in tickers} & (_FIELD_NAMES | _NO_TICKERS):
         return None
-    return Layout(
+    return Columns(
         dialect=_WIDE,
         delimiter=delimiter,
         header=tuple(header),
         header_lines=1,
         time=(0,),
-        series=tuple(Series(t, c, c, c, c, None) for c, t in enumerate(tickers, start=1)),
+        prices=tuple(PriceColumns(t, c, c, c, c, None) for c, t in enumerate(tickers, start=1)),
         notes=("a wide table of closing prices: open, high and low are the close, volume is 0",),
     )
 
@@ -267,11 +314,11 @@ def symbol_in_file_name(file_name: str) -> str:
         return stem
     if re.fullmatch(r"[a-z]{1,5}(\.[a-z]{2})?", stem):
         return stem.upper()
-    words = dict.fromkeys(re.findall(r"(?<![A-Za-z0-9.])\^?[A-Z][A-Z0-9]{0,5}(?:\.[A-Z]{1,3})?(?![A-Za-z0-9.])", stem))
-    words = [w for w in words if w not in ("CSV", "OHLC", "OHLCV", "US", "USD", "ETF", "NYSE", "NASDAQ")]
+    found = re.findall(r"(?<![A-Za-z0-9.])\^?[A-Z][A-Z0-9]{0,5}(?:\.[A-Z]{1,3})?(?![A-Za-z0-9.])", stem)
+    words = [w for w in dict.fromkeys(found) if w not in ("CSV", "OHLC", "OHLCV", "US", "USD", "ETF", "NYSE", "NASDAQ")]
     if len(words) == 1:
-        return words[0]
-    found = f"the file name holds {' and '.join(words)}" if words else "the file name holds no ticker"
+        return str(words[0])
+    holds = f"the file name holds {' and '.join(words)}" if words else "the file name holds no ticker"
     raise UnusableFile(
-        f"no column names the symbol and {found}: say it with --symbol, or its column with --symbol-column"
+        f"no column names the symbol and {holds}: say it with --symbol, or its column with --symbol-column"
     )

@@ -5,28 +5,31 @@ known close" is never one of the future.
 """
 
 import glob
-import gzip
 import hashlib
 import io
 import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice, pairwise
 from pathlib import Path
-
-import s3fs
+from typing import IO, TYPE_CHECKING, BinaryIO, cast
 
 from pipeline.settings import ServiceError, Settings
-from pipeline.sources.csv import bars as csv_bars
+from pipeline.sources.csv.bars import Chunk, Cleaner
 from pipeline.sources.csv.dialects import UnusableFile
+from pipeline.sources.csv.reading import Options, Reading, decide
+from pipeline.sources.csv.unpacked import DAMAGED, unpacked
+
+if TYPE_CHECKING:
+    import s3fs
 
 STANDARD_INPUT = "-"
 _SUFFIXES = (".csv", ".csv.gz", ".txt", ".txt.gz", ".tsv", ".tsv.gz")
-_CHUNK_LINES = 10_000
+_CHUNK_LINES, _CHUNK_CHARACTERS = 10_000, 16 << 20
 _HEAD_LINES = 20_000  # enough to see two bars of one symbol in a file that is sorted by time
 
 
@@ -44,33 +47,36 @@ class PriceFile:
         return f"csv:{'stdin' if self.name == STANDARD_INPUT else Path(self.name).name}"
 
     @contextmanager
-    def open(self) -> Iterator[io.TextIOBase]:
-        """The file as text, whatever it is packed in."""
-        with _unpacked(self.path) as raw, io.TextIOWrapper(raw, encoding=self.encoding, newline="") as text:
+    def open(self) -> Iterator[io.TextIOWrapper]:
+        """Open the file as text, whatever it is packed in."""
+        with unpacked(self.path) as raw, io.TextIOWrapper(cast("BinaryIO", raw), self.encoding, newline="") as text:
             yield text
 
     def lines(self) -> Iterator[str]:
+        """Yield the whole file, line by line."""
         with self.open() as text:
             yield from text
 
 
 def find(places: list[str], settings: Settings) -> list[str]:
-    """The files that paths, folders, globs and s3:// addresses name, sorted within each; raises UnusableFile for none."""
-    found = []
+    """Return the files that paths, folders, globs and s3:// addresses name, sorted within each.
+
+    Raises UnusableFile for a place without one.
+    """
+    found: list[str] = []
     for place in places:
         if place == STANDARD_INPUT:
             matches = [place]
         elif place.startswith("s3://"):
             matches = _find_s3(place, settings)
-        elif Path(place).is_dir():
+        elif os.path.isdir(place):  # noqa: PTH112 - False, not an error, for a name that is too long
             matches = sorted(
                 str(p) for p in Path(place).rglob("*") if p.is_file() and p.name.lower().endswith(_SUFFIXES)
             )
+        elif os.path.isfile(place):  # noqa: PTH113
+            matches = [place]  # also one with brackets in its name
         else:
-            # A file may have a name with brackets in it.
-            matches = (
-                [place] if Path(place).is_file() else sorted(filter(os.path.isfile, glob.glob(place, recursive=True)))
-            )
+            matches = sorted(filter(os.path.isfile, glob.glob(place, recursive=True)))  # noqa: PTH207 - absolute ones too
         if not matches:
             raise UnusableFile(
                 f"{place}: there is no such file, and no {', '.join(_SUFFIXES[:2])} in it if it is a folder"
@@ -79,7 +85,9 @@ def find(places: list[str], settings: Settings) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def _s3(settings: Settings) -> s3fs.S3FileSystem:
+def _s3(settings: Settings) -> "s3fs.S3FileSystem":
+    import s3fs  # noqa: PLC0415 - it takes a third of a second, and most replays read local files
+
     endpoint = {"endpoint_url": settings.aws_endpoint_url} if settings.aws_endpoint_url else {}
     return s3fs.S3FileSystem(client_kwargs={"region_name": settings.aws_region, **endpoint})
 
@@ -95,8 +103,8 @@ def _find_s3(place: str, settings: Settings) -> list[str]:
 
 @contextmanager
 def at_hand(name: str, settings: Settings, *, encoding: str = "") -> Iterator[PriceFile]:
-    """The file, copied to a temporary one first if it is not local: it is read more than once (fingerprint, dates,
-    rows).
+    """Give the file, copied to a temporary one first if it is not local: it is read more than once (fingerprint,
+    dates, rows). Raises UnusableFile.
     """
     with tempfile.TemporaryDirectory(prefix="replay-") as folder:
         path = Path(name)
@@ -108,12 +116,12 @@ def at_hand(name: str, settings: Settings, *, encoding: str = "") -> Iterator[Pr
             with path.open("rb") as raw:
                 fingerprint = hashlib.file_digest(raw, "sha256").hexdigest()[:32]
             found = PriceFile(name, path, fingerprint, encoding or _encoding(path))
-        except (OSError, EOFError) as error:
+        except (OSError, *DAMAGED) as error:
             raise UnusableFile(f"cannot be read: {error}") from error
         yield found
 
 
-def _copy(name: str, copy: io.BufferedIOBase, settings: Settings) -> None:
+def _copy(name: str, copy: IO[bytes], settings: Settings) -> None:
     if name == STANDARD_INPUT:
         shutil.copyfileobj(sys.stdin.buffer, copy)
         return
@@ -124,17 +132,8 @@ def _copy(name: str, copy: io.BufferedIOBase, settings: Settings) -> None:
         raise ServiceError(f"AWS_REGION, AWS_ENDPOINT_URL or the credentials: cannot read {name}: {error}") from error
 
 
-@contextmanager
-def _unpacked(path: Path) -> Iterator[io.BufferedIOBase]:
-    with path.open("rb") as raw:
-        packed = raw.read(2) == b"\x1f\x8b"
-        raw.seek(0)
-        with gzip.open(raw) if packed else raw as plain:
-            yield plain
-
-
 def _encoding(path: Path) -> str:
-    with _unpacked(path) as raw:
+    with unpacked(path) as raw:
         head = raw.read(1 << 20)
     if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
         return "utf-16"
@@ -146,50 +145,66 @@ def _encoding(path: Path) -> str:
     return "utf-8-sig"
 
 
-def plan(file: PriceFile, options: csv_bars.Options) -> csv_bars.Plan:
-    """How the file is read; raises UnusableFile."""
+@contextmanager
+def _readable(file: PriceFile) -> Iterator[None]:
+    """Turn what reading a damaged file raises into UnusableFile."""
     try:
-        with file.open() as text:
-            head = list(islice(text, _HEAD_LINES))
-        name = "" if file.name == STANDARD_INPUT else file.name
-        return csv_bars.plan(head, file_name=name, options=options, all_lines=file.lines)
-    except (UnicodeDecodeError, EOFError, gzip.BadGzipFile) as error:
+        yield
+    except UnicodeDecodeError as error:
         raise UnusableFile(f"cannot be read as {file.encoding} ({error}); --encoding names another") from error
+    except DAMAGED as error:
+        raise UnusableFile(f"is damaged: {error}") from error
 
 
-def chunks(file: PriceFile, plan: csv_bars.Plan, cleaner: csv_bars.Cleaner) -> Iterator[csv_bars.Chunk]:
-    """The file's bars, oldest first, some thousand rows at a time. Raises UnusableFile in the middle for bytes that are
-    no text.
+def reading(file: PriceFile, options: Options) -> Reading:
+    """Return how the file is read; raises UnusableFile."""
+    with _readable(file):
+        with file.open() as text:
+            head = _next_lines(text, _HEAD_LINES)
+        name = "" if file.name == STANDARD_INPUT else file.name
+        return decide(head, file_name=name, options=options, all_lines=file.lines)
+
+
+def chunks(file: PriceFile, reading: Reading, cleaner: Cleaner) -> Iterator[Chunk]:
+    """Yield the file's bars, oldest first, some thousand rows at a time. Raises UnusableFile where a damaged file can
+    be read no further.
     """
-    read = _backwards if plan.newest_first else _forwards
-    try:
-        yield from read(file, plan.layout.header_lines, cleaner.clean)
-    except (UnicodeDecodeError, EOFError, gzip.BadGzipFile) as error:
-        raise UnusableFile(
-            f"cannot be read to its end as {file.encoding} ({error}); --encoding names another"
-        ) from error
+    read = _backwards if reading.newest_first else _forwards
+    with _readable(file):
+        yield from read(file, reading.columns.header_lines, cleaner)
 
 
-def _forwards(file: PriceFile, header_lines: int, clean: Callable) -> Iterator[csv_bars.Chunk]:
+def _next_lines(text: Iterable[str], most: int) -> list[str]:
+    """The next lines, fewer if they are long: files of garbage are read in bounded memory too."""
+    lines: list[str] = []
+    characters = 0
+    while len(lines) < most and characters < _CHUNK_CHARACTERS and (some := list(islice(text, 500))):
+        lines += some
+        characters += sum(map(len, some))
+    return lines
+
+
+def _forwards(file: PriceFile, header_lines: int, cleaner: Cleaner) -> Iterator[Chunk]:
     with file.open() as text:
         line = 1 + len(list(islice(text, header_lines)))
-        while lines := list(islice(text, _CHUNK_LINES)):
-            yield clean(lines, line)
+        while lines := _next_lines(text, _CHUNK_LINES):
+            yield cleaner.clean(lines, line)
             line += len(lines)
 
 
-def _backwards(file: PriceFile, header_lines: int, clean: Callable) -> Iterator[csv_bars.Chunk]:
+def _backwards(file: PriceFile, header_lines: int, cleaner: Cleaner) -> Iterator[Chunk]:
     """Chunks from the last to the first: gzip cannot be read backwards, so through a plain copy and where each chunk
     begins.
     """
     with tempfile.TemporaryFile() as plain, file.open() as text:
         line = len(list(islice(text, header_lines)))
         starts = [0]
-        while lines := list(islice(text, _CHUNK_LINES)):
+        while lines := _next_lines(text, _CHUNK_LINES):
             line += len(lines)
             starts.append(starts[-1] + plain.write("".join(lines).encode()))
         for start, end in reversed(list(pairwise(starts))):
             plain.seek(start)
-            lines = plain.read(end - start).decode().splitlines()
-            yield clean(reversed(lines), line, -1)
+            # Not splitlines(): it would also split at U+2028 and other characters, which are no line ends in a CSV.
+            lines = list(io.StringIO(plain.read(end - start).decode(), newline=""))
+            yield cleaner.clean(lines[::-1], line, -1)
             line -= len(lines)

@@ -1,41 +1,58 @@
-"""What a replay tells at its end, and what it keeps of the rows that it did not send."""
+"""What a replay says at its end, and what it keeps of the rows that it did not send."""
 
 import csv
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.settings import SettingsError
-from pipeline.sources.csv.bars import Chunk, Cleaner, Plan, Reject
+from pipeline.sources.csv.bars import Chunk, Cleaner, Reject
+from pipeline.sources.csv.reading import Reading
+from pipeline.spreadsheet import harmless
+from pipeline.terminal import printable
 
 _SYMBOLS_SHOWN = 40
+
+
+@dataclass
+class _Seen:
+    """How many bars of a symbol were read, and the first and last of their times."""
+
+    bars: int
+    first: str
+    last: str
 
 
 class Summary:
     """Counts of one file, and the first and last time of each symbol."""
 
-    def __init__(self, name: str, plan: Plan, cleaner: Cleaner) -> None:
-        self._name, self._plan, self._cleaner = name, plan, cleaner
-        self._symbols: dict[str, list] = {}  # bars, first time, last time
+    def __init__(self, name: str, reading: Reading, cleaner: Cleaner) -> None:
+        self._name, self._reading, self._cleaner = name, reading, cleaner
+        self._symbols: dict[str, _Seen] = {}
+        self.notes: list[str] = []  # further ones, beside those of the reading
         self.rows = self.usable = self.sent = 0
 
     def read(self, chunk: Chunk) -> None:
+        """Count what was read."""
         self.rows += chunk.rows
         self.usable += len(chunk.bars)
+        symbols = self._symbols
         for bar in chunk.bars:
-            seen = self._symbols.get(bar.symbol)
+            seen = symbols.get(bar.symbol)
             if seen is None:
-                self._symbols[bar.symbol] = [1, bar.time, bar.time]
+                symbols[bar.symbol] = _Seen(1, bar.time, bar.time)
                 continue
-            seen[0] += 1
-            if bar.time > seen[2]:
-                seen[2] = bar.time
-            elif bar.time < seen[1]:
-                seen[1] = bar.time
+            seen.bars += 1
+            if bar.time > seen.last:
+                seen.last = bar.time
+            elif bar.time < seen.first:
+                seen.first = bar.time
 
     def text(self, *, stopped: bool = False) -> str:
-        plan, dropped = self._plan, self._cleaner.dropped
-        lines = [f"{self._name}: {plan.layout.dialect.name}, bars of {plan.interval}"]
-        lines += [f"  note: {note}" for note in plan.notes]
+        """Return what the user is told at the end of a file, or when it was stopped before its end."""
+        reading, dropped = self._reading, self._cleaner.dropped
+        lines = [f"{self._name}: {reading.columns.dialect.name}, bars of {reading.interval}"]
+        lines += [f"  note: {note}" for note in (*reading.notes, *self.notes)]
         counts = [f"rows read {self.rows:,}", f"sent {self.sent:,}"]
         if not stopped and self.usable > self.sent:
             counts.append(f"sent by an earlier run {self.usable - self.sent:,}")
@@ -47,33 +64,37 @@ class Summary:
         if self._symbols:
             width = max(map(len, self._symbols))
             lines += [
-                f"  {symbol:<{width}}  {bars:>9,}  {first[:19]}  to  {last[:19]}"
-                for symbol, (bars, first, last) in sorted(self._symbols.items())[:_SYMBOLS_SHOWN]
+                f"  {symbol:<{width}}  {seen.bars:>9,}  {seen.first[:19]}  to  {seen.last[:19]}"
+                for symbol, seen in sorted(self._symbols.items())[:_SYMBOLS_SHOWN]
             ]
             if len(self._symbols) > _SYMBOLS_SHOWN:
                 lines.append(f"  and {len(self._symbols) - _SYMBOLS_SHOWN:,} more symbols")
         return "\n".join(lines)
 
 
-class Rejects(AbstractContextManager):
-    """The file of rows that were not sent: file, line, reason, and the row as it was. Written anew by every run; none
-    without a path.
+class Rejects:
+    """The file of rows that were not sent: file, line, reason, and the row as it was. Every run writes it anew; without
+    a path there is none.
     """
 
     def __init__(self, path: str | None) -> None:
-        self._closing = ExitStack()
-        self._writer = None
-        if path:
-            try:
-                file = self._closing.enter_context(Path(path).open("w", newline="", encoding="utf-8"))
-            except OSError as error:
-                raise SettingsError([f"--rejects {path}: {error.strerror}"]) from None
-            self._writer = csv.writer(file)
-            self._writer.writerow(["file", "line", "reason", "row"])
+        self._path = path and Path(path)
+        self._write("w", [["file", "line", "reason", "row"]])
 
-    def keep(self, name: str, rejects: list[Reject]) -> None:
-        if self._writer:
-            self._writer.writerows([name, reject.line, reject.reason, *reject.cells] for reject in rejects)
+    def keep(self, name: str, rejects: Sequence[Reject]) -> None:
+        """Add the rows of a file."""
+        if rejects:
+            self._write("a", (self._row(name, reject) for reject in rejects))
 
-    def __exit__(self, *_: object) -> None:
-        self._closing.close()
+    def _row(self, name: str, reject: Reject) -> list[object]:
+        """People open it in a spreadsheet or a terminal, and the cells are a stranger's."""
+        return [harmless(printable(name)), reject.line, reject.reason, *map(harmless, map(printable, reject.cells))]
+
+    def _write(self, mode: str, rows: Iterable[Sequence[object]]) -> None:
+        if not self._path:
+            return
+        try:
+            with self._path.open(mode, newline="", encoding="utf-8") as file:
+                csv.writer(file).writerows(rows)
+        except OSError as error:
+            raise SettingsError([f"--rejects {self._path}: {error.strerror}"]) from None

@@ -1,4 +1,4 @@
-"""A member of a consumer group that keeps its offsets in its own hands.
+"""A member of a Kafka consumer group that manages its own offsets: a stream.Member.
 
 kafka-python runs the group's protocol on a thread of its own and calls the rebalance listener there, where a commit
 raises. So the listener only notes what happened; `poll` tells the main loop, in order: what was taken away, what was
@@ -6,22 +6,21 @@ given together with its committed offset and metadata, and only then new records
 """
 
 import logging
-import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import Self
 
-from kafka import ConsumerRebalanceListener, KafkaConsumer, OffsetAndMetadata
+from kafka import KafkaConsumer, OffsetAndMetadata
 from kafka import errors as kafka_errors
 
 from pipeline.landing.block import Block
 from pipeline.landing.positions import Committed, Partition, Standing
 from pipeline.settings import ServiceError, Settings
-from pipeline.streams.kafka import decoder
-from pipeline.streams.kafka.producer import connection, reaching
-from pipeline.streams.kafka.reader import READER
+from pipeline.streams.kafka import compatibility, decoder, reader
+from pipeline.streams.kafka.assignment import Assignment
+from pipeline.streams.kafka.connection import MOVED_ON, READER, connection, of_kafka, partitions_of, reaching
+from pipeline.streams.stream import Polled
 
 log = logging.getLogger(__name__)
 
@@ -31,60 +30,6 @@ _RETRY_MS = 20
 _PASSING = (kafka_errors.RetriableError, kafka_errors.KafkaConnectionError)
 # What seek says of a partition that was taken away since the last poll.
 _TAKEN = (ValueError, KeyError)
-# The group has gone on without this member, or is about to.
-_MOVED_ON = (
-    kafka_errors.CommitFailedError,
-    kafka_errors.RebalanceInProgressError,
-    kafka_errors.IllegalGenerationError,
-    kafka_errors.UnknownMemberIdError,
-)
-
-
-@dataclass
-class Polled:
-    """What one poll brought. Everything buffered of a revoked or given partition must be dropped first."""
-
-    revoked: set[Partition] = field(default_factory=set)
-    given: dict[Partition, Committed] = field(default_factory=dict)
-    blocks: dict[Partition, list[Block]] = field(default_factory=dict)
-
-
-class _Listener(ConsumerRebalanceListener):
-    """Notes revoked and assigned partitions; runs on the client's thread. `on_begun` is called when a rebalance begins."""
-
-    def __init__(self, on_begun: Callable[[], None]) -> None:
-        self._on_begun = on_begun
-        self._lock = threading.Lock()
-        self._revoked: set[Partition] = set()
-        self._assigned: set[Partition] = set()
-        self.is_assigned = False
-
-    def on_partitions_revoked(self, revoked: Iterable[Partition]) -> None:
-        with self._lock:
-            self._revoked |= set(revoked)
-            self._assigned -= set(revoked)
-            self.is_assigned = False
-        self._on_begun()
-
-    # The default of kafka-python's base class would do the same; said here because losing everything depends on it.
-    on_partitions_lost = on_partitions_revoked
-
-    def on_partitions_assigned(self, assigned: Iterable[Partition]) -> None:
-        with self._lock:
-            self._assigned |= set(assigned)
-            self.is_assigned = True
-
-    @property
-    def has_news(self) -> bool:
-        """Whether anything was noted that `take` has not told yet."""
-        with self._lock:
-            return bool(self._revoked or self._assigned)
-
-    def take(self) -> tuple[set[Partition], set[Partition]]:
-        with self._lock:
-            revoked, assigned = self._revoked, self._assigned
-            self._revoked, self._assigned = set(), set()
-        return revoked, assigned
 
 
 class Member:
@@ -93,41 +38,18 @@ class Member:
     Raises ServiceError when the cluster cannot be reached, refuses us, or no longer holds the offset to read next.
     """
 
-    def __init__(self, settings: Settings, topics: Iterable[str], *, stock_decoder: bool = False) -> None:
+    def __init__(self, settings: Settings, topics: Iterable[str]) -> None:
         self._settings = settings
-        self._listener = _Listener(self._finish_rebalance)
-        self._unstarted: set[Partition] = set()  # given by the group, committed offset not read yet
-        self._positions: dict[Partition, int] = {}  # of all others
+        self._assignment = Assignment(self._finish_rebalance)
+        # A partition that the group assigned goes through these: its standing is to be read, it was given, it is read.
+        self._assigned: set[Partition] = set()
+        self._given: dict[Partition, str | None] = {}  # and the generation that it was given with
+        self._positions: dict[Partition, int] = {}
+        self._is_asked_singly = False
         with reaching(settings):
-            self._consumer = KafkaConsumer(
-                **connection(settings),
-                group_id=settings.kafka_group,
-                group_instance_id=settings.kafka_instance or None,
-                session_timeout_ms=settings.kafka_session_timeout_ms,
-                # A member learns of a rebalance by its next heartbeat, and another one may wait for that; the default
-                # is 3000.
-                heartbeat_interval_ms=max(min(300, settings.kafka_session_timeout_ms // 3), 1),
-                enable_auto_commit=False,
-                # A committed offset that is gone must be an error; kafka-python's default skips to the newest record.
-                auto_offset_reset="none",
-                isolation_level="read_committed",
-                allow_auto_create_topics=False,
-                # A drained partition's fetch holds up its broker's other partitions for this long; the default is 500.
-                fetch_max_wait_ms=50,
-                # Also how long a poll sleeps while everything is paused; the default is 100.
-                retry_backoff_ms=_RETRY_MS,
-                metrics_enabled=False,
-                max_partition_fetch_bytes=2 * 1024 * 1024,
-                fetch_max_bytes=32 * 1024 * 1024,
-                max_poll_records=50_000,
-                max_poll_interval_ms=settings.kafka_max_poll_interval_ms,
-            )
-            # kafka-python 3.0.12 does not pass it on to what asks for metadata. The default delays the first question,
-            # and the one after subscribing so much that the member joins before it has the answer, and for it a second
-            # time.
-            with suppress(AttributeError):  # another version may keep it elsewhere
-                self._consumer._cluster.config["retry_backoff_ms"] = _RETRY_MS
-            decoder.install(self._consumer, stock=stock_decoder)
+            self._consumer = _consumer(settings)
+            compatibility.ask_for_metadata_again_after(self._consumer, _RETRY_MS)
+            compatibility.read_in_blocks(self._consumer)
             self._wanted, self._looked = set(topics), time.monotonic()
             self._subscribe(self.existing(self._wanted))
 
@@ -137,124 +59,188 @@ class Member:
         When kafka-python 3.0.12 joins anew because a topic's metadata changed, that reason is gone once the leader has
         assigned the partitions. If the poll's time is over at that moment, the next poll sees no reason to go on, and
         the member has no partitions, and no heartbeat, for ever. A request to join holds until the group has been
-        joined.
+        joined. Where it cannot be made, `_rejoin_if_lost` leaves and joins again.
         """
-        self._consumer._coordinator.request_rejoin()
+        compatibility.request_to_join(self._consumer)
 
     def poll(self, timeout_ms: int) -> Polled:
         """Wait at most this long for records, a revocation or an assignment."""
-        fetched, positions, gone = {}, {}, None
+        fetched, positions, gone = dict[Partition, list[Block]](), dict[Partition, int](), None
         with reaching(self._settings):
             try:
-                self._look_for_topics()
+                self._look_at_topics()
+                self._rejoin_if_lost()
                 fetched = decoder.poll(self._consumer, timeout_ms)
                 positions = self._read_positions()
             except (kafka_errors.OffsetOutOfRangeError, kafka_errors.NoOffsetForPartitionError) as error:
                 gone = error
+            except kafka_errors.CorruptRecordError as error:
+                self._look_for_damage(error)
             except _PASSING as error:
                 # A broker that restarts answers like this for a while; it is asked again.
                 log.warning("poll unanswered", extra={"error": type(error).__name__})
                 time.sleep(min(timeout_ms, 1_000) / 1000)
         # Only now: a partition that was taken away while all this was read has another position, and what was fetched
         # is void.
-        revoked, assigned = self._listener.take()
+        revoked, assigned = self._assignment.take()
         if revoked or assigned:
             log.info("rebalance", extra={"revoked": _names(revoked), "assigned": _names(assigned)})
-        self._unstarted = (self._unstarted - revoked) | assigned
+        for partition in revoked | assigned:
+            self._given.pop(partition, None)
+            self._positions.pop(partition, None)
+        self._assigned = (self._assigned - revoked) | assigned
+        # What this poll returned for a partition that was not started was read from where an earlier assignment stood.
+        fetched = {p: found for p, found in fetched.items() if p in self._positions}
         moved = {p: int(found[-1].offsets[-1]) + 1 for p, found in fetched.items()} | positions
-        self._positions = {
-            p: at for p, at in (self._positions | moved).items() if p not in revoked and p not in self._unstarted
-        }
-        # A partition just given has no position of ours yet; _start decides about it.
-        if gone is not None and not set(gone.args[0]) <= self._unstarted:
+        self._positions |= {p: at for p, at in moved.items() if p in self._positions}
+        if gone is not None and not self._positions.keys().isdisjoint(gone.args[0]):
             raise ServiceError(self._gone(gone)) from gone
-        # What this poll returned for a partition just given was read from where an earlier assignment stood.
-        fetched = {p: found for p, found in fetched.items() if p not in self._unstarted and p not in revoked}
-        return Polled(revoked | assigned, self._start_all(), fetched)
+        return Polled(revoked | assigned, self._give(), fetched)
+
+    def _look_for_damage(self, error: Exception) -> None:
+        """Raise ServiceError naming the partition and offset that cannot be read.
+
+        kafka-python does not always say which. If all can be read now, the damage was of this one answer.
+        """
+        for partition, position in sorted(self._positions.items()):
+            if damage := reader.damage(self._settings, partition, position):
+                offset, reason = damage
+                group, servers = self._settings.kafka_group, self._settings.kafka_bootstrap_servers
+                raise ServiceError(
+                    f"{partition} at offset {offset}: the records from there on cannot be read ({reason}). "
+                    "Nothing was skipped. If one broker's disk is damaged, another replica may have them. To leave "
+                    "them out, stop the consumers and set the group to the offset behind that batch: "
+                    f"kafka-consumer-groups.sh --bootstrap-server {servers} --group {group} --topic "
+                    f"{partition.topic}:{partition.partition} --reset-offsets --to-offset OFFSET --execute"
+                ) from error
+        log.warning("a damaged answer, asking again", extra={"error": str(error)})
 
     def _read_positions(self) -> dict[Partition, int]:
         """What kafka-python would read next: behind the last record, and behind control records that it returns to
         nobody.
 
         Asked about a partition that has none, kafka-python waits for the committed offset, and goes there; so only the
-        partitions that were begun are asked about, and the answers count only if `take` has no news of them afterwards.
+        partitions that were started are asked about, and the answers count only if `take` has no news of them
+        afterwards.
         """
         found = {}
         for partition in self._positions:
             with suppress(kafka_errors.IllegalStateError):
-                if (position := self._consumer.position(partition, timeout_ms=0)) is not None:
+                if (position := self._consumer.position(of_kafka(partition), timeout_ms=0)) is not None:
                     found[partition] = position
         return found
 
     def _subscribe(self, topics: Iterable[str]) -> None:
         """Only topics that exist: kafka-python complains at every rebalance about one that does not."""
         if topics:
-            self._consumer.subscribe(topics=sorted(topics), listener=self._listener)
+            self._consumer.subscribe(topics=sorted(topics), listener=self._assignment)
 
-    def _look_for_topics(self) -> None:
-        """Every ten seconds, join those of the missing topics that were made since."""
-        subscribed = self._consumer.subscription() or set()
-        if subscribed == self._wanted or time.monotonic() - self._looked < _LOOK_EVERY_SECONDS:
+    def _look_at_topics(self) -> None:
+        """Every ten seconds, join those of the missing topics that were made since, and see if one was made anew."""
+        if time.monotonic() - self._looked < _LOOK_EVERY_SECONDS:
             return
         self._looked = time.monotonic()
-        if found := set(self.existing(self._wanted)) - subscribed:
+        self.generations({partition.topic for partition in self._given})
+        subscribed = self._consumer.subscription() or set()
+        if subscribed != self._wanted and (found := set(self.existing(self._wanted)) - subscribed):
             log.info("topics found", extra={"topics": ",".join(sorted(found))})
             self._subscribe(subscribed | found)
 
-    def _start_all(self) -> dict[Partition, Committed]:
-        """Begin every partition that was given and not begun; one whose offset cannot be read now is tried at the next
-        poll.
+    def _rejoin_if_lost(self) -> None:
+        """Without a request to join, a rebalance may have no end (`_finish_rebalance`).
+
+        The group has forgotten this member by the time that its session is over. To wait for others longer than that is
+        nothing unusual; to leave and join again then costs them nothing.
         """
-        given = {}
-        for partition in sorted(self._unstarted):
+        session_seconds = self._settings.kafka_session_timeout_ms / 1000
+        is_overdue = self._assignment.missing_seconds > session_seconds
+        if is_overdue and not compatibility.is_open() and self._consumer.subscription():
+            log.warning("no partitions for the time of a session, joining again")
+            self._rejoin()
+
+    def _give(self) -> dict[Partition, Standing]:
+        """Return the standing of every partition that was assigned.
+
+        All are asked about at once, and after a question without an answer one by one: a partition without a leader
+        must not hold up the others. What has no answer now is asked again at the next poll.
+        """
+        wanted = sorted(self._assigned)
+        found: dict[Partition, Standing] = {}
+        for some in [[partition] for partition in wanted] if self._is_asked_singly else [wanted] if wanted else []:
             with reaching(self._settings):
                 try:
-                    given[partition] = self._start(partition)
-                    self._positions[partition] = given[partition].offset
-                except _TAKEN:
-                    log.info("taken away before it was begun", extra={"partition": _names([partition])})
+                    found |= self._standings(some)
                 except _PASSING as error:
                     log.warning(
-                        "committed offset unanswered",
-                        extra={"partition": _names([partition]), "error": type(error).__name__},
+                        "standing unanswered", extra={"partitions": _names(some), "error": type(error).__name__}
                     )
-        self._unstarted -= set(given)
-        return given
+        self._given |= {partition: standing.generation for partition, standing in found.items()}
+        self._assigned -= set(found)
+        self._is_asked_singly = bool(self._assigned)
+        return found
 
-    def _start(self, partition: Partition) -> Committed:
-        """Read the group's committed offset and go there, also when the partition has stayed with this member: its
-        position is past records that were buffered and dropped.
+    def _standings(self, partitions: list[Partition]) -> dict[Partition, Standing]:
+        if compatibility.forget_late_answers(self._consumer):
+            return reader.read_standings(self._settings, self._consumer, partitions, self._consumer)
+        with reader.of_group(self._settings) as fresh:
+            return reader.read_standings(self._settings, self._consumer, partitions, fresh)
+
+    def start_at(self, partition: Partition, offset: int) -> None:
+        """Read a partition that was given from this offset on; nothing happens if it was taken away since.
+
+        Also when the partition has stayed with this member: its position is past records that were buffered and
+        dropped.
         """
-        stored = self._consumer.committed(partition, metadata=True, timeout_ms=10_000)
-        oldest = self._consumer.beginning_offsets([partition], timeout_ms=10_000)[partition]
-        # A group that never committed here begins with the oldest record, so that nothing is left out.
-        committed = _committed(stored) or Committed(oldest, "")
-        if committed.offset < oldest:
-            raise ServiceError(
-                self._gone(f"{partition.topic}-{partition.partition} is at {committed.offset}, oldest is {oldest}")
-            )
-        self._consumer.seek(partition, committed.offset)
-        return committed
+        try:
+            self._consumer.seek(of_kafka(partition), offset)
+            self._positions[partition] = offset
+        except _TAKEN:
+            log.info("taken away before it was started", extra={"partition": str(partition)})
+
+    def generations(self, topics: Iterable[str]) -> dict[str, str | None]:
+        """Ask now which generations the topics of this member's partitions have; leave out what gets no answer.
+
+        Raises ServiceError if a topic was made anew since its partitions were given.
+        """
+        wanted = set(topics)
+        partitions = [partition for partition in self._given if partition.topic in wanted]
+        if not partitions:
+            return {}
+        with reaching(self._settings):
+            try:
+                found = reader.generations(self._settings, self._consumer, partitions)
+            except _PASSING as error:
+                log.warning("generations unanswered", extra={"error": type(error).__name__})
+                return {}
+        for partition in partitions:
+            if (now := found[partition.topic]) != (given := self._given[partition]):
+                raise ServiceError(
+                    f"KAFKA_GROUP={self._settings.kafka_group}: the topic {partition.topic} was deleted and made anew "
+                    f"while it was read (its id is {now}, it was {given}). Nothing of the new topic was landed. Start "
+                    "again: the consumer then says how to go on"
+                )
+        return found
 
     def _gone(self, detail: object) -> str:
         return (
-            f"KAFKA_GROUP={self._settings.kafka_group}: its next records are no longer in the topic, retention deleted them "
-            f"before they were landed, or the topic was made anew ({detail}). Nothing was skipped. To go on from what is left, "
-            "reset the group's offsets with kafka-consumer-groups.sh, or use a new group and a new S3_PREFIX"
+            f"KAFKA_GROUP={self._settings.kafka_group}: its next records are no longer in the topic, retention deleted "
+            f"them before they were landed, or the topic was made anew ({detail}). Nothing was skipped. To go on from "
+            "what is left, reset the group's offsets with kafka-consumer-groups.sh, or use a new group and a new "
+            "S3_PREFIX"
         )
 
     def commit(self, offsets: Mapping[Partition, Committed]) -> bool:
         """Commit offsets and metadata. False when it did not happen, or nobody knows whether it did: all partitions are
         then given up and taken anew, and what the broker has stored by that time says how to go on.
         """
-        if self._listener.has_news:
+        if self._assignment.has_news:
             # The member may be in the group anew, and then the broker would take from it what it meant to say before.
             return False
-        wanted = {p: OffsetAndMetadata(c.offset, c.metadata, -1) for p, c in offsets.items()}
+        wanted = {of_kafka(p): OffsetAndMetadata(c.offset, c.metadata, -1) for p, c in offsets.items()}
         with reaching(self._settings):
             try:
                 self._consumer.commit(wanted, timeout_ms=5_000)
-            except _MOVED_ON as error:
+            except MOVED_ON as error:
                 # The next poll tells which partitions are gone.
                 log.info("commit refused, the group is rebalancing", extra={"error": type(error).__name__})
                 return False
@@ -272,21 +258,21 @@ class Member:
         """Leave the group and join it again. An unanswered commit may still be on its way; as the word of a member that
         has left, the broker refuses it, so that it cannot undo a later one.
         """
-        self._listener.on_partitions_revoked(self._consumer.assignment())
+        self._assignment.on_partitions_revoked(self._consumer.assignment())
         topics = self._consumer.subscription()
         self._consumer.unsubscribe()
         self._subscribe(topics)
 
     @property
     def is_settled(self) -> bool:
-        """Whether the group has given this member its partitions, be it none, and all of them are begun. Not so between
-        a revocation and the assignment after it: having no partitions then says nothing.
+        """Whether the group has given this member its partitions, be it none, and all of them were started. Not so
+        between a revocation and the assignment after it: having no partitions then says nothing.
         """
-        return self._listener.is_assigned and not self._unstarted
+        return self._assignment.is_assigned and not self._assigned and self._given.keys() == self._positions.keys()
 
     def others_have_committed(self, ends: Mapping[Partition, int]) -> bool:
         """Whether the group has come to these offsets wherever this member has no part in it."""
-        others = [partition for partition in ends if partition not in self._positions]
+        others = [of_kafka(partition) for partition in ends if partition not in self._positions]
         with reaching(self._settings):
             try:
                 oldest = self._consumer.beginning_offsets(others, timeout_ms=5_000) if others else {}
@@ -299,11 +285,11 @@ class Member:
         """Records between what was read and the partition's end, None before the first answer."""
         end = None
         with suppress(kafka_errors.IllegalStateError):
-            end = self._consumer.highwater(partition)
+            end = self._consumer.highwater(of_kafka(partition))
         return None if end is None else max(end - self.position(partition), 0)
 
     def position(self, partition: Partition) -> int:
-        """The offset behind everything that the last poll has returned, or passed over, of a partition that was given."""
+        """Return the offset behind everything that the last poll returned, or passed over, of a partition given."""
         return self._positions[partition]
 
     def existing(self, topics: Iterable[str]) -> list[str]:
@@ -314,17 +300,15 @@ class Member:
     def end_offsets(self, topics: Iterable[str]) -> dict[Partition, int]:
         """Per partition, the offset behind the last record that a read_committed reader can see now."""
         with reaching(self._settings):
-            partitions = [
-                Partition(topic, number) for topic in topics for number in self._consumer.partitions_for_topic(topic)
-            ]
-            return self._consumer.end_offsets(partitions)
+            ends = self._consumer.end_offsets(list(map(of_kafka, partitions_of(self._consumer, topics))))
+            return {Partition(*partition): end for partition, end in ends.items()}
 
     def pause(self, wanted: set[Partition]) -> None:
         """Stop fetching exactly these partitions; the others go on."""
         assigned, paused = self._consumer.assignment(), self._consumer.paused()
         with suppress(KeyError):  # taken away this moment
             self._consumer.resume(*((paused - wanted) & assigned))
-            self._consumer.pause(*((wanted - paused) & assigned))
+            self._consumer.pause(*(set(map(of_kafka, wanted - paused)) & assigned))
 
     def close(self) -> None:
         self._consumer.close(autocommit=False, timeout_ms=5_000)
@@ -336,36 +320,26 @@ class Member:
         self.close()
 
 
+def _consumer(settings: Settings) -> KafkaConsumer:
+    return KafkaConsumer(
+        **connection(settings),
+        # A committed offset that is gone must be an error; kafka-python's default skips to the newest record. And a
+        # drained partition's fetch must not hold up its broker's other partitions for the default's 500 ms.
+        **READER,
+        group_id=settings.kafka_group,
+        group_instance_id=settings.kafka_instance or None,
+        session_timeout_ms=settings.kafka_session_timeout_ms,
+        # A member learns of a rebalance by its next heartbeat, and another one may wait for that; the default is 3000.
+        heartbeat_interval_ms=max(min(300, settings.kafka_session_timeout_ms // 3), 1),
+        # Also how long a poll sleeps while everything is paused; the default is 100.
+        retry_backoff_ms=_RETRY_MS,
+        metrics_enabled=False,
+        max_partition_fetch_bytes=2 * 1024 * 1024,
+        fetch_max_bytes=32 * 1024 * 1024,
+        max_poll_records=50_000,
+        max_poll_interval_ms=settings.kafka_max_poll_interval_ms,
+    )
+
+
 def _names(partitions: Iterable[Partition]) -> str:
-    return ",".join(f"{partition.topic}-{partition.partition}" for partition in sorted(partitions)) or "none"
-
-
-def standings(settings: Settings, topics: Iterable[str]) -> dict[Partition, Standing]:
-    """The settings' group in each partition of the topics; joins no group. A topic that does not exist has no
-    partitions.
-    """
-    with reaching(settings), KafkaConsumer(**connection(settings), **READER, group_id=settings.kafka_group) as reader:
-        partitions = [Partition(topic, n) for topic in topics for n in sorted(reader.partitions_for_topic(topic) or ())]
-        oldest, ends = reader.beginning_offsets(partitions), reader.end_offsets(partitions)
-        found = {}
-        for partition in partitions:
-            stored = reader.committed(partition, metadata=True, timeout_ms=10_000)
-            found[partition] = Standing(oldest[partition], ends[partition], _committed(stored))
-        return found
-
-
-def _committed(stored: OffsetAndMetadata | None) -> Committed | None:
-    return Committed(stored.offset, stored.metadata or "") if stored is not None and stored.offset >= 0 else None
-
-
-def reset_to_oldest(settings: Settings, topics: Iterable[str]) -> None:
-    """Commit the oldest offset of every partition; refused by the broker while the group has members."""
-    oldest = {p: OffsetAndMetadata(s.oldest, "", -1) for p, s in standings(settings, topics).items()}
-    with reaching(settings), KafkaConsumer(**connection(settings), **READER, group_id=settings.kafka_group) as reader:
-        reader.assign(list(oldest))
-        try:
-            reader.commit(oldest, timeout_ms=10_000)
-        except _MOVED_ON as error:
-            raise ServiceError(
-                f"KAFKA_GROUP={settings.kafka_group}: stop its consumers before it begins anew"
-            ) from error
+    return ",".join(map(str, sorted(partitions))) or "none"

@@ -1,127 +1,75 @@
-"""Kafka: connecting, topics, and producing in transactions.
-
-tests/unit/test_architecture.py names the few files that import `kafka`.
-"""
+"""Producing to Kafka in transactions: a stream.Producer. Positions are records of a compacted topic."""
 
 import logging
-import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
-from typing import Self
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Self
 
 import msgspec
-from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
+from kafka import KafkaConsumer, KafkaProducer
 from kafka import errors as kafka_errors
+from kafka.future import Future
 from kafka.partitioner.default import murmur2
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_fixed
 
 from pipeline import records
+from pipeline.landing.positions import Partition
 from pipeline.records import Record
 from pipeline.settings import ServiceError, Settings
-from pipeline.streams.kafka import encoder as record_batches
+from pipeline.streams.kafka import compatibility
+from pipeline.streams.kafka.connection import READER, connection, ensure_topics, of_kafka, reaching
+from pipeline.streams.kafka.encoder import BATCH_BYTES, encode
+from pipeline.streams.stream import Position
 
 log = logging.getLogger(__name__)
 
-
-def connection(settings: Settings) -> dict:
-    """What every client needs to reach the cluster."""
-    options = {
-        "bootstrap_servers": [server.strip() for server in settings.kafka_bootstrap_servers.split(",")],
-        "security_protocol": settings.kafka_security_protocol,
-        "bootstrap_timeout_ms": 15_000,
-    }
-    if settings.kafka_sasl_mechanism == "AWS_MSK_IAM":
-        # kafka-python signs with botocore's default session, which knows the region by this name only.
-        os.environ.setdefault("AWS_DEFAULT_REGION", settings.aws_region)
-    optional = {
-        "sasl_mechanism": settings.kafka_sasl_mechanism,
-        "sasl_plain_username": settings.kafka_sasl_username,
-        "sasl_plain_password": settings.kafka_sasl_password,
-        "ssl_cafile": settings.kafka_ssl_cafile,
-        "ssl_certfile": settings.kafka_ssl_certfile,
-        "ssl_keyfile": settings.kafka_ssl_keyfile,
-    }
-    return options | {option: value for option, value in optional.items() if value}
-
-
-@contextmanager
-def reaching(settings: Settings) -> Iterator[None]:
-    """Turn Kafka's exceptions into a ServiceError that names the setting to look at."""
-    servers = settings.kafka_bootstrap_servers
-    try:
-        yield
-    except kafka_errors.SaslAuthenticationFailedError as error:
-        raise ServiceError(
-            f"KAFKA_SASL_MECHANISM, KAFKA_SASL_USERNAME or KAFKA_SASL_PASSWORD: {servers} refused them"
-        ) from error
-    except kafka_errors.AuthorizationError as error:
-        raise ServiceError(
-            f"KAFKA_SASL_USERNAME={settings.kafka_sasl_username} is not allowed to do this: {error}"
-        ) from error
-    except (kafka_errors.KafkaConnectionError, kafka_errors.KafkaTimeoutError) as error:
-        # kafka-python hides a refused password while it bootstraps.
-        secrets = ", KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD right" if settings.kafka_sasl_mechanism else ""
-        raise ServiceError(
-            f"KAFKA_BOOTSTRAP_SERVERS={servers}: no answer ({error or type(error).__name__}); is the broker up, its advertised "
-            f"listener reachable from here{secrets}, and KAFKA_SECURITY_PROTOCOL={settings.kafka_security_protocol} what it speaks?"
-        ) from error
-    except kafka_errors.KafkaError as error:
-        raise ServiceError(f"KAFKA_BOOTSTRAP_SERVERS={servers}: {type(error).__name__}: {error}"[:1_000]) from error
-
-
-def ensure_topics(settings: Settings, names: list[str], *, compacted: bool = False) -> None:
-    """Create the topics that do not exist; existing ones are left as they are."""
-    with reaching(settings), KafkaAdminClient(**connection(settings)) as admin:
-        missing = sorted(set(names) - set(admin.list_topics()))
-        if not missing:
-            return
-        # A compacted topic has one partition: it is read whole at every start, in one order.
-        options = {"num_partitions": 1 if compacted else settings.kafka_partitions, "replication_factor": -1}
-        if compacted:
-            # Kafka compacts closed segments only, and its default closes one at 1 GB: too much to read at a start.
-            options["configs"] = {
-                "cleanup.policy": "compact",
-                "segment.bytes": str(16 << 20),
-                "min.cleanable.dirty.ratio": "0.1",
-            }
-        try:
-            admin.create_topics(dict.fromkeys(missing, options), wait_for_metadata=True)
-        except kafka_errors.TopicAlreadyExistsError:
-            return  # Another producer started at the same moment.
-        log.info("topics created", extra={"topics": ",".join(missing), "partitions": options["num_partitions"]})
+# Longer, and the coordinator aborts it: a killed producer holds up read_committed readers no longer than this.
+_TRANSACTION_SECONDS = 60
+_ANSWER_SECONDS, _SAY_SECONDS, _LONGEST_SEND_SECONDS = 20, 2, 60
+_FENCED = (kafka_errors.ProducerFencedError, kafka_errors.InvalidProducerEpochError)
+# The transaction is lost, the producer is not: it was aborted by the coordinator, or the client has lost track of it.
+_LOST = (
+    kafka_errors.InvalidTxnStateError,
+    kafka_errors.TransactionAbortedError,
+    kafka_errors.TransactionAbortableError,
+    kafka_errors.OutOfOrderSequenceNumberError,
+    kafka_errors.UnknownProducerIdError,
+    kafka_errors.IllegalStateError,
+)
 
 
 class Producer:
-    """Sends records and checkpoints in one transaction: a read_committed reader sees all of it or nothing.
+    """Sends records and positions in one transaction: a read_committed reader sees all of it or nothing.
 
-    Delivery: exactly once from the source, if the source can go on from its checkpoint. `producer_id` is the
+    Delivery: exactly once from the source, if the source can go on from its position. `producer_id` is the
     transactional id: a second producer with the same id fences the first, whose next `send` raises ServiceError. A
-    broker that is away is waited for, for at most `kafka_wait_seconds`; after a lost answer the checkpoint in Kafka
+    broker that is away is waited for, for at most `kafka_wait_seconds`; after a lost answer the position in Kafka
     says whether the transaction was committed. Those of `topics` that do not exist are created.
     """
 
     def __init__(self, settings: Settings, producer_id: str, topics: Sequence[str] = ()) -> None:
         if topics:
-            ensure_topics(settings, list(topics))
+            ensure_topics(settings, topics)
         ensure_topics(settings, [settings.kafka_topic_checkpoints], compacted=True)
         self._settings, self._producer_id = settings, producer_id
-        self._partitions: dict[tuple[str, str], TopicPartition] = {}
-        self._is_fast = record_batches.is_supported()
+        self._partitions: dict[tuple[str, str], Partition] = {}
+        self._is_fast = compatibility.is_open()
         with reaching(settings):
             self._connect()
 
-    def checkpoint(self, key: str) -> dict | None:
-        """The last committed checkpoint of this key. Those that begin with an underscore are the producer's own fields."""
-        return msgspec.json.decode(self._checkpoints[key]) if self._checkpoints.get(key) else None
+    def position(self, key: str) -> dict[str, Any] | None:
+        """Return the last committed position under this key. Names that begin with an underscore are the producer's."""
+        committed = self._checkpoints.get(key)
+        return msgspec.json.decode(committed, type=dict[str, Any]) if committed else None
 
     def forget(self, key: str) -> None:
-        """Remove a checkpoint, so that its source begins again."""
-        if self.checkpoint(key):
+        """Remove a position, so that its source begins again."""
+        if self.position(key):
             self._in_transaction({}, {key: None})
 
-    def send(self, batches: Mapping[str, Sequence[Record]], checkpoints: Mapping[str, dict]) -> int:
-        """One transaction: the records of each topic, and the checkpoints that say they were sent (at least one).
+    def send(self, batches: Mapping[str, Sequence[Record]], positions: Mapping[str, Position]) -> int:
+        """Commit the records of each topic, and the positions that say they were sent (at least one), together.
 
         Returns how many records were sent, when they are committed. Raises records.InvalidRecord before anything is
         sent.
@@ -129,11 +77,11 @@ class Producer:
         pairs = {
             topic: [(record.symbol, records.encode(record)) for record in batch] for topic, batch in batches.items()
         }
-        # The count makes each checkpoint differ from the one before: after a lost answer that tells the two apart.
-        counts = {key: (self.checkpoint(key) or {}).get("_transaction", 0) + 1 for key in checkpoints}
+        # The count makes each position differ from the one before: after a lost answer that tells the two apart.
+        counts = {key: (self.position(key) or {}).get("_transaction", 0) + 1 for key in positions}
         self._in_transaction(
             pairs,
-            {key: msgspec.json.encode({**state, "_transaction": counts[key]}) for key, state in checkpoints.items()},
+            {key: msgspec.json.encode({**state, "_transaction": counts[key]}) for key, state in positions.items()},
         )
         return sum(map(len, pairs.values()))
 
@@ -149,7 +97,7 @@ class Producer:
                 self._try_transaction(pairs, checkpoints)
                 is_committed = True
             except kafka_errors.KafkaError as error:
-                cause = self._producer._transaction_manager.last_error or error
+                cause = compatibility.cause(self._producer, error)
                 # The coordinator ends a transaction that takes too long in the same way as one that was taken over.
                 is_in_time = time.monotonic() - began < _TRANSACTION_SECONDS
                 if isinstance(cause, _FENCED) and is_in_time:
@@ -164,7 +112,7 @@ class Producer:
         self, pairs: Mapping[str, list[tuple[str, bytes]]], checkpoints: Mapping[str, bytes | None]
     ) -> None:
         self._producer.begin_transaction()
-        futures = []
+        futures: list[Future] = []
         for topic, batch in pairs.items():
             futures += self._append_fast(topic, batch) if self._is_fast else self._append(topic, batch)
         for key, value in checkpoints.items():
@@ -173,7 +121,7 @@ class Producer:
             )
         self._patiently(self._producer.flush)
         # kafka-python commits a transaction of which a batch has expired, so every result is looked at first.
-        if failures := [reason for future in futures if (reason := record_batches.failure(future))]:
+        if failures := [reason for future in futures if (reason := failure(future))]:
             raise failures[0]
         self._patiently(self._producer.commit_transaction)
 
@@ -206,34 +154,33 @@ class Producer:
         if outcome[0]:
             raise outcome[0]
 
-    def _append_fast(self, topic: str, batch: list[tuple[str, bytes]]) -> list:
-        lanes: dict[TopicPartition, list[tuple[bytes, bytes]]] = {}
+    def _append_fast(self, topic: str, batch: list[tuple[str, bytes]]) -> list[Future]:
+        lanes: dict[Partition, list[tuple[bytes, bytes]]] = {}
         lane_of = {}
         for symbol, value in batch:
             if symbol not in lane_of:
                 lane_of[symbol] = lanes.setdefault(self._partition(topic, symbol), []), symbol.encode()
             lane, key = lane_of[symbol]
             lane.append((key, value))
+        now_ms = int(time.time() * 1000)
         return [
             future
             for partition, lane in lanes.items()
-            for future in record_batches.append(self._producer, partition, lane)
+            for future in compatibility.append(self._producer, partition, encode(lane, now_ms))
         ]
 
-    def _append(self, topic: str, batch: list[tuple[str, bytes]]) -> list:
+    def _append(self, topic: str, batch: list[tuple[str, bytes]]) -> list[Future]:
         return [
             self._producer.send(topic, value, symbol.encode(), partition=self._partition(topic, symbol).partition)
             for symbol, value in batch
         ]
 
-    def _partition(self, topic: str, symbol: str) -> TopicPartition:
+    def _partition(self, topic: str, symbol: str) -> Partition:
         """Kafka's default choice, remembered: hashing the same few symbols again costs a sixth of sending a record."""
         chosen = self._partitions.get((topic, symbol))
         if chosen is None:
             count = len(self._producer.partitions_for(topic))
-            chosen = self._partitions[topic, symbol] = TopicPartition(
-                topic, (murmur2(symbol.encode()) & 0x7FFFFFFF) % count
-            )
+            chosen = self._partitions[topic, symbol] = Partition(topic, (murmur2(symbol.encode()) & 0x7FFFFFFF) % count)
         return chosen
 
     def _connect(self) -> None:
@@ -241,7 +188,7 @@ class Producer:
             **connection(self._settings),
             transactional_id=self._producer_id,
             transaction_timeout_ms=_TRANSACTION_SECONDS * 1000,
-            batch_size=record_batches.BATCH_BYTES,
+            batch_size=BATCH_BYTES,
             linger_ms=5,
             max_block_ms=_ANSWER_SECONDS * 1000,
             metrics_enabled=False,
@@ -256,17 +203,28 @@ class Producer:
     def _recover(self, cause: Exception, checkpoints: Mapping[str, bytes | None], give_up: float) -> bool:
         """Connect anew, and say whether the transaction in hand had been committed after all."""
         known = {key: self._checkpoints.get(key) for key in checkpoints}
-        while True:
+
+        def say(reason: object) -> None:
+            left = round(give_up - time.monotonic())
+            log.warning("waiting for the broker", extra={"cause": repr(reason), "seconds_left": left})
+
+        def say_again(state: RetryCallState) -> None:
+            say(state.outcome and state.outcome.exception())
+
+        def connect_anew() -> None:
             self._abandon()
-            left = give_up - time.monotonic()
-            log.warning("waiting for the broker", extra={"cause": repr(cause), "seconds_left": round(left)})
-            try:
-                with reaching(self._settings) if left <= 0 else nullcontext():
-                    self._connect()
-                    break
-            except kafka_errors.KafkaError as error:
-                cause = error
-                time.sleep(1)
+            self._connect()
+
+        say(cause)
+        with reaching(self._settings):
+            Retrying(
+                retry=retry_if_exception_type(kafka_errors.KafkaError),
+                wait=wait_fixed(1),
+                stop=lambda _: time.monotonic() >= give_up,
+                before_sleep=say_again,
+                sleep=time.sleep,
+                reraise=True,
+            )(connect_anew)
         found = {key: self._checkpoints.get(key) for key in checkpoints}
         if found not in (known, dict(checkpoints)):
             raise self._taken_over()
@@ -280,7 +238,7 @@ class Producer:
 
     def _abandon(self) -> None:
         """Close at once. What is left unsent belongs to a transaction that is sent again as a whole."""
-        self._producer._sender.force_close()
+        compatibility.give_up(self._producer)
 
     def close(self) -> None:
         self._producer.close(timeout=_ANSWER_SECONDS)
@@ -295,19 +253,21 @@ class Producer:
             self.close()
 
 
-# Longer, and the coordinator aborts it: a killed producer holds up read_committed readers no longer than this.
-_TRANSACTION_SECONDS = 60
-_ANSWER_SECONDS, _SAY_SECONDS = 20, 2
-_FENCED = (kafka_errors.ProducerFencedError, kafka_errors.InvalidProducerEpochError)
-# The transaction is lost, the producer is not: it was aborted by the coordinator, or the client has lost track of it.
-_LOST = (
-    kafka_errors.InvalidTxnStateError,
-    kafka_errors.TransactionAbortedError,
-    kafka_errors.TransactionAbortableError,
-    kafka_errors.OutOfOrderSequenceNumberError,
-    kafka_errors.UnknownProducerIdError,
-    kafka_errors.IllegalStateError,
-)
+def failure(future: Future) -> Exception | None:
+    """Why a batch, or a record of send(), is not in the topic; None when it is."""
+    if not future.is_done:
+        # kafka-python splits a batch that the broker finds too large, and forgets the first one's future.
+        return _error(
+            kafka_errors.MessageSizeTooLargeError(f"the topic's max.message.bytes is less than {BATCH_BYTES}")
+        )
+    if future.failed():
+        return _error(future.exception)
+    reasons = future.value[2] if isinstance(future.value, tuple) and len(future.value) == 3 else None
+    return _error(reasons(0)) if reasons else None
+
+
+def _error(found: Any) -> Exception | None:
+    return found if isinstance(found, Exception) else None
 
 
 def _read_checkpoints(settings: Settings) -> dict[str, bytes | None]:
@@ -316,12 +276,12 @@ def _read_checkpoints(settings: Settings) -> dict[str, bytes | None]:
     Read up to the end of the log, not of what is committed: behind another producer's open transaction may be a
     checkpoint of ours, which is not visible until that transaction has ended, by itself or by its timeout.
     """
-    found, give_up = {}, time.monotonic() + 2 * _TRANSACTION_SECONDS
-    options = {"auto_offset_reset": "earliest", "enable_auto_commit": False, "fetch_max_wait_ms": 50}
-    partition = TopicPartition(settings.kafka_topic_checkpoints, 0)
-    with KafkaConsumer(**connection(settings), **options) as at_end:
+    found: dict[str, bytes | None] = {}
+    give_up = time.monotonic() + 2 * _TRANSACTION_SECONDS
+    partition = of_kafka(Partition(settings.kafka_topic_checkpoints, 0))
+    with KafkaConsumer(**connection(settings), **{**READER, "isolation_level": "read_uncommitted"}) as at_end:
         end = at_end.end_offsets([partition])[partition]
-    with KafkaConsumer(**connection(settings), **options, isolation_level="read_committed") as reader:
+    with KafkaConsumer(**connection(settings), **{**READER, "auto_offset_reset": "earliest"}) as reader:
         reader.assign([partition])
         while reader.position(partition) < end:
             if time.monotonic() > give_up:
@@ -331,3 +291,25 @@ def _read_checkpoints(settings: Settings) -> dict[str, bytes | None]:
             for record in reader.poll(timeout_ms=500, max_records=10_000).get(partition, []):
                 found[record.key.decode()] = record.value
     return found
+
+
+class AcknowledgedProducer:
+    """Sends single records outside of transactions.
+
+    Delivery: at least once. `send` returns when all replicas have the record; one that is sent again is there twice.
+    """
+
+    def __init__(self, settings: Settings, topics: Sequence[str]) -> None:
+        """Connect, and create those of the topics that do not exist. Raises ServiceError."""
+        ensure_topics(settings, topics)
+        self._settings = settings
+        with reaching(settings):
+            self._producer = KafkaProducer(**connection(settings), acks="all", linger_ms=5)
+
+    def send(self, topic: str, key: bytes, value: bytes) -> None:
+        """Send one record, from any thread. Raises ServiceError after a minute without an answer."""
+        with reaching(self._settings):
+            self._producer.send(topic, value, key).get(timeout=_LONGEST_SEND_SECONDS)
+
+    def close(self) -> None:
+        self._producer.close(timeout=2)

@@ -9,7 +9,8 @@ from kafka.consumer.subscription_state import SubscriptionState
 from kafka.record.default_records import DefaultRecordBatch, DefaultRecordBatchBuilder
 from kafka.record.util import calc_crc32c
 
-from pipeline.streams.kafka import decoder as blocks
+from pipeline.landing.block import Block
+from pipeline.streams.kafka import compatibility, decoder
 
 PARTITION = TopicPartition("stock_bars", 3)
 CODECS = {
@@ -49,7 +50,30 @@ def build_batch(
     first_timestamp: int = FIRST_TIMESTAMP,
 ) -> bytes:
     """A batch with the right checksum, as a broker sends it."""
-    payload = CODECS[compression](body)
+    return build_compressed_batch(
+        CODECS[compression](body),
+        count,
+        base_offset,
+        last_delta,
+        compression=compression,
+        flags=flags,
+        producer_id=producer_id,
+        first_timestamp=first_timestamp,
+    )
+
+
+def build_compressed_batch(
+    payload: bytes,
+    count: int,
+    base_offset: int,
+    last_delta: int,
+    *,
+    compression: int,
+    flags: int = 0,
+    producer_id: int = -1,
+    first_timestamp: int = FIRST_TIMESTAMP,
+) -> bytes:
+    """A batch of records that are compressed already."""
     attributes = compression | flags
     size = HEADER.size + len(payload) - DefaultRecordBatch.AFTER_LEN_OFFSET
     batch = bytearray(HEADER.size) + payload
@@ -102,7 +126,7 @@ class Reader:
         self._subscriptions.assign_from_user([PARTITION])
         client = SimpleNamespace(_manager=SimpleNamespace(_net=None))
         self._fetcher = Fetcher(client, self._subscriptions, isolation_level=isolation, check_crcs=check_crcs)
-        assert blocks.install(self, stock=stock) is not stock
+        assert stock or compatibility.read_in_blocks(self)
         self.stock = stock
         self.seek(fetch_offset)
 
@@ -129,8 +153,8 @@ class Reader:
             return [(r.offset, r.timestamp, r.value) for r in self.poll(0, max_records).get(PARTITION, [])]
         return [record for block in self.poll_blocks(max_records) for record in rows(block)]
 
-    def poll_blocks(self, max_records: int | None = None) -> list[blocks.Block]:
-        return blocks.poll(self, 0, max_records).get(PARTITION, [])
+    def poll_blocks(self, max_records: int | None = None) -> list[Block]:
+        return decoder.poll(self, 0, max_records).get(PARTITION, [])
 
     def read(
         self, data: bytes, aborted: list[tuple[int, int]] = (), max_records: int | None = None
@@ -141,7 +165,7 @@ class Reader:
         try:
             while polled := self.poll_records(max_records):
                 found += polled
-        except Exception as caught:
+        except Exception as caught:  # noqa: BLE001 - whatever it is, both decoders must say the same
             error = repr(caught)
         return found, error, self.position
 
@@ -159,7 +183,7 @@ class Reader:
         self._subscriptions.resume(PARTITION)
 
 
-def rows(block: blocks.Block) -> list[tuple]:
+def rows(block: Block) -> list[tuple]:
     assert (block.topic, block.partition) == PARTITION
     assert len(block) == len(block.values) == len(block.offsets) == len(block.timestamps) > 0
     assert block.bytes == sum(len(value or b"") for value in block.values)

@@ -1,4 +1,4 @@
--- The latest record per article and symbol, in the months that new raw days touch. Placeholders as in curate_bars.sql.
+-- The latest record per article and symbol, in the months that new raw days touch. Placeholders as in bars.sql.
 SELECT id, symbol, time, title, publisher, url, sentiment, reason, source, ingested_at, month
 FROM (
   SELECT *, row_number() OVER (

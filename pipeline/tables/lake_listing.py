@@ -1,44 +1,45 @@
-"""What the consumer has landed so far, as the bucket's listing tells it: form, folders, topics."""
+"""What the consumer has landed so far, as the bucket's listing tells it: format, folders, topics."""
 
 from collections.abc import Iterator
 from datetime import date
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 from botocore.exceptions import ClientError
 
-from pipeline import aws
+from pipeline import aws, bucket
+from pipeline.landing.plan import Format
 from pipeline.settings import ServiceError, Settings
 from pipeline.tables.catalog import Landing, first_day_of
 
-_FORMATS = {"json": "json", "csv": "csv", "parquet": "parquet"}
 
-
-class Landed:
-    """Reads listings of the raw part of the lake."""
+class LakeListing:
+    """Lists the lake's objects and folders, and finds out from them how the consumer lands."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._s3, self._glue = aws.client(settings, "s3"), aws.client(settings, "glue")
 
     def landing(self, record: str, first_day: str) -> Landing:
-        """How `record` (bars, ticks, news) is landed, from the oldest and the newest folder; the consumer's defaults
-        when there is nothing yet. Raises ServiceError when the objects have two forms, which no table can read.
+        """Return how `record` (bars, ticks, news) is landed, by the oldest and the newest folder; the consumer's
+        defaults when there is nothing yet. Raises ServiceError when the objects have two formats, which no table can
+        read.
         """
         folder, days = self._days(record)
         if not days:
             return Landing(first_day=first_day, has_hours=record == "ticks")
         keys = [key for day in dict.fromkeys((days[0], days[-1])) for key in self._some_keys(f"{folder}dt={day}/")]
-        formats = {form for key in keys if (form := _format(key))}
+        formats = {kind for key in keys if (kind := _format(key))}
         if len(formats) > 1:
             raise ServiceError(
-                f"S3_PREFIX={self._settings.s3_prefix}: {folder} holds {' and '.join(sorted(formats))}, and a table reads one form only; "
-                "give each form a prefix of its own"
+                f"S3_PREFIX={self._settings.s3_prefix}: {folder} holds {' and '.join(sorted(formats))}, "
+                "and a table reads one format only; give each format a prefix of its own"
             )
         hours = {"/hour=" in key for key in keys}
         if len(hours) > 1:
             raise ServiceError(
-                f"S3_PREFIX={self._settings.s3_prefix}: {folder} has days with and without hours; give each a prefix of its own"
+                f"S3_PREFIX={self._settings.s3_prefix}: {folder} has days with and without hours; "
+                "give each a prefix of its own"
             )
         plan = self._plan(keys[-1]) if keys else {}
         return Landing(
@@ -50,15 +51,15 @@ class Landed:
         )
 
     def first_folder_day(self, record: str) -> str | None:
-        """The oldest day that has a folder, YYYY-MM-DD."""
+        """Return the oldest day that has a folder, YYYY-MM-DD."""
         return next(iter(self._days(record)[1]), None)
 
     def _days(self, record: str) -> tuple[str, list[str]]:
-        folder = f"{self._settings.s3_root}raw/{record}/"
+        folder = bucket.raw_folder(self._settings.s3_root, record)
         return folder, [name.removeprefix("dt=") for name in self.folders(folder) if name.startswith("dt=")]
 
     def first_day_declared(self, record: str) -> str:
-        """The first day that the raw table looks for; raises ServiceError where there is no table."""
+        """Return the first day that the raw table reads. Raises ServiceError where there is no table."""
         database = self._settings.glue_database
         try:
             table = self._glue.get_table(DatabaseName=database, Name=f"raw_{record}")["Table"]
@@ -69,15 +70,16 @@ class Landed:
         return first_day_of(table) or date.min.isoformat()
 
     def dead_letter_topics(self) -> list[str]:
-        return self.folders(f"{self._settings.s3_root}dead_letter/")
+        """Return the topics that have dead letters."""
+        return self.folders(bucket.dead_letter_folder(self._settings.s3_root))
 
     def folders(self, prefix: str) -> list[str]:
-        """The names of the folders right below a prefix, in order."""
+        """Return the names of the folders right below a prefix, in order."""
         pages = self._pages(Prefix=prefix, Delimiter="/")
         return [found["Prefix"][len(prefix) : -1] for page in pages for found in page.get("CommonPrefixes", [])]
 
     def objects(self, prefix: str) -> Iterator[dict[str, Any]]:
-        """Key, LastModified and Size of every object below a prefix."""
+        """Yield Key, LastModified and Size of every object below a prefix."""
         for page in self._pages(Prefix=prefix):
             yield from page.get("Contents", [])
 
@@ -96,8 +98,10 @@ class Landed:
         time, days or months. Objects of other writers have none.
         """
         metadata = self._s3.head_object(Bucket=self._settings.s3_bucket, Key=key).get("Metadata", {})
-        return msgspec.json.decode(metadata.get("plan", "{}"))
+        return msgspec.json.decode(metadata.get("plan", "{}"), type=dict[str, Any])
 
 
-def _format(key: str) -> str | None:
-    return _FORMATS.get(key.removesuffix(".gz").rpartition(".")[2])
+def _format(key: str) -> Format | None:
+    """Objects of other writers count too: Athena reads them with the rest."""
+    ending = key.removesuffix(".gz").rpartition(".")[2]
+    return next((known for known in get_args(Format) if known == ending), None)

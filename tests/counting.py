@@ -54,6 +54,12 @@ def keys(s3: object, settings: Settings, folder: str = "") -> list[str]:
     return [item["Key"] for page in pages for item in page.get("Contents", [])]
 
 
+def etags(s3: object, settings: Settings) -> dict[str, str]:
+    """The ETag of every object of this test's prefix, which is the MD5 of its bytes."""
+    pages = s3.get_paginator("list_objects_v2").paginate(Bucket=settings.s3_bucket, Prefix=settings.s3_root)
+    return {item["Key"]: item["ETag"] for page in pages for item in page.get("Contents", [])}
+
+
 def in_lake(s3: object, settings: Settings) -> Counter:
     """Every record in the JSON objects and the dead letters of this test's prefix, counted by value."""
     found: Counter = Counter()

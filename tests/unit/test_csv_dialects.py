@@ -8,28 +8,24 @@ import pytest
 
 from pipeline.records import Bar, encode
 from pipeline.settings import Settings
-from pipeline.sources.csv import bars as csv_bars
 from pipeline.sources.csv import file as csv_file
-from pipeline.sources.csv.bars import Options
+from pipeline.sources.csv.bars import Cleaner
+from pipeline.sources.csv.cells import number
 from pipeline.sources.csv.dialects import DIALECTS, UnusableFile, recognise, symbol_in_file_name
+from pipeline.sources.csv.reading import Options, Reading
 
 
 @pytest.fixture
-def read(tmp_path: Path) -> Callable[..., tuple[list[Bar], csv_bars.Cleaner, csv_bars.Plan]]:
+def read(tmp_path: Path) -> Callable[..., tuple[list[Bar], Cleaner, Reading]]:
     """Write bytes to a file of a name and read its bars as the producer does."""
 
-    def read_bytes(
-        content: bytes, name: str = "AAPL.csv", **options: object
-    ) -> tuple[list[Bar], csv_bars.Cleaner, csv_bars.Plan]:
+    def read_bytes(content: bytes, name: str = "AAPL.csv", **options: object) -> tuple[list[Bar], Cleaner, Reading]:
         path = tmp_path / name
         path.write_bytes(content)
-        wanted = Options(**options)
         with csv_file.at_hand(str(path), Settings()) as file:
-            plan = csv_file.plan(file, wanted)
-            cleaner = csv_bars.Cleaner(
-                plan, source=file.source, ingested_at=lambda: "2024-01-01 00:00:00.000", missing=wanted.missing
-            )
-            return [bar for chunk in csv_file.chunks(file, plan, cleaner) for bar in chunk.bars], cleaner, plan
+            reading = csv_file.reading(file, Options(**options))
+            cleaner = Cleaner(reading, source=file.source, ingested_at=lambda: "2024-01-01 00:00:00.000")
+            return [bar for chunk in csv_file.chunks(file, reading, cleaner) for bar in chunk.bars], cleaner, reading
 
     return read_bytes
 
@@ -83,7 +79,8 @@ DIALECT_FILES = {
     "Nasdaq.com": (b"Date,Close/Last,Volume,Open,High,Low\n01/02/2024,$11.25,1500,$10.50,$12.00,$10.00\n", "AAPL"),
     "Investing.com": (
         (
-            b'"Date","Price","Open","High","Low","Vol.","Change %"\n"01/02/2024","11.25","10.50","12.00","10.00","1.5K","1.1%"\n'
+            b'"Date","Price","Open","High","Low","Vol.","Change %"\n'
+            b'"01/02/2024","11.25","10.50","12.00","10.00","1.5K","1.1%"\n'
             b'"01/16/2024","1","1","1","1","1.5K","1.1%"\n"01/17/2024","1","1","1","1","1.5K","1.1%"\n'
         ),
         "AAPL",
@@ -124,14 +121,14 @@ def test_yfinance_many_tickers_and_wide(read: Callable) -> None:
     )
     assert [(b.symbol, b.close, b.volume) for b in bars] == [("A", 1, 10), ("B", 2, 20), ("A", 1.5, 10)]
     assert cleaner.dropped == {"no prices": 1}
-    bars, _, plan = read(b"Date,AAPL,BRK-B\n2024-01-02,1,2\n2024-01-03,3,4\n")
+    bars, _, reading = read(b"Date,AAPL,BRK-B\n2024-01-02,1,2\n2024-01-03,3,4\n")
     assert [(b.symbol, b.open, b.close, b.volume) for b in bars] == [
         ("AAPL", 1, 1, 0),
         ("BRK-B", 2, 2, 0),
         ("AAPL", 3, 3, 0),
         ("BRK-B", 4, 4, 0),
     ]
-    assert any("wide" in note for note in plan.notes)
+    assert any("wide" in note for note in reading.notes)
 
 
 @pytest.mark.parametrize(
@@ -176,7 +173,8 @@ def test_times(read: Callable, text: str) -> None:
 
 def test_local_time_and_stamps_of_the_end(read: Callable) -> None:
     """--timezone says what a naive time means, across summer time; --stamped-end moves a bar to its start."""
-    content = b"datetime,open,high,low,close,volume\n2024-01-02 09:31:00,1,2,1,2,5\n2024-01-02 09:32:00,1,2,1,2,5\n2024-07-02 09:31:00,1,2,1,2,5\n"
+    times = (b"2024-01-02 09:31:00", b"2024-01-02 09:32:00", b"2024-07-02 09:31:00")
+    content = b"datetime,open,high,low,close,volume\n" + b"".join(time + b",1,2,1,2,5\n" for time in times)
     assert [b.time for b in read(content, timezone="America/New_York", ends=True)[0]] == [
         "2024-01-02 14:30:00.000",
         "2024-01-02 14:31:00.000",
@@ -257,13 +255,13 @@ def test_filling_never_looks_ahead(read: Callable) -> None:
     """A file that stands newest first is read oldest first, so a gap is filled from the day before, with its line still
     right.
     """
-    bars, cleaner, plan = read(
+    bars, cleaner, reading = read(
         b"timestamp,open,high,low,close,volume\n2024-01-04,9,9,9,9,1\n2024-01-03,,,,,\n2024-01-02,5,5,5,5,1",
         missing="fill",
     )
-    assert plan.newest_first
+    assert reading.newest_first
     assert [(b.time[:10], b.close) for b in bars] == [("2024-01-02", 5), ("2024-01-03", 5), ("2024-01-04", 9)]
-    chunk = csv_bars.Cleaner(plan, source="s", ingested_at=lambda: "", missing="drop").clean(["2024-01-03,,,,,"], 3, -1)
+    chunk = Cleaner(reading, source="s", ingested_at=lambda: "").clean(["2024-01-05,x,,,,"], 3, -1)
     assert chunk.rejects[0].line == 3
     assert cleaner.filled == 1
 
@@ -305,14 +303,14 @@ def test_bad_rows_are_counted_and_kept(read: Callable, tmp_path: Path) -> None:
 )
 def test_numbers(text: str, value: float | None) -> None:
     """Currency signs, thousands separators and K, M, B are read; what stands for nothing is None."""
-    assert csv_bars.csv_values.number(text) == value
+    assert number(text) == value
 
 
 @pytest.mark.parametrize("text", ["12,34", "1.2.3", "abc", "1,23,456", "12%"])
 def test_numbers_that_are_none(text: str) -> None:
     """A decimal comma or any other text is no number: it is refused, never read as another one."""
     with pytest.raises(ValueError, match="is not a number"):
-        csv_bars.csv_values.number(text)
+        number(text)
 
 
 @pytest.mark.parametrize(
@@ -341,7 +339,7 @@ def test_no_symbol_is_guessed(name: str) -> None:
 
 
 def test_unknown_header_shows_itself_and_the_dialects(read: Callable) -> None:
-    """A file of no known kind is refused with the header it has and the kinds there are; an empty one is called empty."""
+    """A file of no known kind is refused with its header and the known kinds; an empty one is called empty."""
     with pytest.raises(UnusableFile, match=r"(?s)'name,age'.*Kaggle: date,open,high,low,close,volume,Name"):
         read(b"name,age\nx,3\n")
     with pytest.raises(UnusableFile, match="empty"):
@@ -352,8 +350,8 @@ def test_unknown_header_shows_itself_and_the_dialects(read: Callable) -> None:
 
 def test_positions_go_on_where_a_run_ended(read: Callable) -> None:
     """A position counts rows times series whatever is dropped, so what follows it is the same in every run."""
-    plan = read(b"Date,A,B\n2024-01-02,1,2\n2024-01-03,,4\n")[2]
-    chunk = csv_bars.Cleaner(plan, source="s", ingested_at=lambda: "").clean(
+    reading = read(b"Date,A,B\n2024-01-02,1,2\n2024-01-03,,4\n")[2]
+    chunk = Cleaner(reading, source="s", ingested_at=lambda: "").clean(
         ["2024-01-02,1,2", "2024-01-03,,4", "2024-01-04,5,6"], 2
     )
     assert chunk.positions == [0, 1, 3, 4, 5]

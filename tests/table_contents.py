@@ -5,10 +5,10 @@ from typing import Any
 
 import boto3
 import msgspec
-from landed import in_topic
+from counting import in_topic
 
 from pipeline.settings import Settings
-from pipeline.sinks.dynamodb.items import plain
+from pipeline.sinks.dynamodb.table import plain
 
 
 def client(environment: dict[str, str], service: str = "dynamodb") -> Any:
@@ -29,7 +29,7 @@ def items(dynamodb: Any, settings: Settings) -> dict[tuple[str, str], dict[str, 
 
 
 def volumes(dynamodb: Any, settings: Settings) -> Counter:
-    """The volumes in the table, which number the bars of landed.bars."""
+    """The volumes in the table, which number the bars of counting.bars."""
     return Counter(int(item["volume"]) for item in items(dynamodb, settings).values())
 
 

@@ -1,0 +1,149 @@
+"""producer.py poll: bars of Polygon/Massive or Alpha Vantage, by symbol, by day, or the previous close."""
+
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterable, Iterator
+from datetime import date, timedelta
+from functools import partial
+from typing import Any
+
+from pipeline.intervals import is_finished
+from pipeline.records import DAILY_OR_LONGER, Bar, Record
+from pipeline.settings import Settings, SettingsError
+from pipeline.sources import alpha_vantage, polygon, rounds
+from pipeline.sources.options import instant
+from pipeline.sources.pacing import Clock
+from pipeline.sources.source import Command, Source
+
+_APIS = {"polygon": polygon, "alpha_vantage": alpha_vantage}
+
+
+def add_options(command: ArgumentParser) -> None:
+    """Add which bars, of which API."""
+    command.add_argument("--source", choices=list(_APIS), default="polygon", help="default polygon")
+    command.add_argument(
+        "--interval",
+        choices=list(dict.fromkeys(span for api in _APIS.values() for span in api.SPANS)),
+        default="1d",
+        help="default 1d",
+    )
+    command.add_argument(
+        "--no-adjusted", dest="adjusted", action="store_false", help="prices as traded, not adjusted for splits"
+    )
+    command.add_argument(
+        "--include-open", action="store_true", help="send bars that are still forming, and each change of them"
+    )
+    what = command.add_mutually_exclusive_group()
+    what.add_argument(
+        "--grouped", action="store_true", help="daily bars of many tickers with one request a day; '*' is all of them"
+    )
+    what.add_argument("--previous-close", action="store_true", help="the last finished day only")
+    rounds.add_options(command)
+
+
+def sources(settings: Settings, options: Namespace, clock: Clock) -> list[Source]:
+    """Return one source with a series for each symbol, or for all of them with --grouped. Raises SettingsError."""
+    if (options.grouped or options.previous_close) and options.source != "polygon":
+        raise SettingsError(["--grouped and --previous-close: only Polygon has them"])
+    if "*" in settings.symbol_list and not options.grouped:
+        raise SettingsError(["SYMBOLS: '*' is for --grouped, news and stream"])
+    ask = _Bars(settings, options, clock)
+    if options.grouped:
+        series = [ask.grouped()]
+    elif options.previous_close:
+        series = [ask.previous_close(symbol) for symbol in settings.symbol_list]
+    else:
+        series = [ask.bars(symbol) for symbol in settings.symbol_list]
+    return [rounds.Rounds("poll", settings.kafka_topic_bars, series, options, clock)]
+
+
+class _Bars:
+    """The series of bars that a poll can ask for."""
+
+    def __init__(self, settings: Settings, options: Namespace, clock: Clock) -> None:
+        self._api, self._symbols, self._topic = _APIS[options.source], settings.symbol_list, settings.kafka_topic_bars
+        self._get = self._api.client(settings, clock.sleep, recorded=options.load)
+        self._options, self._clock = options, clock
+
+    def bars(self, symbol: str) -> rounds.Series:
+        """Return the bars of a symbol, of the interval that was asked for."""
+        interval = self._options.interval
+        return rounds.Series(
+            name=symbol,
+            key=self._key(symbol, interval),
+            ask=partial(self._ask_bars, symbol),
+            interval=interval,
+            lookback=rounds.LOOKBACK if interval in DAILY_OR_LONGER else rounds.INTRADAY_LOOKBACK,
+        )
+
+    def previous_close(self, symbol: str) -> rounds.Series:
+        """Return the last finished day of a symbol, whatever the time that is asked for."""
+        return rounds.Series(
+            name=symbol,
+            key=self._key(symbol, "previous close"),
+            ask=partial(self._ask_previous_close, symbol),
+            interval="1d",
+            lookback=rounds.LOOKBACK,
+        )
+
+    def grouped(self) -> rounds.Series:
+        """Return the daily bars of all symbols, or of those that were named, as one series."""
+        name = ",".join(self._symbols)
+        return rounds.Series(name=name, key=self._key(name, "grouped"), ask=self._ask_grouped, interval="1d")
+
+    def _ask_bars(self, symbol: str, start: str, end: str) -> Iterator[tuple[str, Record]]:
+        interval, first, last = self._options.interval, instant(start), instant(end)
+        found = self._api.bars(self._get, symbol, interval, first, last, **self._how)
+        return ((bar.time, bar) for bar in self._finished(found) if bar.symbol == symbol)
+
+    def _ask_previous_close(self, symbol: str, _start: str, _end: str) -> Iterator[tuple[str, Record]]:
+        found = polygon.previous_close(self._get, symbol, **self._how)
+        return ((bar.time, bar) for bar in self._finished(found) if bar.symbol == symbol)
+
+    def _ask_grouped(self, start: str, end: str) -> Iterator[tuple[str, Record]]:
+        for day in [instant(end).date()] if self._options.load else _weekdays(start, end):
+            for bar in self._finished(polygon.grouped_daily(self._get, day, **self._how)):
+                if "*" in self._symbols or bar.symbol in self._symbols:
+                    yield f"{bar.symbol} {bar.time}", bar
+
+    @property
+    def _how(self) -> dict[str, Any]:
+        return {"adjusted": self._options.adjusted, "ingested_at": self._clock.now_text}
+
+    def _key(self, name: str, what: str) -> str:
+        adjusted = "adjusted" if self._options.adjusted else "as traded"
+        return f"{self._api.NAME}/{name}/{what}/{adjusted}/{self._topic}"
+
+    def _finished(self, found: Iterable[tuple[Bar, bool]]) -> Iterator[Bar]:
+        """The bars whose interval is over; with --include-open all of them."""
+        now = self._clock.now()
+        for bar, is_delayed in found:
+            delay = polygon.DELAY if is_delayed else timedelta(0)
+            if self._options.include_open or is_finished(bar, now, delay):
+                yield bar
+
+
+def _weekdays(start: str, end: str) -> Iterator[date]:
+    day, last = instant(start).date(), instant(end).date()
+    while day <= last:
+        if day.weekday() < 5:
+            yield day
+        day += timedelta(days=1)
+
+
+def _required(options: Namespace) -> list[str]:
+    return [] if options.load else [f"{options.source}_api_key"]
+
+
+COMMAND = Command(
+    summary="bars from Polygon/Massive or Alpha Vantage",
+    more="Resumes from the checkpoint of each symbol; corrections of the last days arrive as revisions.",
+    examples=(
+        "--once --symbols AAPL,MSFT --from 2024-01-01",
+        "--every 60s --interval 1m --symbols watchlist.txt",
+        "--once --grouped --symbols '*' --from 2024-06-03 --to 2024-06-07",
+        "--once --source alpha_vantage --symbols IBM",
+    ),
+    add_options=add_options,
+    required=_required,
+    sources=sources,
+)

@@ -1,0 +1,175 @@
+"""producer.py replay: price CSVs, each file a source of its own."""
+
+import logging
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Self
+
+from pipeline import terminal
+from pipeline.records import INTERVALS, Bar
+from pipeline.settings import Settings
+from pipeline.sources import options as given
+from pipeline.sources.csv import file as csv_file
+from pipeline.sources.csv.bars import Chunk, Cleaner
+from pipeline.sources.csv.dialects import UnusableFile, known_dialects
+from pipeline.sources.csv.reading import Options
+from pipeline.sources.csv.replays import Replays
+from pipeline.sources.csv.summary import Rejects, Summary
+from pipeline.sources.pacing import Clock, Pace
+from pipeline.sources.source import Batch, Command, Position, Source
+
+log = logging.getLogger(__name__)
+
+
+def add_options(command: ArgumentParser) -> None:
+    """Add what can be said of files, and how fast they are sent."""
+    command.add_argument("files", nargs="+", help="files, folders, globs, s3:// addresses; - is standard input")
+    said = command.add_argument_group("what the file does not say itself")
+    said.add_argument(
+        "--symbol", default="", help="symbol of a file that has no column for it (default: from the file name)"
+    )
+    said.add_argument("--symbol-column", default="", metavar="NAME", help="the column that names the symbol")
+    said.add_argument(
+        "--interval",
+        choices=INTERVALS,
+        default="",
+        metavar="1d",
+        help="length of the bars (default: from the distances of its times)",
+    )
+    said.add_argument(
+        "--timezone",
+        type=given.zone,
+        metavar="ZONE",
+        help="of times without an offset, such as America/New_York (default: UTC)",
+    )
+    said.add_argument(
+        "--missing",
+        choices=["refuse", "drop", "fill"],
+        default="drop",
+        help="rows without a price or volume (default drop); fill = the last known close, volume 0",
+    )
+    said.add_argument("--day-first", action="store_true", default=None, help="01/02/2024 is the first of February")
+    said.add_argument("--month-first", dest="day_first", action="store_false", help="it is the second of January")
+    said.add_argument("--stamped-end", action="store_true", help="times are the ends of the bars")
+    said.add_argument(
+        "--encoding",
+        type=given.encoding,
+        metavar="NAME",
+        help="default: UTF-8, UTF-16 or Windows-1252, as the file begins",
+    )
+    command.add_argument(
+        "--rejects", metavar="FILE", help="keep the rows that are not sent, each with its line and the reason"
+    )
+    pace = command.add_mutually_exclusive_group()
+    pace.add_argument("--rate", type=given.positive, metavar="N", help="records per second (default: no limit)")
+    pace.add_argument("--speed", type=given.positive, metavar="X", help="X times real time, by the records' own clock")
+
+
+def sources(settings: Settings, options: Namespace, clock: Clock) -> list[Source]:
+    """Return a source for each file. Raises UnusableFile for a place without files."""
+    rejects = Rejects(options.rejects)
+    return [Replay(name, settings, options, clock, rejects) for name in csv_file.find(options.files, settings)]
+
+
+class Replay(Source):
+    """One price CSV as bars. Its position is the row, counted in the order of reading; resuming repeats no row."""
+
+    def __init__(self, name: str, settings: Settings, options: Namespace, clock: Clock, rejects: Rejects) -> None:
+        self.name, self.topics = name, (settings.kafka_topic_bars,)
+        self._settings, self._clock, self._rejects, self._encoding = settings, clock, rejects, options.encoding or ""
+        self._options = Options(
+            symbol=options.symbol,
+            symbol_column=options.symbol_column,
+            interval=options.interval,
+            timezone=options.timezone or "",
+            day_first=options.day_first,
+            ends=options.stamped_end,
+            missing=options.missing,
+        )
+        self._pace = Pace(rate=options.rate, speed=options.speed, clock=clock.monotonic, sleep=clock.sleep)
+        self._closing = ExitStack()
+
+    def __enter__(self) -> Self:
+        """Fetch the file and decide how it is read."""
+        with ExitStack() as opening:
+            at_hand = csv_file.at_hand(self.name, self._settings, encoding=self._encoding)
+            self._file = opening.enter_context(at_hand)
+            self._reading = csv_file.reading(self._file, self._options)
+            if self._options.missing == "refuse":
+                for _ in csv_file.chunks(self._file, self._reading, self._new_cleaner()):
+                    pass  # Refused before the first record is sent, not in the middle.
+            self._closing = opening.pop_all()
+        self._replays = Replays(self._file.fingerprint, self._reading.named_symbol, self.topics[0])
+        self._key = self._replays.key(self._options, self._encoding)
+        self.keys = (self._key,)
+        self._cleaner = self._new_cleaner()
+        self._summary = Summary(self.name, self._reading, self._cleaner)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._closing.close()
+
+    def _new_cleaner(self) -> Cleaner:
+        return Cleaner(self._reading, source=self._file.source, ingested_at=self._clock.now_text)
+
+    def batches(self, position_of: Callable[[str], Position | None]) -> Iterator[Batch]:
+        """Yield the rows behind the position, at the pace that was asked for."""
+        position = position_of(self._key) or {"row": 0, "sent": 0}
+        registration = self._replays.registration(self._key, position_of)
+        self._tell_of_other_replays(position_of)
+        try:
+            with terminal.progress("rows") as bar:
+                for chunk in csv_file.chunks(self._file, self._reading, self._cleaner):
+                    self._summary.read(chunk)
+                    self._rejects.keep(self.name, chunk.rejects)
+                    for bars, row in self._due(chunk.since(position["row"])):
+                        reached = {"row": row}
+                        if "sent" in position:  # Checkpoints of earlier versions do not say it.
+                            reached["sent"] = position["sent"] + self._summary.sent + len(bars)
+                        yield Batch({self.topics[0]: bars}, {self._key: reached, **registration})
+                        self._summary.sent += len(bars)
+                        registration = {}
+                    bar.update(chunk.rows)
+                    if self._clock.is_stopping():
+                        return
+            self.failure = self._failure()
+        except UnusableFile as error:
+            self.failure = str(error)
+
+    def _due(self, waiting: Chunk) -> Iterator[tuple[list[Bar], int]]:
+        """The bars that may go now, and the row behind them, as often as it takes."""
+        while waiting.bars and not self._clock.is_stopping():
+            if due := self._pace.due(waiting.bars):
+                bars, waiting = waiting.bars[:due], waiting.after(due)
+                yield bars, waiting.start
+
+    def _tell_of_other_replays(self, position_of: Callable[[str], Position | None]) -> None:
+        for note in self._replays.notes(self._key, position_of):
+            self._summary.notes.append(note)
+            log.warning("another replay", extra={"file": self.name, "note": note})
+
+    def _failure(self) -> str:
+        if not self._summary.usable:
+            header = ",".join(self._reading.columns.header)[:200]
+            return f"no row of it can be used; its header: {header}\n{known_dialects()}"
+        if damaged := self._cleaner.damaged:
+            return f"{damaged:,} of its rows are damaged; the others were sent, and --rejects keeps these"
+        return ""
+
+    def summary(self) -> str:
+        return self._summary.text(stopped=self._clock.is_stopping())
+
+
+COMMAND = Command(
+    summary="price CSVs of any common kind",
+    more="Run again, it sends nothing twice.",
+    examples=(
+        "samples/daily_prices.csv",
+        "'prices/*.csv.gz' --missing fill --rejects rejects.csv",
+        "s3://bucket/minutes/ --timezone America/New_York --speed 60",
+        "- --symbol AAPL < prices.csv",
+    ),
+    add_options=add_options,
+    sources=sources,
+)

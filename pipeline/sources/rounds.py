@@ -1,0 +1,125 @@
+"""Asking an API for what is new, series by series, once or again and again: what poll and news share."""
+
+import logging
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import islice
+
+from pipeline.intervals import first_day
+from pipeline.records import DAILY_OR_LONGER, Record, time_text
+from pipeline.sources import options as given
+from pipeline.sources.pacing import Clock
+from pipeline.sources.progress import Progress, earlier
+from pipeline.sources.rest import SourceError
+from pipeline.sources.source import BATCH_RECORDS, Batch, Position, Source, is_valid
+
+log = logging.getLogger(__name__)
+
+LOOKBACK, INTRADAY_LOOKBACK = timedelta(days=365), timedelta(days=7)
+_BEFORE_ALL_RECORDS = "1970-01-01 00:00:00.000"
+
+
+def add_options(command: ArgumentParser) -> None:
+    """Add when to ask, and for which time and symbols."""
+    when = command.add_mutually_exclusive_group()
+    when.add_argument("--once", action="store_true", help="ask once and stop, for cron and timers (default)")
+    when.add_argument("--every", dest="every_seconds", type=given.seconds, metavar="60s", help="ask again and again")
+    command.add_argument(
+        "--from",
+        dest="start",
+        type=given.first_instant,
+        metavar="DATE",
+        help="first day or instant (UTC); default: the checkpoint, "
+        f"or {INTRADAY_LOOKBACK.days} days ago, {LOOKBACK.days} for bars of a day or longer",
+    )
+    command.add_argument(
+        "--to", dest="end", type=given.last_instant, metavar="DATE", help="last day or instant (UTC); default: now"
+    )
+    command.add_argument(
+        "--revise",
+        type=given.period,
+        default=timedelta(days=2),
+        metavar="2d",
+        help="how much of the end to ask for again",
+    )
+    command.add_argument("--load", metavar="FOLDER", help="read recorded answers instead of the network")
+    given.add_symbols(command)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Series:
+    """One series of records that an API has, such as the daily bars of a symbol."""
+
+    name: str
+    key: str
+    # From a first to a last time, both included: records with what identifies them within the series, oldest first.
+    ask: Callable[[str, str], Iterator[tuple[str, Record]]]
+    interval: str = ""  # of bars
+    lookback: timedelta = INTRADAY_LOOKBACK  # how far back the first round goes
+
+
+class Rounds(Source):
+    """Asks each series for what is missing and what may have been corrected, and yields what is new.
+
+    The position of a series holds the times that are done and checksums of the last days (progress.py). A series that
+    fails is logged, the others go on.
+    """
+
+    def __init__(self, name: str, topic: str, series: Sequence[Series], options: Namespace, clock: Clock) -> None:
+        self.name, self.topics, self.keys = name, (topic,), tuple(one.key for one in series)
+        self._series, self._topic, self._clock = series, topic, clock
+        self._every_seconds, self._revise = options.every_seconds, options.revise
+        # Recorded answers are read from their first record.
+        self._start = options.start or (_BEFORE_ALL_RECORDS if options.load else None)
+        self._end = options.end
+
+    def batches(self, position_of: Callable[[str], Position | None]) -> Iterator[Batch]:
+        """Yield what is new, in one round or until the clock says to stop."""
+        while True:
+            began, failed = self._clock.monotonic(), 0
+            for series in self._series:
+                sent = 0
+                try:
+                    for batch in self._new(series, Progress(position_of(series.key), revise=self._revise)):
+                        yield batch
+                        sent += sum(map(len, batch.records.values()))
+                    log.info("polled", extra={"symbol": series.name, "sent": sent, "topic": self._topic})
+                except SourceError as error:
+                    failed += 1
+                    if not self._every_seconds and error.status in (401, 403):
+                        raise  # The key is refused; the next series would say the same.
+                    log.error("source failed", extra={"symbol": series.name, "reason": str(error)})  # noqa: TRY400 - the reason says it all
+                if self._clock.is_stopping():
+                    return
+            if not self._every_seconds:
+                self.failure = f"{failed} of {len(self._series)} series failed; the log says why" if failed else ""
+                return
+            self._clock.sleep(max(0.0, self._every_seconds - (self._clock.monotonic() - began)))
+
+    def _new(self, series: Series, progress: Progress) -> Iterator[Batch]:
+        """Ask for what is missing of one series, some thousand records at a time."""
+        for first, last in progress.missing(*self._span(series, progress)):
+            found = ((identity, record) for identity, record in series.ask(first, last) if record.time >= first)
+            reached = first
+            while some := list(islice(found, BATCH_RECORDS)):
+                new = [(name, record) for name, record in some if progress.is_new(name, record) and is_valid(record)]
+                reached = max(reached, some[-1][1].time)
+                progress.sent(new, first, reached)
+                if new:
+                    yield Batch({self._topic: [record for _, record in new]}, {series.key: progress.state})
+            if progress.last and last < progress.last:
+                # A gap before what is done is closed to its end, also where it had no records.
+                progress.sent([], first, last)
+                yield Batch({}, {series.key: progress.state})
+
+    def _span(self, series: Series, progress: Progress) -> tuple[str, str]:
+        """The first and last time to look at."""
+        end = self._end or self._clock.now_text()
+        start = self._start or (
+            earlier(progress.last, self._revise) if progress.last else earlier(end, series.lookback)
+        )
+        if series.interval in DAILY_OR_LONGER:
+            start = time_text(first_day(datetime.fromisoformat(start[:10]), series.interval))
+        return start, end

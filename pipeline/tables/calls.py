@@ -1,0 +1,55 @@
+"""Calls to AWS as Changes need them: a reading call that knows "not there", and a changing call with its text."""
+
+import json
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from pipeline import aws
+from pipeline.tables.changes import Call
+
+_MISSING = frozenset(
+    {
+        "404",
+        "NoSuchBucket",
+        "NoSuchBucketPolicy",
+        "NoSuchEntity",
+        "NoSuchKey",
+        "NoSuchLifecycleConfiguration",
+        "NoSuchPublicAccessBlockConfiguration",
+        "NoSuchTagSet",
+        "NotFound",
+        "EntityNotFoundException",
+        "ResourceNotFoundException",
+        "ServerSideEncryptionConfigurationNotFoundError",
+    }
+)
+
+
+def is_missing(error: ClientError) -> bool:
+    """Return whether the service says that the thing asked for does not exist."""
+    if aws.error_code(error) == "InvalidRequestException":
+        # Athena's code for a workgroup that does not exist is that of any bad request.
+        return "not found" in str(error)
+    return aws.error_code(error) in _MISSING
+
+
+def found(read: Callable[..., Any], **address: Any) -> dict[str, Any] | None:
+    """Return the answer of a reading call, or None where the thing does not exist. Raises ClientError for the rest."""
+    try:
+        answer: dict[str, Any] = read(**address)
+    except ClientError as error:
+        if is_missing(error):
+            return None
+        raise
+    return answer
+
+
+def call(client: Any, operation: str, **parameters: Any) -> Call:
+    """Return a call that changes something; its text shows the parameters, except an object's bytes."""
+    shown = {name: value for name, value in parameters.items() if name != "Body"}
+    service = client.meta.service_model.service_name
+    run = partial(getattr(client, operation), **parameters)
+    return Call(f"{service}.{operation} {json.dumps(shown, default=str)}", run)

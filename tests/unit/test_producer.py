@@ -1,0 +1,42 @@
+"""producer.py without Kafka: its command line, and the names under which it resumes."""
+
+import shlex
+
+import pytest
+
+import producer
+from pipeline.settings import Settings
+from pipeline.sources.commands import all_commands
+from pipeline.sources.pacing import Clock
+
+EXAMPLES = [(name, example) for name, command in all_commands().items() for example in command.examples]
+NAMES = {
+    "poll": (
+        ("polygon/A/1d/adjusted/stock_bars", "polygon/B/1d/adjusted/stock_bars"),
+        "poll-100a557d77365614",
+    ),
+    "poll --grouped": (("polygon/A,B/grouped/adjusted/stock_bars",), "poll-59d8ad1142eaf85d"),
+    "news": (("polygon/news/A/stock_news", "polygon/news/B/stock_news"), "news-cd0b072ecfe1528e"),
+    "stream": (
+        ("polygon/stream/seconds,minutes/A,B", "polygon/stream/seconds,minutes/A,B/ticks"),
+        "stream-3c2f66e7c42ddd8c",
+    ),
+    "simulate --seed 5 --bars 1m": (("simulated/5/1m/A,B//stock_bars",), "simulate-a6011476fa772eec"),
+    "simulate --seed 5 --id mine": (("simulated/5/ticks/A,B/10.0/stock_live_feed",), "mine"),
+}
+
+
+@pytest.mark.parametrize(("name", "example"), EXAMPLES)
+def test_every_example_of_the_help_is_understood(name: str, example: str) -> None:
+    """Each example of a command's help parses, and so do the defaults."""
+    options = producer.parser(all_commands()).parse_args([name, *shlex.split(example.partition("<")[0])])
+    assert options.command == name
+
+
+@pytest.mark.parametrize("line", NAMES)
+def test_checkpoint_keys_and_ids_stay(line: str) -> None:
+    """They are those of earlier versions, so that an upgraded producer resumes where they ended."""
+    options = producer.parser(all_commands()).parse_args(line.split())
+    settings = Settings(symbols="A,B", polygon_api_key="k")
+    (source,) = all_commands()[options.command].sources(settings, options, Clock(lambda: False))
+    assert (source.keys, producer.producer_id(source, options)) == NAMES[line]
