@@ -80,11 +80,21 @@ def test_the_views_stay_readable(form: str, poisoned: int, run: Run, s3: Any, se
 
 
 def test_the_dynamodb_route(poisoned: int, run: Run, environment: dict[str, str], settings: Settings) -> None:
-    """The same into DynamoDB: every good record is an item, every other one a dead letter."""
+    """The same into DynamoDB: every good record is an item, every other one a dead letter; and so is what an item cannot
+    hold: 400 KB, a key of 2 KB, a number beyond its range.
+    """
+    too_much = [
+        GOOD.replace(b'"test"', b'"' + b"x" * 450_000 + b'"'),
+        GOOD.replace(b'"AAPL"', b'"' + b"A" * 3_000 + b'"'),
+        GOOD.replace(b"2.0", b"1e200"),
+    ]
+    with KafkaProducer(**connection(settings)) as producer:
+        for value in too_much:
+            producer.send(settings.kafka_topic_bars, value).get(30)
     PriceTable(settings).create()
     done = run("consumer.py", "--sink", "dynamodb", "--until-caught-up")
     assert done.returncode == 0, done.stderr
-    assert f"bad_records={len(POISON) + len(TIMESTAMPS)}" in done.stderr, done.stderr
+    assert f"bad_records={len(POISON) + len(TIMESTAMPS) + len(too_much)}" in done.stderr, done.stderr
     found = items(client(environment), settings)
     assert len(found) == poisoned
 
