@@ -32,7 +32,7 @@ class QueryFailed(Exception):
 
 
 @dataclass
-class Outcome:
+class StatementResult:
     """What a statement gave: columns as Trino describes them, rows as text, and what it cost."""
 
     columns: list[dict] = field(default_factory=list)
@@ -59,7 +59,7 @@ class Queries:
         self.state = state
         self.note_change = note_change
         self.cursors: dict[str, trino.dbapi.Cursor] = {}
-        self.outcomes: dict[str, Outcome] = {}
+        self.outcomes: dict[str, StatementResult] = {}
         self.oldest_first: deque[str] = deque()
         self.started: dict[str, str] = {}
         self.tasks: set[asyncio.Task] = set()
@@ -169,7 +169,7 @@ class Queries:
             "AthenaError": {"ErrorCategory": category, "Retryable": False, "ErrorMessage": reason},
         }
 
-    def _outcome(self, execution: dict, workgroup: dict, parameters: list[str]) -> Outcome:
+    def _outcome(self, execution: dict, workgroup: dict, parameters: list[str]) -> StatementResult:
         database = execution["QueryExecutionContext"]["Database"].lower()
         location = execution["ResultConfiguration"]["OutputLocation"].rpartition("/")[0]
         plan = athena_statements.plan(
@@ -186,7 +186,7 @@ class Queries:
                 except ValueError as error:
                     raise QueryFailed(str(error)) from error
                 self.note_change("glue")
-                return Outcome()
+                return StatementResult()
             case athena_statements.ShowPartitions(named_database, table):
                 return show_partitions(named_database or database, table)
             case athena_statements.Trino(sql, compression):
@@ -194,7 +194,7 @@ class Queries:
 
     def _on_trino(
         self, execution: dict, sql: str, parameters: list[str], limit_bytes: int | None, compression: str | None
-    ) -> Outcome:
+    ) -> StatementResult:
         context = execution["QueryExecutionContext"]
         connection = trino.dbapi.connect(
             host="127.0.0.1",
@@ -213,9 +213,9 @@ class Queries:
         cursor = self.cursors[execution["QueryExecutionId"]] = connection.cursor()
         try:
             if execution["Status"]["State"] == "CANCELLED":
-                return Outcome()
+                return StatementResult()
             cursor.execute(sql)
-            return trino_outcome(cursor, limit_bytes)
+            return trino_result(cursor, limit_bytes)
         except trino.exceptions.TrinoConnectionError as error:
             raise QueryFailed(
                 f"INTERNAL_ERROR: the embedded stack's Trino does not answer; `python -m local up` starts it ({error})"
@@ -230,7 +230,7 @@ class Queries:
 
     # --- results
 
-    def _keep(self, execution: dict, outcome: Outcome) -> None:
+    def _keep(self, execution: dict, outcome: StatementResult) -> None:
         """Write the result object and hold the rows for GetQueryResults."""
         query_id = execution["QueryExecutionId"]
         place = urlparse(execution["ResultConfiguration"]["OutputLocation"])
@@ -327,7 +327,7 @@ def scan_limit_bytes(workgroup: dict) -> int | None:
     return (workgroup.get("Configuration") or {}).get("BytesScannedCutoffPerQuery")
 
 
-def has_header(execution: dict, outcome: Outcome) -> bool:
+def has_header(execution: dict, outcome: StatementResult) -> bool:
     """Only a query's rows have their column names above them, not what a DDL, INSERT or SHOW answers."""
     return execution["StatementType"] == "DML" and outcome.updated_rows is None
 
@@ -349,18 +349,18 @@ def column_info(column: dict) -> dict:
     }
 
 
-def trino_outcome(cursor: trino.dbapi.Cursor, limit_bytes: int | None) -> Outcome:
+def trino_result(cursor: trino.dbapi.Cursor, limit_bytes: int | None) -> StatementResult:
     """All rows as text; of a statement that writes, only how many rows it wrote."""
     values = cursor.fetchall()
     # Trino looks at the limit once a second, so a short query is through before it is stopped.
     if limit_bytes and cursor.stats.get("physicalInputBytes", 0) > limit_bytes:
         raise QueryFailed("EXCEEDED_SCAN_LIMIT")
     if cursor.update_type is not None:
-        return Outcome(updated_rows=max(cursor.rowcount, 0))
+        return StatementResult(updated_rows=max(cursor.rowcount, 0))
     columns = cursor._query.columns or []
     signatures = [column["typeSignature"] for column in columns]
     rows = [[athena_values.text(*pair) for pair in zip(row, signatures, strict=True)] for row in values]
-    return Outcome(columns, rows)
+    return StatementResult(columns, rows)
 
 
 def trino_statistics(stats: dict) -> dict[str, int]:
@@ -373,7 +373,7 @@ def trino_statistics(stats: dict) -> dict[str, int]:
     return {athena: stats[name] for name, athena in names.items() if name in stats}
 
 
-def show_partitions(database: str, table: str) -> Outcome:
+def show_partitions(database: str, table: str) -> StatementResult:
     """`dt=2024-01-02/hour=05`, a line each. Projected partitions are in no catalog and so not shown, as in AWS."""
     found = glue._tables.get(f"{database}/{table}")
     if found is None:
@@ -385,7 +385,7 @@ def show_partitions(database: str, table: str) -> Outcome:
         for partition in partitions
     )
     column = {"name": "partition", "typeSignature": {"rawType": "varchar", "arguments": []}}
-    return Outcome([column], [[line] for line in lines])
+    return StatementResult([column], [[line] for line in lines])
 
 
 def _cancel(cursor: trino.dbapi.Cursor) -> None:

@@ -7,6 +7,9 @@ from local.service import Service, clean_environment, fetch
 from local.state import State
 
 REGION = "us-east-1"
+# What the product and its tests call. ministack's other 81 services are off; one of them, Lambda, would run code that a
+# caller sends as a process of this user.
+SERVICES = ("athena", "cloudformation", "dynamodb", "glue", "iam", "kms", "s3", "scheduler", "ssm", "sts")
 # Any key is taken; this one is what people use with emulators, and no AWS account has it.
 TEST_KEY = "test"
 # The launcher answers here with its state folder's identity.
@@ -22,7 +25,7 @@ def command(_state: State, _ports: dict[str, int], _installation: Path | None) -
 
 
 def environment(state: State, ports: dict[str, int]) -> dict[str, str]:
-    """ministack's settings (its app.py and core/persistence.py read them).
+    """Return ministack's settings (its app.py and core/persistence.py read them).
 
     S3_PERSIST writes each object to disk as it is put; PERSIST_STATE keeps everything else as JSON. Without
     IOT_MTLS_ENABLED=0 an MQTT port listens on all interfaces.
@@ -34,6 +37,7 @@ def environment(state: State, ports: dict[str, int]) -> dict[str, str]:
         "PYTHONPATH": str(Path(__file__).resolve().parent.parent),
         "GATEWAY_PORT": str(ports["aws"]),
         "BIND_HOST": "127.0.0.1",
+        "SERVICES": ",".join(SERVICES),
         "MINISTACK_REGION": REGION,
         "IOT_MTLS_ENABLED": "0",
         "SFTP_ENABLED": "0",

@@ -172,8 +172,8 @@ def _check_free_space(product: Product, folder: Path, needed_bytes: int) -> None
     free = shutil.disk_usage(folder).free
     if free < needed_bytes:
         raise StackError(
-            f"{product.title} needs {needed_bytes // 1_000_000} MB of disk space in {folder} and {free // 1_000_000} MB are "
-            f"free. Free some, or set XDG_CACHE_HOME to a folder on another disk."
+            f"{product.title} needs {needed_bytes // 1_000_000} MB of disk space in {folder}, and "
+            f"{free // 1_000_000} MB are free. Free some, or set XDG_CACHE_HOME to a folder on another disk."
         )
 
 

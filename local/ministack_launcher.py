@@ -1,5 +1,5 @@
 """Run ministack 1.5.33 with the few changes that make it a faithful stand-in: Trino behind Athena, views, crawls,
-state.
+saved state, and nobody served but this machine's programs.
 
 Started by aws_emulator.py as `python -m local.ministack_launcher`. Every change below replaces a function of
 ministack's by name, which is why another version is refused: the names, and what they are given, are not a public
@@ -22,12 +22,13 @@ def main() -> None:
     from ministack import app  # noqa: PLC0415
     from ministack.services import athena, glue  # noqa: PLC0415
 
-    from local import athena_on_trino, crawl_emulation, state_saver  # noqa: PLC0415
+    from local import athena_on_trino, crawl_emulation, gatekeeper, state_saver  # noqa: PLC0415
     from local.state import State  # noqa: PLC0415
 
     state = State(Path(os.environ["LOCAL_STACK_DIR"]))
     # Hypercorn is given this object by app.main(), so requests pass through ours first.
-    app.app = saver = state_saver.StateSaver(app, str(state.identity()))
+    saver = state_saver.StateSaver(app, str(state.identity()))
+    app.app = gatekeeper.Gatekeeper(saver, int(os.environ["GATEWAY_PORT"]))
     athena_on_trino.install(athena, state, saver.note_change)
     crawl_emulation.install(glue, saver.note_change)
     drop_empty_descriptions(glue)

@@ -51,13 +51,13 @@ s3.aws-secret-key={key}
 s3.path-style-access=true
 """
 
-# As in the jvm.config that Trino's documentation recommends, with a smaller heap and code cache.
+# Trino's documentation recommends a jvm.config for servers that run for weeks over terabytes. This one runs for minutes
+# over megabytes, and most of its CPU is the JVM's own: with the first compiler alone and the serial collector the start
+# takes 8.4 s of CPU instead of 17.5 s, and the first report's queries 10 s instead of 20 s.
 JVM_FLAGS = [
-    "-server",
     "-Xmx1G",
-    "-XX:+UseG1GC",
-    "-XX:G1HeapRegionSize=16M",
-    "-XX:+ExplicitGCInvokesConcurrent",
+    "-XX:TieredStopAtLevel=1",
+    "-XX:+UseSerialGC",
     "-XX:+ExitOnOutOfMemoryError",
     "-XX:-OmitStackTraceInFastThrow",
     "-XX:ReservedCodeCacheSize=256M",

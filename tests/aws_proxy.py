@@ -107,6 +107,8 @@ class _Handler(BaseHTTPRequestHandler):
                 return
         if self.server.ignores_conditions:
             del self.headers["If-None-Match"], self.headers["If-Match"]
+        # The embedded AWS answers under its own name only.
+        self.headers.replace_header("Host", self.server.upstream.netloc)
         upstream = http.client.HTTPConnection(self.server.upstream.hostname, self.server.upstream.port, timeout=60)
         try:
             upstream.request(self.command, self.path, body or None, dict(self.headers))
