@@ -62,13 +62,6 @@ def begin_at(partition: Partition, standing: Standing, landed: Landed, group: st
             f"lost: from there on it holds other records than those that were landed. To land them too, commit "
             f"{standing.cut} for the group (kafka-consumer-groups.sh --reset-offsets), with another S3_PREFIX"
         )
-    if standing.cut is not None:
-        raise Contradiction(
-            f"the topic's log was cut at {standing.cut}, below the group's commit at {known.offset}, and has grown "
-            "anew: other records have the offsets between now. To go on and leave them out, commit "
-            f"{known.offset} again (kafka-consumer-groups.sh --reset-offsets); to land them, use another group and "
-            "another S3_PREFIX"
-        )
     last = _last(landed, generation)
     if standing.committed is not None and last and reached < last.end:
         raise Contradiction(
