@@ -153,9 +153,10 @@ class Landing:
     def take(self, polled: Polled, *, is_stopping: bool, now: float) -> None:
         """Drop what was taken away, begin what was given, and add what was read."""
         self.now = now
-        self._confirm()
         for partition in polled.revoked:
             self.lanes.pop(partition, None)
+        # Not before: the group would take the plan of another member's partition too.
+        self._confirm()
         for partition, standing in polled.given.items():
             lane = self.lanes[partition] = _begin(self.settings, self.sink, partition, standing)
             self.member.start_at(partition, lane.buffer.start)
@@ -171,8 +172,8 @@ class Landing:
         taken the plans once more: it takes them from a member only.
         """
         if self.now - self.confirmed_at > self.settings.kafka_session_timeout_ms / 1000:
-            plans = {p: lane.uploading.plan.committed for p, lane in self.lanes.items() if lane.uploading}
-            if plans and not self.member.commit(plans):
+            commits = {partition: again for partition, lane in self.lanes.items() if (again := lane.under_way)}
+            if commits and not self.member.commit(commits):
                 return
         self.confirmed_at = self.now
 

@@ -171,6 +171,8 @@ class Curation:
             late_days=table.late_days,
             by_month=table.by_month,
             whole_days=table.record == "ticks",
+            first_day=table.first_day,
+            read_before=json.loads(before.parameters.get(publish.READ_BEFORE, "{}")),
         )
 
     def _curate_days(

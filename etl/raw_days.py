@@ -46,9 +46,12 @@ def find(
     late_days: int,
     by_month: bool,
     whole_days: bool,
+    first_day: str = "0001-01-01",
+    read_before: dict[str, int] | None = None,
 ) -> RawDays:
     """Return the days to read. `by_month`: a folder is a month, named by its first day. `whole_days`: read only folders
-    that expect no more objects, because a table without a key is copied folder by folder.
+    that expect no more objects, because a table without a key is copied folder by folder. `read_before`: as the run
+    before noted it.
     """
     days = all_days(s3, bucket, folder)
     after = _later_watermark(watermark, days, today, late_days, by_month=by_month)
@@ -58,26 +61,26 @@ def find(
     since = (last_run or datetime.min.replace(tzinfo=UTC) + timedelta(days=1)) - timedelta(
         seconds=LONGEST_UPLOAD_SECONDS
     )
-    newest, late = Newest(), []
-    for day in (day for day in days if oldest <= day < watermark):
-        is_late = False
-        for found in _objects(s3, bucket, f"{folder}dt={day}/"):
-            newest.note(found["Key"])
-            is_late = is_late or found["LastModified"] >= since
-        if is_late:
+    # First the newest batches, then the late objects: what landed before those batches is then among these.
+    newest, older, late = Newest(), Newest(), []
+    for day in due:
+        newest.note_all(found["Key"] for found in _objects(s3, bucket, f"{folder}dt={day}/"))
+    for day in (day for day in days if max(oldest, first_day) <= day < watermark):
+        objects = list(_objects(s3, bucket, f"{folder}dt={day}/"))
+        older.note_all(found["Key"] for found in objects)
+        if any(found["LastModified"] >= since for found in objects):
             late.append(day)
-    listing = listing_of(s3, bucket, folder, late + due, newest)
-    return RawDays(late + due, after, listing, newest.starts())
+    # A partition without records since the watermark keeps what was noted when it had some.
+    kept = {partition: start for partition, start in (read_before or {}).items() if partition in older.starts()}
+    return RawDays(late + due, after, listing_of(s3, bucket, folder, late + due), kept | newest.starts())
 
 
-def listing_of(s3: Any, bucket: str, folder: str, days: list[str], newest: Newest | None = None) -> str:
-    """Return a digest of the objects, names and content, in the folders of `days`; note the names in `newest`."""
+def listing_of(s3: Any, bucket: str, folder: str, days: list[str]) -> str:
+    """Return a digest of the objects, names and content, in the folders of `days`."""
     digest = hashlib.sha256()
     for day in days:
         for found in _objects(s3, bucket, f"{folder}dt={day}/"):
             digest.update(f"{found['Key']} {found['ETag']}\n".encode())
-            if newest:
-                newest.note(found["Key"])
     return digest.hexdigest()
 
 

@@ -1,9 +1,9 @@
 """Raw objects in days before the watermark that no ETL run has read: the views read them at once.
 
 Batches of a partition of a topic land one after the other, and an object's name holds the first offset of its batch:
-`<topic>-<partition>-<start>-<end>[-<generation>].<extension>`. So a run notes for each partition the start of the
-newest batch that it found before it began to read. Objects that start earlier were complete, and are curated; the views
-leave them out by ranges of "$path", which keeps Athena from opening them, and read what is left.
+`<topic>-<partition>-<start>-<end>[-<generation>].<extension>`. So a run first notes for each partition the start
+of the newest batch, and then looks for what it has to read. Objects that start earlier were there by then, and are
+curated; the views leave them out by ranges of "$path", which keeps Athena from opening them, and read what is left.
 
 Needs only the standard library, because it also runs inside Glue.
 """
@@ -25,11 +25,12 @@ class Newest:
     def __init__(self) -> None:
         self._starts: dict[tuple[str, str], int] = {}
 
-    def note(self, key: str) -> None:
-        """Take one key into account; keys of other writers say nothing."""
-        if name := _NAME.fullmatch(key.rpartition("/")[2]):
-            place = (name[1], name[3] or "")
-            self._starts[place] = max(self._starts.get(place, 0), int(name[2]))
+    def note_all(self, keys: Iterable[str]) -> None:
+        """Take keys into account; those of other writers say nothing."""
+        for key in keys:
+            if name := _NAME.fullmatch(key.rpartition("/")[2]):
+                place = (name[1], name[3] or "")
+                self._starts[place] = max(self._starts.get(place, 0), int(name[2]))
 
     def starts(self) -> dict[str, int]:
         """Return `<topic>-<partition>` to the start. A topic that was made anew has several generations, whose offsets

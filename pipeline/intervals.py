@@ -30,14 +30,14 @@ INTRADAY = frozenset(INTERVAL_SECONDS) - DAILY_OR_LONGER
 
 
 def first_day(day: datetime, interval: str) -> datetime:
-    """Where the bar that holds a day starts: weeks on Sunday, as Polygon cuts them, months on their first."""
+    """Return where the bar that holds a day starts: weeks on Sunday, as Polygon cuts them, months on their first."""
     if interval == "1w":
         return day - timedelta(days=(day.weekday() + 1) % 7)
     return day.replace(day=1) if interval == "1mo" else day
 
 
 def is_finished(bar: Bar, now: datetime, delay: timedelta = timedelta(0)) -> bool:
-    """Whether the bar's interval is over at `now` (aware) for a source whose data is late by `delay`.
+    """Return whether the bar's interval is over at `now` (aware) for a source whose data is late by `delay`.
 
     A day is over at midnight in New York. The wall clock counts, so that summer time changes nothing.
     """

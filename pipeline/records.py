@@ -202,7 +202,9 @@ def decode_lines(
         return None
     if kind is Bar and [r for r in decoded if r.high < r.low]:
         return None
-    if np.count_nonzero(np.frombuffer(lines, np.uint8) == ord('"')) != _quotes(kind, decoded):
+    quotes = np.count_nonzero(np.frombuffer(lines, np.uint8) == ord('"'))
+    # Records without optional fields need not be looked at one by one.
+    if quotes != _QUOTES[kind][0] * count and quotes != _quotes(kind, decoded):
         return None
     return decoded
 

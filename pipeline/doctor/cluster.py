@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 
 from pipeline.doctor import wire
 from pipeline.doctor.finding import Finding, ok, problem, warning
-from pipeline.landing.positions import Partition
+from pipeline.landing.positions import Partition, Standing
+from pipeline.landing.resume import Contradiction, begin_at
 from pipeline.settings import ServiceError, Settings
 from pipeline.streams.kafka import cluster, reader
 
@@ -185,12 +186,8 @@ def _progress(settings: Settings, members: list[str], waits_minutes: float, now:
         name = str(partition)
         start = standing.committed.offset if standing.committed else standing.oldest
         lag += max(standing.end - start, 0)
-        if start < standing.oldest:
-            yield problem(
-                "kafka",
-                f"{name}: offsets {start} to {standing.oldest} were deleted by retention before they were landed",
-                "the consumer says how to go on; longer retention.ms, and a consumer that runs, prevent it",
-            )
+        if contradiction := _contradiction(settings, partition, standing):
+            yield contradiction
         elif (
             standing.end > start
             and (minutes := _waited_minutes(settings, partition, start, standing.end, now)) > waits_minutes
@@ -227,6 +224,19 @@ def _progress(settings: Settings, members: list[str], waits_minutes: float, now:
         )
     elif standings:
         yield ok("kafka", state)
+
+
+def _contradiction(settings: Settings, partition: Partition, standing: Standing) -> Finding | None:
+    """Why the consumer would refuse to go on from the group's commit: expired records, a cut log, a topic made anew."""
+    try:
+        begin_at(partition, standing, {}, settings.kafka_group)
+    except Contradiction as error:
+        return problem(
+            "kafka",
+            f"{partition}: {error}",
+            "consumer.py stops rather than skip or repeat records; `consumer.py verify --repair` compares with S3",
+        )
+    return None
 
 
 def _waited_minutes(settings: Settings, partition: Partition, start: int, end: int, now: datetime) -> float:

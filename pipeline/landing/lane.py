@@ -113,6 +113,14 @@ class Lane:
     def is_uploaded(self) -> bool:
         return self.upload is not None and self.upload.ready()
 
+    @property
+    def under_way(self) -> Committed | None:
+        """What is committed while the batch uploads; None if none does. Committing it again changes nothing."""
+        if not self.uploading:
+            return None
+        plan = self.uploading.plan
+        return plan.committed if self.is_planned else Committed(plan.start, end_mark(self.generation, self.end_word))
+
     def commit_wanted(self) -> Committed | None:
         """Return what this lane wants committed now."""
         if self.uploading and not self.is_uploaded:

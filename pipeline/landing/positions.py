@@ -1,6 +1,6 @@
 """Where a partition of a stream and its group stand. An offset says which record is next."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 
@@ -16,10 +16,15 @@ class Partition(NamedTuple):
 
 @dataclass(frozen=True)
 class Committed:
-    """Where the group stands in a partition. `metadata` is the text that was committed with the offset."""
+    """Where the group stands in a partition. `metadata` is the text that was committed with the offset.
+
+    `epoch` is that of the partition's leader when it took the record before the offset, as far as the stream knows; it
+    is the stream's own, and says nothing of whether two commits are the same.
+    """
 
     offset: int
     metadata: str
+    epoch: int = field(default=-1, compare=False)
 
 
 @dataclass(frozen=True)
@@ -28,10 +33,13 @@ class Standing:
 
     Records have the offsets from `oldest` up to `end`. `committed` is None without a commit of the group: before its
     first, and after its offsets expired. `generation` is the topic's id, 32 hex digits: the offsets of a topic that was
-    deleted and made anew mean other records. None on brokers that have no ids (Kafka before 2.8).
+    deleted and made anew mean other records. None on brokers that have no ids (Kafka before 2.8). `cut` is where the
+    log was cut off below the commit, as by a disk that was lost, though it may have grown beyond it since: records from
+    there on are not those that the commit has counted. None if it was not, or nobody knows.
     """
 
     oldest: int
     end: int
     committed: Committed | None
     generation: str | None = None
+    cut: int | None = None

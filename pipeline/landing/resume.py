@@ -56,6 +56,12 @@ def begin_at(partition: Partition, standing: Standing, landed: Landed, group: st
             f"its next record is {reached}, and the topic ends at {standing.end}: its log was cut, or the topic was "
             "made anew. If the topic is a new one, --from-beginning begins with it"
         )
+    if standing.cut is not None:
+        raise Contradiction(
+            f"its next record is {reached}, and the topic's log was cut off at {standing.cut}, as by a disk that was "
+            f"lost: from there on it holds other records than those that were landed. To land them too, commit "
+            f"{standing.cut} for the group (kafka-consumer-groups.sh --reset-offsets), with another S3_PREFIX"
+        )
     last = _last(landed, generation)
     if standing.committed is not None and last and reached < last.end:
         raise Contradiction(

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from pipeline.records import time_text
+from pipeline.records import FIRST_YEAR, LAST_YEAR, time_text
 
 _UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _LONGEST_SECONDS = 100 * 366 * 86400
@@ -71,6 +71,8 @@ def _time(text: str, of_a_day: str) -> str:
         instant = datetime.fromisoformat(text)
     except ValueError:
         raise ArgumentTypeError(f"{text!r} is not a date or time such as 2024-01-31 or 2024-01-31T14:30Z") from None
+    if not FIRST_YEAR < instant.year < LAST_YEAR:
+        raise ArgumentTypeError(f"{text!r} is not in the years {FIRST_YEAR} to {LAST_YEAR}")
     return f"{text} {of_a_day}" if len(text) == 10 else time_text(instant)
 
 

@@ -1,4 +1,4 @@
-"""What of one series (a symbol's bars, a symbol's news) has been sent, and so what is still to be asked for. Pure.
+"""What of one series (a symbol's bars, a symbol's news) was sent, and so what is still to be asked for. Pure.
 
 The state is a checkpoint: ranges of time that are done, and a checksum of each record of the last days, so that a late
 correction is told from the same bar seen again. Times are the records' texts, which sort as they are.
@@ -42,7 +42,7 @@ class Progress:
         return self._done[-1][1] if self._done else None
 
     def missing(self, start: str, end: str) -> list[tuple[str, str]]:
-        """The parts of [start, end] to ask for: what is not done, and the last days again."""
+        """Return the parts of [start, end] to ask for: what is not done, and the last days again."""
         parts, at = [], start
         for first, last in self._done:
             if at < first:
@@ -55,7 +55,7 @@ class Progress:
         return [(a, b) for a, b in parts if a <= end]
 
     def is_new(self, identity: str, record: Record) -> bool:
-        """Whether the record was not sent, or is not what was sent."""
+        """Return whether the record was not sent, or is not what was sent."""
         if self._recent_since and record.time >= self._recent_since:
             return self._recent.get(identity, ("", None))[1] != checksum(record)
         return not any(first <= record.time <= last for first, last in self._done)
@@ -77,11 +77,12 @@ class Progress:
 
 
 def earlier(time: str, by: timedelta) -> str:
+    """Return the time, moved back."""
     return time_text(datetime.fromisoformat(time) - by)
 
 
 def checksum(record: Record) -> int:
-    """Of what the record says; when it was read does not count."""
+    """Return a checksum of what the record says, whenever it was read."""
     fields = [getattr(record, name) for name in record.__struct_fields__ if name not in ("ingested_at", "source")]
     return zlib.crc32(msgspec.json.encode(fields))
 
@@ -106,13 +107,15 @@ class SentMinutes:
         return max(self._sent, default=None)
 
     def has(self, bar: Bar) -> bool:
+        """Return whether a bar of this symbol and minute was sent."""
         return bar.symbol in self._sent.get(bar.time, ())
 
     def is_new(self, bar: Bar) -> bool:
-        """Whether the bar was not sent, or says something else than what was sent."""
+        """Return whether the bar was not sent, or says something else than what was sent."""
         return not self.has(bar) or self._sent[bar.time][bar.symbol] not in (None, checksum(bar))
 
     def add(self, bars: Iterable[Bar]) -> None:
+        """Note bars as sent."""
         for bar in bars:
             self._sent.setdefault(bar.time, {})[bar.symbol] = checksum(bar)
 

@@ -1,9 +1,8 @@
-"""Recorded answers of an API in place of the network: for tests, demos, and for support ("send us the answers that you
-got").
+"""Recorded answers of an API in place of the network: for tests, demos and support.
 
-A folder of JSON files, one a page, named after what was asked: `aggs_AAPL_1_day.json`, `grouped_daily_2020-10-14.json`,
-`previous_close_AAPL.json`, `news_page1.json`, `TIME_SERIES_DAILY_IBM.json`. Files whose names begin alike are pages, in
-the order of their names.
+A folder of JSON files, one per page, named after what was asked: `aggs_AAPL_1_day.json`,
+`grouped_daily_2020-10-14.json`, `previous_close_AAPL.json`, `news_page1.json`, `TIME_SERIES_DAILY_IBM.json`. Files
+whose names begin alike are pages, in the order of their names.
 """
 
 import logging
@@ -18,9 +17,7 @@ log = logging.getLogger(__name__)
 
 
 class Recorded:
-    """Has the `get` of Rest. `name_of` gives the beginning of the file names for a path and its parameters, "" for
-    none.
-    """
+    """Answers like Rest. `name_of` returns how the file names of a path and its parameters begin."""
 
     def __init__(self, folder: str, name_of: Callable[[str, Json], str]) -> None:
         self._folder, self._name_of = Path(folder), name_of
@@ -29,6 +26,7 @@ class Recorded:
             raise SourceError(f"--load {folder}: there is no such folder")
 
     def get(self, path: str, parameters: Mapping[str, object] | None = None) -> Json:
+        """Return the next recorded page of a path, an empty object if none was recorded. Raises SourceError."""
         if not (parameters or {}).get("cursor"):
             name = self._name_of(path, dict(parameters or {}))
             self._left = sorted(

@@ -67,6 +67,7 @@ class RateLimit:
         self._asked: deque[float] = deque(maxlen=per_minute)
 
     def wait(self) -> None:
+        """Wait until one more request is within the limit, and count it."""
         if self._asked.maxlen and len(self._asked) == self._asked.maxlen:
             # A little more than a minute: the server's clock counts from when the request arrives.
             pause = self._asked[0] + 60.5 - self._clock()

@@ -26,7 +26,7 @@ BAR_INTERVALS: tuple[Interval, ...] = (*_BAR_MINUTES, "1d")
 
 
 def volume_shape(minute: int) -> float:
-    """How much is traded in a minute of the day (0 to 1439, New York), 1 on the average of a trading day.
+    """Return how much is traded in a minute of the day (0 to 1439, New York), 1 on the average of a trading day.
 
     A U: busiest after the opening and before the close; a twentieth of the average outside of trading hours.
     """
@@ -37,7 +37,7 @@ def volume_shape(minute: int) -> float:
 def ticks(
     symbols: Sequence[str], *, seed: int, start: datetime, rate: float, ingested_at: Callable[[], str]
 ) -> Iterator[Tick]:
-    """Trades without end, `rate` a second from `start` (aware) by their own time."""
+    """Yield trades without end, `rate` per second from `start` (aware) by their own time."""
     random_ = random.Random(seed)
     prices = {symbol: round(random_.uniform(20, 500), 2) for symbol in symbols}
     # A trade moves the price as the time between two trades of the symbol does.
@@ -69,8 +69,8 @@ def ticks(
 def bars(
     symbols: Sequence[str], interval: Interval, *, seed: int, start: datetime, ingested_at: Callable[[], str]
 ) -> Iterator[Bar]:
-    """Bars without end from the trading day of `start` (aware) on: Monday to Friday, 09:30 to 16:00 in New York, no
-    holidays.
+    """Yield bars without end from the trading day of `start` (aware) on: Monday to Friday, 09:30 to 16:00 in New York,
+    no holidays.
     """
     random_ = random.Random(seed)
     prices = {symbol: random_.uniform(20, 500) for symbol in symbols}

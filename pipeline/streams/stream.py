@@ -69,7 +69,7 @@ class Member(Protocol):
         """
 
     def start_at(self, partition: Partition, offset: int) -> None:
-        """Read a partition that was given from this offset on; nothing happens if it was taken away since."""
+        """Read a partition that was given from this offset on. If it was taken away since, the next poll says so."""
 
     def generations(self, topics: Iterable[str]) -> dict[str, str | None]:
         """Ask now which generations the topics of this member's partitions have; leave out what gets no answer.

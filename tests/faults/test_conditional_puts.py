@@ -4,6 +4,7 @@ import itertools
 import time
 from collections.abc import Callable
 from subprocess import CompletedProcess, Popen
+from urllib.parse import unquote
 
 import pytest
 from aws_proxy import CUT, HOLD, LOSE, PASS, Decision, S3Refusal, aws_proxy
@@ -28,7 +29,7 @@ def test_an_object_of_the_same_name_stays(
         process.kill()
         process.wait()
         proxy.cuts_held = True
-        key = proxy.writes[0][0].split("/", 2)[2].split("?")[0]
+        key = unquote(proxy.writes[0][0].split("/", 2)[2].split("?")[0])
     s3.put_object(Bucket=settings.s3_bucket, Key=key, Body=b"of another program")
     before = etags(s3, settings)
     stopped = run("consumer.py", "--until-caught-up")

@@ -50,17 +50,21 @@ def test_broker_killed_and_restarted(stack: Stack, start: Start, s3: object, set
     assert_exactly_once(s3, settings, at_least=6_000)
 
 
-def test_commits_without_an_answer(stack: Stack, start: Start, run: Run, s3: object, settings: Settings) -> None:
-    """A broker that freezes for longer than a commit waits leaves commits unanswered; nothing is missing and nothing
-    twice.
+@pytest.mark.parametrize("instance", ["", "static"], ids=["dynamic", "static"])
+def test_commits_without_an_answer(
+    *, instance: str, stack: Stack, start: Start, run: Run, s3: object, settings: Settings
+) -> None:
+    """A broker that freezes for longer than a commit waits leaves commits unanswered; the member joins again, under its
+    static name too, and nothing is missing and nothing twice.
     """
     produce(settings, 1_000)
-    process = start("consumer.py", "--flush-seconds", "0.1", "--flush-records", "50", KAFKA_SESSION_TIMEOUT_MS="30000")
+    changes = {"KAFKA_SESSION_TIMEOUT_MS": "30000", "KAFKA_INSTANCE": instance}
+    process = start("consumer.py", "--flush-seconds", "0.1", "--flush-records", "50", **changes)
     wait_for(lambda: keys(s3, settings), 90, process)
     produced = 1_000
     rounds = 0
     # A freeze that meets no request changes nothing; then it is done again.
-    while rounds < 3 or ("unanswered" not in process.log_path.read_text() and rounds < 10):
+    while rounds < 3 or ("commit unanswered" not in process.log_path.read_text() and rounds < 10):
         rounds += 1
         produce(settings, 5_000, first=produced)
         produced += 5_000
@@ -70,10 +74,10 @@ def test_commits_without_an_answer(stack: Stack, start: Start, run: Run, s3: obj
         stack.process("kafka").send(signal.SIGCONT)
         time.sleep(2)
     wait_for(lambda: sum(in_lake(s3, settings).values()) >= produced, 120, process)
-    assert "unanswered" in process.log_path.read_text()
+    assert "commit unanswered" in process.log_path.read_text()
     process.send_signal(signal.SIGTERM)
     assert process.wait(15) == 0, process.log_path.read_text()
-    assert run("consumer.py", "--until-caught-up").returncode == 0
+    assert run("consumer.py", "--until-caught-up", **changes).returncode == 0
     assert_exactly_once(s3, settings, at_least=produced)
 
 

@@ -45,7 +45,7 @@ def test_until_caught_up_twice(run: Run, s3: object, settings: Settings) -> None
 @pytest.mark.parametrize(
     ("arguments", "pattern"),
     [
-        ([], r"raw/bars/dt=\d{4}-\d\d-\d\d/bars_\w+-\d-\d{20}-\d{20}\.json\.gz"),
+        ([], r"raw/bars/dt=\d{4}-\d\d-\d\d/bars_\w+-\d-\d{20}-\d{20}-[0-9a-f]{8}\.json\.gz"),
         (["--partition-by", "hour"], r"raw/bars/dt=\d{4}-\d\d-\d\d/hour=\d\d/.*\.json\.gz"),
         (["--format", "csv", "--partition-by", "month"], r"raw/bars/dt=\d{4}-\d\d-01/.*\.csv\.gz"),
         (["--format", "parquet", "--partition-time", "event"], r"raw/bars/dt=2023-11-1[45]/.*\.parquet"),

@@ -15,7 +15,10 @@ from kafka.admin import ScramMechanism, UserScramCredentialUpsertion
 
 from local.stack import Stack
 from pipeline.doctor import cluster
+from pipeline.landing.plan import end_mark
+from pipeline.landing.positions import Committed, Partition
 from pipeline.settings import Settings, load_settings
+from pipeline.streams.kafka import reader
 from pipeline.streams.kafka.connection import connection, ensure_topics
 
 PASSWORD = "correcthorsebatterystaple42"  # of a broker on loopback that lives for one test run
@@ -203,6 +206,24 @@ def test_records_that_nobody_lands(settings):
     found = problems(kafka(settings, at=now() + timedelta(minutes=20)))
     assert found
     assert all("nobody is in the group" in text for text in found)
+
+
+def test_commit_that_fits_no_record(settings):
+    """A commit beyond the log's end, and one of the topic before it was deleted and made anew, are problems that say
+    what was found and what to do; a commit without a generation, within the log, is none.
+    """
+    produce(settings, 40)
+    partition = Partition(settings.kafka_topic_bars, 0)
+    for committed, expected in (
+        (Committed(500, ""), "its log was cut, or the topic was made anew"),
+        (Committed(0, end_mark("a" * 32)), "was deleted and made anew"),
+        (Committed(1, ""), ""),
+    ):
+        reader.commit(settings, {partition: committed})
+        found = [text for text in problems(kafka(settings)) if text.startswith(f"{partition}: ")]
+        assert len(found) == (1 if expected else 0), found
+        assert expected in "".join(found)
+        assert "verify --repair" in (found or ["verify --repair"])[0]
 
 
 def test_transaction_that_does_not_end(settings):

@@ -40,9 +40,12 @@ def read_all(member: Member, settings: Settings) -> dict[Partition, int]:
     ends = member.end_offsets([settings.kafka_topic_bars])
 
     def is_at_end() -> bool:
-        for partition, found in member.poll(100).blocks.items():
+        polled = started(member, member.poll(100))
+        for partition in polled.revoked:
+            counts.pop(partition, None)
+        for partition, found in polled.blocks.items():
             counts[partition] = counts.get(partition, 0) + sum(map(len, found))
-        return all(member.position(partition) == end for partition, end in ends.items())
+        return member.is_settled and all(member.position(partition) == end for partition, end in ends.items())
 
     poll_until(is_at_end)
     return counts

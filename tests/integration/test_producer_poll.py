@@ -220,6 +220,18 @@ def test_poll_previous_close(run: Callable, bars: Callable, environment: dict) -
     assert {urlsplit(path).path for path, _ in server.requests} == {"/v2/aggs/ticker/AAPL/prev"}
 
 
+def test_two_hundred_tickers_are_asked_for(run: Callable, bars: Callable) -> None:
+    """A list of tickers on the command line may be longer than a file name; each is asked for and sent."""
+    tickers = [f"TICK{number}" for number in range(200)]
+    day = int(pd.Timestamp("2024-06-03", tz="America/New_York").timestamp() * 1000)
+    answer = Answer({"status": "OK", "results": [{"t": day, "o": 1, "h": 9, "l": 1, "c": 2, "v": 5}]})
+    with api_server(lambda *_: answer) as server:
+        changes = {"POLYGON_API_KEY": KEY, "POLYGON_BASE_URL": server.url, "POLYGON_REQUESTS_PER_MINUTE": "0"}
+        done = run("producer.py", "poll", "--symbols", ",".join(tickers), "--from", "2024-06-01", **changes)
+    assert done.returncode == 0, done.stderr
+    assert Counter(bar.symbol for bar in bars()) == Counter(tickers)
+
+
 def test_news_joins_by_symbol(run: Callable, settings: Settings) -> None:
     """Each article is one record of each ticker asked for, once, with its sentiment."""
     article = {

@@ -1,6 +1,7 @@
 """producer.py stream against a WebSocket server on loopback that plays good and bad days."""
 
 import json
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -151,6 +152,33 @@ def test_cuts_and_stalls_are_reconnected_and_said() -> None:
         assert stream.take_gaps() == []
 
 
+@pytest.mark.parametrize("level", [logging.DEBUG, logging.INFO])
+def test_the_key_is_in_no_log(level: int, caplog: pytest.LogCaptureFixture) -> None:
+    """Neither our log nor the library's shows the key, whatever the level, also where a server repeats it."""
+    caplog.set_level(level)
+
+    def play(connection: ServerConnection, _number: int) -> None:
+        connection.send(json.dumps([trade(1)]))
+        connection.close(1008, f"the key {KEY} is slow")
+
+    with feed_server(play) as url, opened(url) as stream:
+        take_until(stream, 2)
+    assert "stream lost" in caplog.text
+    client_lines = [record for record in caplog.records if not record.name.startswith("websockets.server")]
+    assert not [record.getMessage() for record in client_lines if KEY in f"{record.getMessage()} {vars(record)}"]
+
+
+def test_a_feed_that_cannot_be_reached_ends_with_its_setting() -> None:
+    """When no connection has worked for long enough, the error names the setting to look at."""
+    with feed_server(lambda *_: None) as url:
+        pass
+    with (
+        opened(url, patience_seconds=1) as stream,
+        pytest.raises(SourceError, match=r"POLYGON_STREAM_URL=ws://.*no connection in 1 seconds"),
+    ):
+        take_until(stream, 1)
+
+
 def test_a_refused_key_ends_it() -> None:
     """A refused key is told with the setting to look at, and not tried for ever."""
     with (
@@ -231,6 +259,8 @@ def test_stream_to_kafka_with_missed_minutes(start: Callable, settings: Settings
             "seconds,trades,minutes",
             "--buffer",
             "1000",
+            "--log-level",
+            "DEBUG",
             "--url",
             url,
             POLYGON_API_KEY=KEY,

@@ -1,5 +1,7 @@
 """plan.py and buffer.py: ranges, plans and names."""
 
+from dataclasses import replace
+
 import pytest
 from blocks_of import block
 from hypothesis import given
@@ -12,7 +14,9 @@ from pipeline.landing.plan import (
     Plan,
     UnreadablePlan,
     arrival_folder,
+    end_mark,
     event_folder,
+    generation_of,
     read_object_key,
     read_plan,
 )
@@ -75,6 +79,29 @@ def test_plan_round_trip() -> None:
     long = Plan("t" * 249, 0, 2**62, 2**62 + 1, Layout(bucket="b" * 63, root="p" * 900 + "/", table="t" * 249))
     assert len(long.metadata()) < 2048
     assert read_plan(Partition("t", 0), Committed(5, "")) is None
+
+
+def test_plans_of_a_generation() -> None:
+    """A plan with a generation and a time is read back, and both the name and what is read from it say so."""
+    plan = replace(PLAN, generation="0123456789abcdef" * 2, planned_ms=1_700_000_000_000)
+    assert read_plan(Partition("stock_bars", 3), plan.committed) == plan
+    key = plan.object_key("dt=2024-01-02")
+    assert key.endswith("/stock_bars-3-00000000000000000100-00000000000000000250-01234567.json.gz")
+    assert read_object_key(key).generation == "01234567"
+    assert read_object_key(PLAN.object_key("dt=2024-01-02")).generation == ""
+    long = replace(
+        PLAN, topic="t" * 249, layout=replace(LAYOUT, bucket="b" * 63, root="p" * 900 + "/", table="t" * 249)
+    )
+    assert len(replace(long, generation="a" * 32, planned_ms=2**42).metadata()) < 2048
+
+
+def test_marks_of_ends() -> None:
+    """The mark of an end says the generation, and is no plan; where brokers tell none it is as it always was."""
+    mark = end_mark("a" * 32)
+    assert generation_of(mark) == "a" * 32
+    assert read_plan(Partition("t", 0), Committed(7, mark)) is None
+    assert (end_mark(""), end_mark("", "word")) == ("", "word")
+    assert generation_of("") == generation_of("word") == generation_of(PLAN.metadata()) == ""
 
 
 @pytest.mark.parametrize(

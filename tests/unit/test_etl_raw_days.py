@@ -16,8 +16,8 @@ NOW = datetime(2026, 6, 30, 12, tzinfo=UTC)
 class Listing:
     """The one call that raw_days makes of S3."""
 
-    def __init__(self, days: dict[str, datetime]) -> None:
-        self._objects = {f"raw/bars/dt={day}/object": modified for day, modified in days.items()}
+    def __init__(self, days: dict[str, datetime], objects: dict[str, datetime] | None = None) -> None:
+        self._objects = {f"raw/bars/dt={day}/object": modified for day, modified in days.items()} | (objects or {})
 
     def get_paginator(self, _name: str) -> "Listing":
         return self
@@ -39,6 +39,7 @@ def find(
     whole_days: bool = False,
     by_month: bool = False,
     today: date = TODAY,
+    first_day: str = "0001-01-01",
 ) -> RawDays:
     return raw_days.find(
         Listing(days),
@@ -50,6 +51,7 @@ def find(
         late_days=1,
         by_month=by_month,
         whole_days=whole_days,
+        first_day=first_day,
     )
 
 
@@ -89,6 +91,32 @@ def test_first_run_reads_what_landed_behind_the_watermark() -> None:
     """
     days = {"2026-06-10": NOW - timedelta(days=20), "2026-06-25": NOW}
     assert find(days, last_run=None).days == ["2026-06-10", "2026-06-25"]
+    assert find(days, last_run=None, first_day="2026-06-15").days == ["2026-06-25"]
+
+
+def test_what_is_noted_as_read() -> None:
+    """The newest batches since the watermark are noted. Those before it are not, for an object that landed between two
+    looks could be left out; a partition without newer records keeps what the run before noted, while it has objects.
+    """
+
+    def name(partition: int, start: int) -> str:
+        return f"t-{partition}-{start:020}-{start + 5:020}.json.gz"
+
+    objects = {f"raw/bars/dt=2026-06-25/{name(0, 40)}": NOW}
+    objects |= {f"raw/bars/dt=2026-06-10/{name(partition, 20)}": NOW for partition in (0, 1, 2)}
+    found = raw_days.find(
+        Listing({}, objects),
+        "b",
+        "raw/bars/",
+        watermark="2026-06-20",
+        last_run=NOW,
+        today=TODAY,
+        late_days=1,
+        by_month=False,
+        whole_days=False,
+        read_before={"t-0": 10, "t-1": 15, "gone-0": 7},
+    )
+    assert found.read_before == {"t-1": 15, "t-0": 40}
 
 
 def test_upload_that_began_before_the_last_run_is_found() -> None:

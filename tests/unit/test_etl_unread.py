@@ -10,8 +10,7 @@ FOLDER = "s3://lake/raw/bars/"
 
 def starts(*names: str) -> dict[str, int]:
     newest = Newest()
-    for name in names:
-        newest.note(f"raw/bars/dt=2026-06-10/{name}")
+    newest.note_all(f"raw/bars/dt=2026-06-10/{name}" for name in names)
     return newest.starts()
 
 

@@ -7,7 +7,7 @@ from blocks_of import block
 
 from pipeline.landing.buffer import Limits
 from pipeline.landing.lane import Lane, Written, held_bytes, to_pause
-from pipeline.landing.plan import Layout, Plan, UnreadablePlan
+from pipeline.landing.plan import Layout, Plan, UnreadablePlan, end_mark
 from pipeline.landing.positions import Committed, Partition
 
 PARTITION = Partition("t", 0)
@@ -128,6 +128,22 @@ def test_without_plans_only_ends_are_committed() -> None:
     assert (one.uploading.plan.end, one.upload) == (4, None)
 
 
+def test_what_is_committed_while_a_batch_uploads() -> None:
+    """Committing again what is under way is the plan, or for a sink without plans where the batch begins."""
+    one = lane()
+    assert one.under_way is None
+    one.buffer.add([block([b"a", b"b"])], now=0)
+    one.close(LIMITS, position=2, now=0)
+    assert one.under_way is None
+    begin_upload(one)
+    assert one.under_way == Plan("t", 0, 0, 2, LAYOUT).committed
+    other = Lane.begin_unplanned(PARTITION, Committed(5, ""), WORD, "a" * 32)
+    other.buffer.add([block([b"a", b"b"], 5)], now=0)
+    other.close(LIMITS, position=7, now=0)
+    assert other.under_way == Committed(5, end_mark("a" * 32, WORD))
+    assert Lane.begin_unplanned(PARTITION, other.under_way, WORD).buffer.start == 5
+
+
 def test_sinks_refuse_each_other_s_commits() -> None:
     """A lane that finds the other sink's word in the group's commit does not begin."""
     with pytest.raises(UnreadablePlan, match="another sink"):
@@ -135,3 +151,8 @@ def test_sinks_refuse_each_other_s_commits() -> None:
     with pytest.raises(UnreadablePlan):
         lane(WORD)
     assert Lane.begin_unplanned(PARTITION, Committed(5, WORD), WORD).buffer.start == 5
+    with pytest.raises(UnreadablePlan):
+        lane(end_mark("a" * 32, WORD))
+    with pytest.raises(UnreadablePlan):
+        Lane.begin_unplanned(PARTITION, Committed(5, end_mark("a" * 32, "another")), WORD)
+    assert lane(end_mark("a" * 32), 7).buffer.start == 7

@@ -7,6 +7,7 @@ import pytest
 import producer
 from pipeline.settings import Settings
 from pipeline.sources.commands import all_commands
+from pipeline.sources.csv.dialects import UnusableFile
 from pipeline.sources.pacing import Clock
 
 EXAMPLES = [(name, example) for name, command in all_commands().items() for example in command.examples]
@@ -31,6 +32,44 @@ def test_every_example_of_the_help_is_understood(name: str, example: str) -> Non
     """Each example of a command's help parses, and so do the defaults."""
     options = producer.parser(all_commands()).parse_args([name, *shlex.split(example.partition("<")[0])])
     assert options.command == name
+
+
+def test_two_hundred_tickers_on_the_command_line() -> None:
+    """A list of tickers that is longer than a file name may be is a list of tickers."""
+    tickers = ",".join(f"TICK{number}" for number in range(200))
+    options = producer.parser(all_commands()).parse_args(["poll", "--symbols", tickers])
+    assert options.symbols == tickers
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["replay", "x.csv", "--encoding", "klingon"],
+        ["replay", "x.csv", "--encoding", "base64"],
+        ["replay", "x.csv", "--timezone", "Mars/Olympus"],
+        ["replay", "x.csv", "--rate", "inf"],
+        ["poll", "--every", "99999999999999999999w"],
+        ["poll", "--revise", "9" * 400],
+        ["poll", "--from", "yesterday"],
+        ["simulate", "--start", "9999-01-01"],
+        ["poll", "--symbols", " , "],
+        ["stream", "--channels", "trades,quotes"],
+        ["simulate", "--count", "1e3"],
+    ],
+)
+def test_options_that_make_no_sense_are_refused(arguments: list[str], capsys: pytest.CaptureFixture) -> None:
+    """A value that cannot be used is wrong use, with a sentence that names the option."""
+    with pytest.raises(SystemExit) as ended:
+        producer.parser(all_commands()).parse_args(arguments)
+    assert ended.value.code == 2
+    assert f"argument {arguments[-2]}: " in capsys.readouterr().err
+
+
+def test_a_place_with_a_name_that_is_too_long() -> None:
+    """What can be no file's name is a place without files."""
+    options = producer.parser(all_commands()).parse_args(["replay", "x" * 5000])
+    with pytest.raises(UnusableFile, match="there is no such file"):
+        all_commands()["replay"].sources(Settings(), options, Clock(lambda: False))
 
 
 @pytest.mark.parametrize("line", NAMES)

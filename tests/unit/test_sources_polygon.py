@@ -101,6 +101,43 @@ def test_a_bar_not_as_documented_is_an_error() -> None:
         list(polygon.bars(lambda *_: {"results": [{"t": 1, "v": 1}]}, "X", "1d", START, END, **HOW))
 
 
+@pytest.mark.parametrize(
+    "page",
+    [
+        {"results": {"t": 1}},
+        {"results": "none"},
+        {"results": [1]},
+        {"results": [{"t": 10**30, "o": 1, "h": 1, "l": 1, "c": 1, "v": 1}]},
+        {"results": [{"t": "x", "o": 1, "h": 1, "l": 1, "c": 1, "v": 1}]},
+    ],
+)
+def test_answers_of_an_odd_shape_are_errors(page: dict) -> None:
+    """Whatever stands where bars or articles should, it ends in one typed error."""
+    for ask in (
+        lambda: polygon.bars(lambda *_: page, "X", "1d", START, END, **HOW),
+        lambda: polygon.bars(lambda *_: page, "X", "1m", START, END, **HOW),
+        lambda: polygon.grouped_daily(lambda *_: page, date(2024, 1, 2), **HOW),
+        lambda: polygon.news(lambda *_: page, "X", "2024-01-02 00:00:00.000", "2024-01-03", ingested_at=lambda: ""),
+    ):
+        with pytest.raises(SourceError, match="not as documented"):
+            list(ask())
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"Time Series (Daily)": []},
+        {"Time Series (Daily)": {"2024-06-04": 7}},
+        {"Meta Data": {"5. Time Zone": "Mars/Olympus"}, "Time Series (Daily)": {}},
+        {"Meta Data": {"5. Time Zone": "../../etc/passwd"}, "Time Series (Daily)": {}},
+    ],
+)
+def test_alpha_vantage_answers_of_an_odd_shape_are_errors(body: dict) -> None:
+    """A series that is none, and a zone that nobody knows, end in one typed error."""
+    with pytest.raises(SourceError, match=r"not as documented|not a time zone"):
+        list(alpha_vantage.bars(lambda *_: body, "IBM", "1d", START, END, **HOW))
+
+
 ARTICLE = {
     "id": "a1",
     "publisher": {"name": "The Paper"},

@@ -1,6 +1,8 @@
 """Asking an API: retries, limits, pages and errors, against a server on loopback."""
 
+import gzip
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
@@ -63,6 +65,83 @@ def test_429_waits_as_long_as_it_is_told() -> None:
         assert client(server, clock).get("/x")["results"]
     assert clock.slept[0] == 7
     assert 25 < clock.slept[1] <= 30
+
+
+@pytest.mark.parametrize(
+    ("header", "pause"),
+    [
+        ("-5", 0),
+        ("1.5", 1.5),
+        ("0", 0),
+        ("soon", 1),
+        ("nan", 1),
+        ("1e999", 1),
+        ("²", 1),
+        ("", 1),
+        ("5, 10", 1),
+        ("Wed, 21 Oct 2015 07:28:00 GMT", 0),
+        ("Wed, 99 Foo 99999999999999999999 07:28:00 GMT", 1),
+    ],
+)
+def test_retry_after_of_any_form(header: str, pause: float) -> None:
+    """Seconds of any kind and dates in the past are followed; what is neither is as if nothing was said."""
+    clock = Clock()
+    with api_server(scripted(Answer({}, 429, {"Retry-After": header.encode().decode("latin-1")}), GOOD)) as server:
+        assert client(server, clock).get("/x")["results"]
+    assert clock.slept == [pause]
+
+
+@pytest.mark.parametrize("header", ["100000", "99999999999999999999", "Fri, 31 Dec 9999 23:59:59 GMT"])
+def test_a_long_retry_after_is_not_waited_for(header: str) -> None:
+    """A wait beyond the patience ends at once in an error that names the setting of the host."""
+    clock = Clock()
+    with (
+        api_server(scripted(Answer({}, 429, {"Retry-After": header}))) as server,
+        pytest.raises(SourceError, match=r"POLYGON_BASE_URL=.*HTTP 429.*asked 1 times"),
+    ):
+        client(server, clock).get("/x")
+    assert clock.slept == []
+
+
+def test_an_answer_is_bounded() -> None:
+    """An answer that unpacks to more than 64 MB is refused without being read to its end."""
+    body = gzip.compress(b"[" + b" " * (200 << 20), 1)
+    with (
+        api_server(scripted(Answer(body, headers={"Content-Encoding": "gzip"}))) as server,
+        pytest.raises(SourceError, match="more than 64 MB"),
+    ):
+        client(server, Clock()).get("/x")
+    with api_server(scripted(Answer(b"[" * 100_000))) as server, pytest.raises(SourceError, match="not a JSON object"):
+        client(server, Clock()).get("/x")
+
+
+@pytest.mark.parametrize(
+    "next_url",
+    [
+        "@{evil}/x",
+        "//{evil}/x",
+        "\\{evil}/x",
+        "/\\{evil}/x",
+        "http://{evil}/x",
+        "http:@{evil}/x",
+        "x@{evil}/x",
+        ":80@{evil}/x",
+        ".{evil}/x",
+        "http://[/x",
+        ["@{evil}/x"],
+        7,
+    ],
+)
+def test_no_next_url_sends_the_key_elsewhere(next_url: object) -> None:
+    """Whatever a page names as the next one, the key goes to the configured host and to no other."""
+    with api_server(scripted(GOOD)) as evil:
+        named = next_url.format(evil=evil.url.removeprefix("http://")) if isinstance(next_url, str) else next_url
+        with api_server(scripted(Answer({"results": [1], "next_url": named}), GOOD)) as server:
+            pages = paginate(client(server, Clock()).get, "/v2/first")
+            assert next(pages)["results"] == [1]
+            with suppress(SourceError):
+                assert [page["results"] for page in pages] == [[{"x": 1}]]
+    assert evil.requests == []
 
 
 def test_passing_failures_are_retried_with_growing_pauses() -> None:

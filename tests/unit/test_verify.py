@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline.landing.plan import Layout, Plan
+from pipeline.landing.plan import Layout, Plan, end_mark, read_object_key
 from pipeline.landing.positions import Committed, Partition, Standing
 from pipeline.sinks.lake import verify
 
@@ -55,3 +55,33 @@ def test_gaps_and_overlaps(ranges: list[tuple[int, int]], problems: list[str]) -
 def test_objects_against_commits(ranges: list[tuple[int, int]], standing: Standing | None, problem: str | None) -> None:
     """Where the objects end and where the group stands must agree, but for a batch whose plan is committed."""
     assert list(verify.standing_problems(PARTITION, ranges, standing)) == ([problem] if problem else [])
+
+
+def test_generations_are_told_apart() -> None:
+    """Objects of the topic as it is now, names of version 1 among them, are one list; those of earlier topics of this
+    name have lists of their own, and of a topic that is gone none is taken for the newest.
+    """
+    new, old = "a" * 32, "b" * 32
+    layout = Layout(bucket="b", root="", table="bars")
+    names = [
+        read_object_key(Plan("t", 0, start, start + 10, layout, generation).object_key("dt=2024-01-02"))
+        for start, generation in ((0, ""), (10, new), (0, old), (10, old))
+    ]
+    objects = {PARTITION: verify.Found(names)}
+    found = verify.by_generation(
+        objects, {PARTITION: Standing(0, 30, None, new), Partition("t", 1): Standing(0, 0, None)}
+    )
+    assert {key: one.ranges for key, one in found.items()} == {
+        (PARTITION, None): [(0, 10), (10, 20)],
+        (PARTITION, old[:8]): [(0, 10), (10, 20)],
+        (Partition("t", 1), None): [],
+    }
+    gone = verify.by_generation(objects, {})
+    assert set(gone) == {(PARTITION, None), (PARTITION, new[:8]), (PARTITION, old[:8])}
+
+
+def test_a_commit_of_an_earlier_topic() -> None:
+    """A commit that says another generation than the topic's is told as such."""
+    standing = Standing(0, 35, Committed(20, end_mark("b" * 32)), "a" * 32)
+    (problem,) = verify.standing_problems(PARTITION, [(0, 20)], standing)
+    assert "made anew" in problem

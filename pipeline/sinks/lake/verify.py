@@ -64,7 +64,7 @@ def report(
         name = f"{partition} ({generation})" if generation else str(partition)
         print(_line(name, objects, standing))
         texts = list(range_problems(objects.ranges))
-        if generation is None:
+        if generation is None or partition not in standings:
             texts += standing_problems(partition, objects.ranges, standing)
         if read_range is not None:
             with aws.naming("S3_BUCKET", settings.s3_bucket):

@@ -47,6 +47,7 @@ class Simulation(Source):
         self._symbols, self._bars, self._count, self._clock = settings.symbol_list, options.bars, options.count, clock
         self._seed_is_given = options.seed is not None
         self._seed = options.seed if self._seed_is_given else random.SystemRandom().randrange(1 << 31)
+        self._asked_start = options.start
         self._start = options.start or (_START if self._seed_is_given else clock.now_text())
         self._rate = options.rate or (None if options.bars else _TICKS_A_SECOND)
         topic = settings.kafka_topic_bars if options.bars else settings.kafka_topic_ticks
@@ -58,6 +59,9 @@ class Simulation(Source):
         """Yield as many records as were asked for, less those that were sent before, or without end."""
         position = position_of(self.keys[0]) or {}
         start = position.get("start") or self._start
+        if self._asked_start and start != self._asked_start:
+            self.failure = f"seed {self._seed} was begun at {start}, not at {self._start}; --restart begins anew"
+            return
         self._before = self._sent = position.get("sent", 0)
         rest = islice(self._records(start), self._before, self._count)
         pace = Pace(rate=self._rate, clock=self._clock.monotonic, sleep=self._clock.sleep)

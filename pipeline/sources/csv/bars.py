@@ -7,9 +7,10 @@ import csv
 from array import array
 from bisect import bisect_left, insort
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from operator import itemgetter
 from typing import NamedTuple
 
@@ -19,6 +20,7 @@ from pipeline.sources.csv.dialects import UnusableFile
 from pipeline.sources.csv.reading import Reading, Row
 
 _LONGEST_SYMBOL, _SHOWN_CHARACTERS = 100, 200
+_MOST_LINES_OF_A_ROW = 20
 _FIRST_BEYOND_BIGINT = float(1 << 63)
 
 
@@ -93,11 +95,42 @@ class Cleaner:
         read backwards.
         """
         chunk = Chunk()
-        done = self._clean(chunk, lines, first_line, step)
-        for at in range(done, len(lines)):  # Line by line, so that a quote without an end spoils its own line only.
-            self._clean(chunk, lines[at : at + 1], first_line + step * at, step)
+        for start, end in self._parts(lines):
+            part, line, before = lines[start:end], first_line + step * start, self._position
+            done = self._clean(chunk, part, line, step)
+            for at in range(done, len(part)):  # A field that is too long: line by line.
+                self._clean(chunk, part[at : at + 1], line + step * at, step)
+            rows = (self._position - before) // len(self._series)
+            if rows > 1 and rows < len(part):
+                self.dropped["taken into the quotes of another line"] += len(part) - rows
+                self.damaged += len(part) - rows
         chunk.end = self._position
         return chunk
+
+    def _parts(self, lines: Sequence[str]) -> Iterator[tuple[int, int]]:
+        """Cut lines so that a quote without an end spoils its own line only: a line with an odd number of quotes is
+        alone, or together with the lines up to the one that closes it, if they are a row as wide as the header.
+        """
+        odd = [at for at, line in enumerate(lines) if line.count('"') % 2] if '"' in "".join(lines) else []
+        begun = 0
+        for at, closing in zip_longest(odd, odd[1:], fillvalue=len(lines)):
+            if at < begun:
+                continue
+            if begun < at:
+                yield begun, at
+            begun = closing + 1 if self._is_one_row(lines[at : closing + 1]) else at + 1
+            yield at, begun
+        if begun < len(lines):
+            yield begun, len(lines)
+
+    def _is_one_row(self, lines: Sequence[str]) -> bool:
+        if not 1 < len(lines) <= _MOST_LINES_OF_A_ROW:
+            return False
+        try:
+            rows = list(csv.reader(lines, delimiter=self._columns.delimiter, strict=True))
+        except csv.Error:
+            return False
+        return len(rows) == 1 and len(rows[0]) == self._columns.width
 
     def _clean(self, chunk: Chunk, lines: Sequence[str], first_line: int, step: int) -> int:
         """Add the bars of the lines up to one that is no row of its own; return how many lines were read."""

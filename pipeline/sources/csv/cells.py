@@ -10,7 +10,7 @@ from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from pipeline.intervals import INTERVAL_SECONDS, NEW_YORK
-from pipeline.records import DAILY_OR_LONGER
+from pipeline.records import DAILY_OR_LONGER, FIRST_YEAR, LAST_YEAR
 from pipeline.sources.csv.dialects import UnusableFile
 
 _MISSING = frozenset({"", "null", "nan", "none", "n/a", "na", "#n/a", "-", "--", "<na>"})
@@ -54,12 +54,12 @@ _EPOCH_UNITS = {
 
 
 def has_numeric_date(texts: Iterable[str]) -> bool:
-    """Whether any is a date of numbers, such as 01/02/2024, whose order has to be known."""
+    """Return whether any is a date of numbers, such as 01/02/2024, whose order has to be known."""
     return any(_NUMERIC_DATE.fullmatch(text.strip()) for text in texts)
 
 
 def day_is_first(texts: Iterable[str]) -> bool | None:
-    """Whether dates of numbers have the day in front, from the first that proves it; None for dates that need no proof.
+    """Return whether dates of numbers have the day in front, from the first that proves it; None if none needs proof.
 
     Raises UnusableFile, with both readings, when every date can be read both ways.
     """
@@ -87,7 +87,7 @@ def _year(text: str) -> int:
 
 
 def instant_reader(samples: Sequence[str], *, day_first: bool) -> Callable[[str], datetime]:
-    """The reader of all times spelt like the samples: text to a datetime, with the offset if the text has one.
+    """Return the reader of all times spelt like the samples: text to a datetime, with the offset if the text has one.
 
     The reader raises ValueError; samples of which none is a time raise UnusableFile.
     """
@@ -161,7 +161,7 @@ def _time_of_day(text: str | None) -> time:
 
 
 def trading_date(instant: datetime, zone: str) -> date:
-    """The day that a daily bar is of, as its exchange counts days.
+    """Return the day that a daily bar is of, as its exchange counts days.
 
     A local time says it itself. One in UTC says it at midnight; at another hour it is the exchange's midnight or
     opening in UTC (Polygon sends 04:00 or 05:00, Yahoo 13:30 or 14:30), and the exchange is New York's unless a zone is
@@ -182,22 +182,29 @@ class TimeRules(NamedTuple):
 
 
 def time_reader(rules: TimeRules) -> Callable[[str], tuple[str, int]]:
-    """The function from a cell to the record's time text and a number that sorts alike. It raises ValueError."""
+    """Return the function from a cell to the record's time and a number that sorts alike. It raises ValueError."""
     zone = ZoneInfo(rules.zone) if rules.zone else UTC
     back = timedelta(seconds=INTERVAL_SECONDS[rules.interval] if rules.ends else 0)
 
     def daily(text: str) -> tuple[str, int]:
         day = trading_date(rules.read(text.strip()), rules.zone)
+        _check_year(day.year)
         return f"{day.isoformat()} 00:00:00.000", day.toordinal()
 
     def intraday(text: str) -> tuple[str, int]:
         instant = rules.read(text.strip())
         instant = (instant if instant.tzinfo else instant.replace(tzinfo=zone)).astimezone(UTC) - back
+        _check_year(instant.year)
         milliseconds = int(instant.timestamp() * 1000)
         return instant.replace(tzinfo=None).isoformat(sep=" ", timespec="milliseconds"), milliseconds
 
     # Files sorted by date repeat each time once a symbol; the bound keeps the memory of long minute files flat.
     return lru_cache(maxsize=1 << 13)(daily if rules.interval in DAILY_OR_LONGER else intraday)
+
+
+def _check_year(year: int) -> None:
+    if not FIRST_YEAR <= year <= LAST_YEAR:
+        raise ValueError(f"the year {year}")
 
 
 # The smallest distance in days between two bars of a symbol, and what it says. Weekends and holidays make a day up to
@@ -206,7 +213,7 @@ _DAILY_GAPS = (("1d", 1, 5), ("1w", 6, 8), ("1mo", 28, 31), ("3mo", 89, 92), ("1
 
 
 def infer_interval(instants: dict[str, list[datetime]], zone: str) -> str:
-    """The length of the bars, from the smallest distance between two times of one symbol. Raises UnusableFile."""
+    """Return the length of the bars, from the least distance of two times of a symbol. Raises UnusableFile."""
     every = [instant for times in instants.values() for instant in times]
     if all(_is_a_date(instant, zone) for instant in every):
         days = {
@@ -237,6 +244,6 @@ def _is_a_date(instant: datetime, zone: str) -> bool:
 
 
 def newest_first(instants: Sequence[Sequence[datetime]]) -> bool:
-    """Whether times fall more often than they rise from row to row of a symbol."""
+    """Return whether times fall more often than they rise from row to row of a symbol."""
     steps = [(b > a) - (b < a) for times in instants for a, b in pairwise(times)]
     return sum(steps) < 0

@@ -123,7 +123,7 @@ class Columns:
 
 
 def known_dialects() -> str:
-    """The dialects, one a line, for someone whose file is none of them."""
+    """Return the dialects, one per line, for someone whose file is none of them."""
     return "\n".join(
         [
             "Known kinds (columns in brackets may be absent, further ones are ignored):",
@@ -133,7 +133,7 @@ def known_dialects() -> str:
 
 
 def column_name(text: str) -> str:
-    """A header cell in the one spelling that tables here use: lower case, blanks for underscores, no ornaments."""
+    """Return a header cell in the spelling of the tables here: lower case, blanks for underscores, no ornaments."""
     return text.strip().strip("<>*.").strip().replace("_", " ").lower()
 
 
@@ -147,10 +147,12 @@ def recognise(lines: Sequence[str], *, file_name: str, symbol: str = "", symbol_
     if not lines:
         raise UnusableFile("the file is empty")
     delimiter = max(",;\t|", key=lines[0].count)
+    rows: list[list[str]] = []
     try:
-        rows = list(csv.reader(lines, delimiter=delimiter))
-    except csv.Error as error:
-        raise UnusableFile(f"its first lines are no CSV: {error}") from error
+        rows.extend(csv.reader(lines, delimiter=delimiter))
+    except csv.Error as error:  # Those above the row that the csv module refuses are in `rows`.
+        if not rows:
+            raise UnusableFile(f"its header is no CSV: {error}") from error
     found = (
         _yfinance_columns(rows, delimiter)
         or _long_columns(rows[0], delimiter, symbol_column)
@@ -308,7 +310,7 @@ def _wide_columns(header: list[str], delimiter: str) -> Columns | None:
 
 
 def symbol_in_file_name(file_name: str) -> str:
-    """The ticker that a file name holds: AAPL.csv, aapl.us.txt, AAPL_1min.csv, BRK-B.csv.gz. Raises UnusableFile."""
+    """Return the ticker in a file name: AAPL.csv, aapl.us.txt, AAPL_1min.csv, BRK-B.csv.gz. Raises UnusableFile."""
     stem = re.sub(r"(?i)\.(csv|txt|tsv)?(\.gz)?$", "", PurePath(file_name).name)
     if re.fullmatch(r"\^?[A-Z][A-Z0-9]{0,5}([.=-][A-Z0-9]{1,3})?", stem):
         return stem

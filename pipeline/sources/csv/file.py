@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 STANDARD_INPUT = "-"
 _SUFFIXES = (".csv", ".csv.gz", ".txt", ".txt.gz", ".tsv", ".tsv.gz")
-_CHUNK_LINES, _CHUNK_CHARACTERS = 10_000, 16 << 20
+_CHUNK_LINES, _CHUNK_CHARACTERS = 10_000, 4 << 20
 _HEAD_LINES = 20_000  # enough to see two bars of one symbol in a file that is sorted by time
 
 

@@ -136,6 +136,6 @@ def _instants(
 
 
 def _time_notes(instants: dict[str, list[datetime]], interval: str, options: Options, zone: str) -> Iterator[str]:
-    naive = not next(chain(*instants.values())).tzinfo
+    naive = not any(instant.tzinfo for instant in chain(*instants.values()))
     if naive and interval in INTRADAY and not options.timezone:
         yield f"times have no offset: read as {zone or 'UTC'} (another: --timezone America/New_York)"

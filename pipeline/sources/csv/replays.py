@@ -1,11 +1,9 @@
 """The checkpoint keys of one file: the same bytes with other options are other records, and so another replay. Pure."""
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
 from pipeline.sources.csv.reading import Options
-
-Position = dict[str, Any]
+from pipeline.sources.source import Position
 
 
 class Replays:

@@ -13,8 +13,8 @@ from pipeline.sources.csv.dialects import UnusableFile
 DAMAGED = (EOFError, zlib.error, gzip.BadGzipFile)  # what reading a damaged or cut gzip stream raises
 # Price CSVs pack to a third or a tenth of their size; the same row over and over again to a hundredth.
 MOST_TIMES_ITS_SIZE, ALWAYS_ALLOWED_BYTES = 250, 64 << 20
-# The csv module refuses fields of more than 131,072 characters, so that no longer line is a row of prices.
-LONGEST_LINE_BYTES = 256 << 10
+# The csv module refuses fields of more than 131,072 characters, of four bytes at most: what is cut is refused as well.
+LONGEST_LINE_BYTES = 1 << 20
 
 
 @contextmanager

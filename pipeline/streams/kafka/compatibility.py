@@ -18,7 +18,7 @@ import os
 import re
 import threading
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import cache
 from typing import Any
@@ -32,6 +32,7 @@ from kafka.consumer.fetcher import ConsumerRecord, Fetcher
 from kafka.future import Future
 from kafka.net.transport import KafkaTCPTransport
 from kafka.producer.producer_batch import ProducerBatch
+from kafka.protocol.consumer import OffsetForLeaderEpochRequest
 from kafka.protocol.metadata import MetadataRequest
 from kafka.record import MemoryRecords
 from kafka.record.abc import ABCRecordBatch
@@ -110,10 +111,7 @@ def topic_ids(consumer: KafkaConsumer, partitions: Iterable[Partition]) -> dict[
         return None
     manager, asked = consumer._manager, defaultdict[int, set[str]](set)
     for partition in partitions:
-        leader = manager.cluster.leader_for_partition(TopicPartition(*partition))
-        if leader is None or leader < 0:
-            raise kafka_errors.LeaderNotAvailableError(str(partition))
-        asked[leader].add(partition.topic)
+        asked[_leader(consumer, partition)].add(partition.topic)
     found: dict[str, str | None] = {}
     for leader, topics in asked.items():
         request = MetadataRequest(
@@ -130,6 +128,43 @@ def topic_ids(consumer: KafkaConsumer, partitions: Iterable[Partition]) -> dict[
             if found.setdefault(topic.name, answered) != answered:
                 raise kafka_errors.LeaderNotAvailableError(f"{topic.name}: its brokers disagree about its id")
     return found
+
+
+def epoch_before(consumer: KafkaConsumer, partition: Partition, position: int) -> int:
+    """Return the leader's epoch of what was read before the consumer's position; -1 if nothing was, or nobody knows."""
+    state = consumer._subscription.assignment.get(TopicPartition(*partition)) if is_open() else None
+    at = state.position if state is not None else None
+    return int(at.leader_epoch) if at is not None and at.offset == position and at.leader_epoch is not None else -1
+
+
+def ends_of_epochs(consumer: KafkaConsumer, epochs: Mapping[Partition, int]) -> dict[Partition, int]:
+    """Ask the partitions' leaders for the offset behind the last record of these epochs, or of the next older there is.
+
+    Leaves out what they do not know, and everything when they cannot be asked.
+    """
+    if not is_open():
+        return {}
+    manager, found = consumer._manager, {}
+    wanted = OffsetForLeaderEpochRequest.OffsetForLeaderTopic
+    for partition, epoch in epochs.items():
+        one = wanted.OffsetForLeaderPartition(
+            partition=partition.partition, current_leader_epoch=-1, leader_epoch=epoch
+        )
+        request = OffsetForLeaderEpochRequest(replica_id=-1, topics=[wanted(topic=partition.topic, partitions=[one])])
+        answer = manager.run(manager.send, request, _leader(consumer, partition), _ANSWER_MS)
+        answered = answer.topics[0].partitions[0]
+        if answered.error_code:
+            raise kafka_errors.for_code(answered.error_code)(str(partition))
+        if answered.end_offset >= 0:
+            found[partition] = answered.end_offset
+    return found
+
+
+def _leader(consumer: KafkaConsumer, partition: Partition) -> int:
+    leader: int | None = consumer._manager.cluster.leader_for_partition(TopicPartition(*partition))
+    if leader is None or leader < 0:
+        raise kafka_errors.LeaderNotAvailableError(str(partition))
+    return leader
 
 
 def forget_late_answers(consumer: KafkaConsumer) -> bool:

@@ -45,6 +45,10 @@ class Member:
         self._assigned: set[Partition] = set()
         self._given: dict[Partition, str | None] = {}  # and the generation that it was given with
         self._positions: dict[Partition, int] = {}
+        self._committed: dict[Partition, int] = {}  # or where it was started
+        self._read_to: dict[Partition, int] = {}  # behind the last record
+        self._epochs: dict[Partition, dict[int, int]] = {}  # the leader's epoch of what precedes an offset
+        self._damaged: dict[Partition, tuple[int, str]] = {}  # the offset that cannot be read, and why
         self._is_asked_singly = False
         with reaching(settings):
             self._consumer = _consumer(settings)
@@ -65,7 +69,10 @@ class Member:
 
     def poll(self, timeout_ms: int) -> Polled:
         """Wait at most this long for records, a revocation or an assignment."""
-        fetched, positions, gone = dict[Partition, list[Block]](), dict[Partition, int](), None
+        self._stop_at_damage()
+        fetched, positions = dict[Partition, list[Block]](), dict[Partition, int]()
+        gone: Exception | None = None
+        of: Iterable[Partition] = ()
         with reaching(self._settings):
             try:
                 self._look_at_topics()
@@ -73,7 +80,9 @@ class Member:
                 fetched = decoder.poll(self._consumer, timeout_ms)
                 positions = self._read_positions()
             except (kafka_errors.OffsetOutOfRangeError, kafka_errors.NoOffsetForPartitionError) as error:
-                gone = error
+                gone, of = error, error.args[0]
+            except kafka_errors.LogTruncationError as error:
+                gone, of = error, error.divergent_offsets
             except kafka_errors.CorruptRecordError as error:
                 self._look_for_damage(error)
             except _PASSING as error:
@@ -86,34 +95,47 @@ class Member:
         if revoked or assigned:
             log.info("rebalance", extra={"revoked": _names(revoked), "assigned": _names(assigned)})
         for partition in revoked | assigned:
-            self._given.pop(partition, None)
-            self._positions.pop(partition, None)
+            self._forget(partition)
         self._assigned = (self._assigned - revoked) | assigned
         # What this poll returned for a partition that was not started was read from where an earlier assignment stood.
         fetched = {p: found for p, found in fetched.items() if p in self._positions}
-        moved = {p: int(found[-1].offsets[-1]) + 1 for p, found in fetched.items()} | positions
-        self._positions |= {p: at for p, at in moved.items() if p in self._positions}
-        if gone is not None and not self._positions.keys().isdisjoint(gone.args[0]):
+        read_to = {p: int(found[-1].offsets[-1]) + 1 for p, found in fetched.items()}
+        self._read_to |= read_to
+        self._positions |= {p: at for p, at in (read_to | positions).items() if p in self._positions}
+        if gone is not None and not self._positions.keys().isdisjoint(of):
+            self.generations({partition.topic for partition in of})
             raise ServiceError(self._gone(gone)) from gone
         return Polled(revoked | assigned, self._give(), fetched)
 
-    def _look_for_damage(self, error: Exception) -> None:
-        """Raise ServiceError naming the partition and offset that cannot be read.
+    def _forget(self, partition: Partition) -> None:
+        """Drop what is known of a partition that was taken away, or is given anew."""
+        for known in (self._given, self._positions, self._committed, self._read_to, self._epochs, self._damaged):
+            known.pop(partition, None)
 
-        kafka-python does not always say which. If all can be read now, the damage was of this one answer.
-        """
-        for partition, position in sorted(self._positions.items()):
-            if damage := reader.damage(self._settings, partition, position):
-                offset, reason = damage
+    def _look_for_damage(self, error: Exception) -> None:
+        """Find which partition cannot be read on, for kafka-python does not always say, and read no more of it."""
+        found = {p: damage for p, at in self._positions.items() if (damage := reader.damage(self._settings, p, at))}
+        self._damaged |= found
+        self.pause(set(self._consumer.paused()))
+        if found:
+            log.error("records cannot be read", extra={"partitions": _names(found), "error": str(error)})
+        else:
+            # It was of this one answer. Without private parts kafka-python holds on to that.
+            log.warning("a damaged answer, asking again", extra={"error": str(error)})
+            self._rejoin()
+
+    def _stop_at_damage(self) -> None:
+        """Raise ServiceError when all that precedes damaged records is committed, so that nothing else is left out."""
+        for partition, (offset, reason) in self._damaged.items():
+            if self._committed[partition] >= self._read_to[partition]:
                 group, servers = self._settings.kafka_group, self._settings.kafka_bootstrap_servers
                 raise ServiceError(
                     f"{partition} at offset {offset}: the records from there on cannot be read ({reason}). "
-                    "Nothing was skipped. If one broker's disk is damaged, another replica may have them. To leave "
-                    "them out, stop the consumers and set the group to the offset behind that batch: "
+                    "What precedes them was landed, and nothing was skipped. If one broker's disk is damaged, another "
+                    "replica may have them. To leave them out, stop the consumers and set the group behind that batch: "
                     f"kafka-consumer-groups.sh --bootstrap-server {servers} --group {group} --topic "
                     f"{partition.topic}:{partition.partition} --reset-offsets --to-offset OFFSET --execute"
-                ) from error
-        log.warning("a damaged answer, asking again", extra={"error": str(error)})
+                )
 
     def _read_positions(self) -> dict[Partition, int]:
         """What kafka-python would read next: behind the last record, and behind control records that it returns to
@@ -128,6 +150,8 @@ class Member:
             with suppress(kafka_errors.IllegalStateError):
                 if (position := self._consumer.position(of_kafka(partition), timeout_ms=0)) is not None:
                     found[partition] = position
+                    epoch = compatibility.epoch_before(self._consumer, partition, position)
+                    self._epochs.setdefault(partition, {}).setdefault(position, epoch)
         return found
 
     def _subscribe(self, topics: Iterable[str]) -> None:
@@ -174,7 +198,10 @@ class Member:
                     log.warning(
                         "standing unanswered", extra={"partitions": _names(some), "error": type(error).__name__}
                     )
-        self._given |= {partition: standing.generation for partition, standing in found.items()}
+        for partition, standing in found.items():
+            self._given[partition] = standing.generation
+            if standing.committed:
+                self._epochs[partition] = {standing.committed.offset: standing.committed.epoch}
         self._assigned -= set(found)
         self._is_asked_singly = bool(self._assigned)
         return found
@@ -186,14 +213,16 @@ class Member:
             return reader.read_standings(self._settings, self._consumer, partitions, fresh)
 
     def start_at(self, partition: Partition, offset: int) -> None:
-        """Read a partition that was given from this offset on; nothing happens if it was taken away since.
+        """Read a partition that was given from this offset on.
 
         Also when the partition has stayed with this member: its position is past records that were buffered and
-        dropped.
+        dropped. If it was taken away since, the next poll says so.
         """
+        if partition not in self._given:
+            return
+        self._positions[partition] = self._committed[partition] = self._read_to[partition] = offset
         try:
             self._consumer.seek(of_kafka(partition), offset)
-            self._positions[partition] = offset
         except _TAKEN:
             log.info("taken away before it was started", extra={"partition": str(partition)})
 
@@ -236,7 +265,10 @@ class Member:
         if self._assignment.has_news:
             # The member may be in the group anew, and then the broker would take from it what it meant to say before.
             return False
-        wanted = {of_kafka(p): OffsetAndMetadata(c.offset, c.metadata, -1) for p, c in offsets.items()}
+        wanted = {
+            of_kafka(p): OffsetAndMetadata(c.offset, c.metadata, self._epochs.get(p, {}).get(c.offset, -1))
+            for p, c in offsets.items()
+        }
         with reaching(self._settings):
             try:
                 self._consumer.commit(wanted, timeout_ms=5_000)
@@ -252,6 +284,10 @@ class Member:
                 log.warning("commit unanswered", extra={"partitions": len(wanted), "error": type(error).__name__})
                 self._rejoin()
                 return False
+        for partition, committed in offsets.items():
+            self._committed[partition] = committed.offset
+            known = self._epochs.get(partition, {})
+            self._epochs[partition] = {at: epoch for at, epoch in known.items() if at >= committed.offset}
         return True
 
     def _rejoin(self) -> None:
@@ -304,7 +340,8 @@ class Member:
             return {Partition(*partition): end for partition, end in ends.items()}
 
     def pause(self, wanted: set[Partition]) -> None:
-        """Stop fetching exactly these partitions; the others go on."""
+        """Stop fetching exactly these partitions, and those that cannot be read on; the others go on."""
+        wanted = wanted | self._damaged.keys()
         assigned, paused = self._consumer.assignment(), self._consumer.paused()
         with suppress(KeyError):  # taken away this moment
             self._consumer.resume(*((paused - wanted) & assigned))

@@ -35,14 +35,22 @@ def read_standings(
     """
     ids = generations(settings, consumer, partitions)
     wanted = list(map(of_kafka, partitions))
-    committed = {p: of_group.committed(p, metadata=True, timeout_ms=_ANSWER_MS) for p in wanted}
+    committed = {
+        p: _committed(of_group.committed(of_kafka(p), metadata=True, timeout_ms=_ANSWER_MS)) for p in partitions
+    }
     oldest = consumer.beginning_offsets(wanted, timeout_ms=_ANSWER_MS)
     ends = consumer.end_offsets(wanted, timeout_ms=_ANSWER_MS)
-    return {p: Standing(oldest[p], ends[p], _committed(committed[p]), ids[p.topic]) for p in partitions}
+    # The log was cut if the epoch of the record before the commit ends before the commit: other records follow there.
+    epochs = {p: stored.epoch for p, stored in committed.items() if stored and stored.epoch >= 0}
+    last = compatibility.ends_of_epochs(consumer, epochs)
+    cuts = {p: end for p, end in last.items() if (stored := committed[p]) and end < stored.offset}
+    return {p: Standing(oldest[p], ends[p], committed[p], ids[p.topic], cuts.get(p)) for p in partitions}
 
 
 def _committed(stored: OffsetAndMetadata | None) -> Committed | None:
-    return Committed(stored.offset, stored.metadata or "") if stored is not None and stored.offset >= 0 else None
+    if stored is None or stored.offset < 0:
+        return None
+    return Committed(stored.offset, stored.metadata or "", -1 if stored.leader_epoch is None else stored.leader_epoch)
 
 
 def generations(settings: Settings, consumer: KafkaConsumer, partitions: Iterable[Partition]) -> dict[str, str | None]:
