@@ -121,17 +121,15 @@ def sections(results: Results) -> list[Section]:
             half=True,
         ),
     ]
-    if results["news_sentiment"] is not None and len(results["news_sentiment"]):
-        every.append(
-            _section(
-                "news",
-                "News sentiment",
-                "Articles by their sentiment towards the ticker.",
-                results,
-                {"news_sentiment": _news},
-            )
-        )
-    return every
+    return every + _news_sections(results)
+
+
+def _news_sections(results: Results) -> list[Section]:
+    """Return the section of news, if there is any."""
+    if results["news_sentiment"] is None or not len(results["news_sentiment"]):
+        return []
+    lead = "Articles by their sentiment towards the ticker."
+    return [_section("news", "News sentiment", lead, results, {"news_sentiment": _news})]
 
 
 def symbols_of(results: Results) -> list[str]:

@@ -208,6 +208,13 @@ def test_simulated_ticks_travel_through_kafka_to_the_page(browser, start, settin
     assert _groups(settings) == groups
     page.terminate()
     assert page.wait(30) == 0
+    # A page that begins at the end of the topic shows nothing of what was there before.
+    late = start("-m", "dashboards.live", "--port", "0", "--last", "0")
+    browser.open(_wait_for(late.log_path, r"http://127\.0\.0\.1:\d+/"))
+    browser.wait("return document.documentElement.dataset.connected === 'true'")
+    assert _table(browser) == {}
+    late.terminate()
+    assert late.wait(30) == 0
 
 
 def _groups(settings):

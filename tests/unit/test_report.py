@@ -92,6 +92,18 @@ def test_a_tickers_name_cannot_end_the_script(tmp_path):
     assert evil not in page.build(query_results.from_exports(tmp_path), now=NOW)
 
 
+def test_the_page_that_was_written_is_opened(tmp_path, monkeypatch):
+    """`--open` hands the written page to the browser; without it nothing is opened."""
+    opened = []
+    monkeypatch.setattr("webbrowser.open", opened.append)
+    (tmp_path / "volume_by_ticker.csv").write_text("symbol,total_volume,average_volume,days\nA,1,1.0,1\n")
+    written = tmp_path / "page.html"
+    for options in ([], ["--open"]):
+        monkeypatch.setattr("sys.argv", ["report", "--csv", str(tmp_path), "--output", str(written), *options])
+        command.main()
+    assert opened == [written.as_uri()]
+
+
 def test_an_export_keeps_tickers_that_look_like_missing_values(tmp_path):
     """NA, NAN and TRUE are tickers; only an empty field is missing."""
     path = tmp_path / "moving_averages.csv"
