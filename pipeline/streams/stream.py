@@ -141,6 +141,3 @@ class Reader(Protocol):
 
     def commit(self, settings: Settings, offsets: Mapping[Partition, Committed]) -> None:
         """Commit these offsets for the settings' group. Raises ServiceError while the group has members."""
-
-    def reset_to_oldest(self, settings: Settings, topics: Iterable[str]) -> None:
-        """Commit the oldest offset of every partition. Raises ServiceError while the group has members."""

@@ -43,8 +43,7 @@ def cut(data: Path, topic: str, offset: int) -> None:
         at += 12 + length
     assert 0 < at < len(content)
     log.write_bytes(content[:at])
-    notes = [*folder.glob("*index"), *folder.glob("*.snapshot")]
-    for note in [*notes, *data.rglob(".kafka_cleanshutdown"), *data.rglob("recovery-point-offset-checkpoint")]:
+    for note in [*folder.glob("*index"), *folder.glob("*.snapshot")]:
         note.unlink()
 
 

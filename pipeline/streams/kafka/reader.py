@@ -64,11 +64,6 @@ def generations(settings: Settings, consumer: KafkaConsumer, partitions: Iterabl
     return cluster.topic_ids(settings, {partition.topic for partition in wanted}) if found is None else found
 
 
-def reset_to_oldest(settings: Settings, topics: Iterable[str]) -> None:
-    """Commit the oldest offset of every partition. Raises ServiceError while the group has members."""
-    commit(settings, {p: Committed(standing.oldest, "") for p, standing in standings(settings, topics).items()})
-
-
 def commit(settings: Settings, offsets: Mapping[Partition, Committed]) -> None:
     """Commit these offsets for the settings' group. Raises ServiceError while the group has members."""
     wanted = {of_kafka(p): OffsetAndMetadata(c.offset, c.metadata, -1) for p, c in offsets.items()}
