@@ -1,5 +1,7 @@
 import json
 import re
+import sys
+import webbrowser
 from datetime import UTC, date, datetime
 
 import pandas as pd
@@ -176,6 +178,18 @@ def test_mistakes_in_the_options_come_at_once(tmp_path):
     with pytest.raises(SettingsError) as error:
         query_results.chosen(arguments)
     assert len(error.value.mistakes) == 3
+
+
+def test_open_shows_the_page_in_the_browser(tmp_path, monkeypatch):
+    """--open hands the written page to the browser; without it no browser is opened."""
+    opened = []
+    monkeypatch.setattr(webbrowser, "open", opened.append)
+    (tmp_path / "volume_by_ticker.csv").write_text("symbol,total_volume,average_volume,days\nA,1,1,1\n")
+    arguments = ["report", "--csv", str(tmp_path), "--output", str(tmp_path / "page.html")]
+    for more in ([], ["--open"]):
+        monkeypatch.setattr(sys, "argv", arguments + more)
+        command.main()
+    assert opened == [(tmp_path / "page.html").as_uri()]
 
 
 def _quality(**bars):
