@@ -5,13 +5,14 @@ KILLS ?= 8
 # Most of a fault test is waiting, so four tests at a time keep two cores busy. They share one stack.
 AT_A_TIME := -n 4 --dist loadfile
 
-.PHONY: help demo test check faults bench generated lock up down clean
+.PHONY: help demo test check faults soak bench generated lock up down clean
 
 help:
 	@echo "make demo       run the whole pipeline on the embedded stack, from a CSV to a page"
 	@echo "make test       run all tests on the embedded stack"
 	@echo "make check      format, lint, types and the tests that need no stack, within a minute"
 	@echo "make faults     run the fault tests with their full counts (long)"
+	@echo "make soak       half an hour of everything going wrong at random times"
 	@echo "make bench      measure what benchmarks/README.md claims (long)"
 	@echo "make generated  write anew the files that are generated from the definitions"
 	@echo "make lock       write requirements.lock anew"
@@ -32,6 +33,9 @@ check: .venv/dev
 
 faults: .venv/dev
 	KILLS=100 $(PYTHON) -m pytest $(AT_A_TIME) --timeout 0 tests/faults
+
+soak: .venv/dev
+	SOAK_SECONDS=1800 $(PYTHON) -m pytest -s --timeout 0 tests/faults/test_soak.py
 
 bench: .venv/dev
 	$(PYTHON) -m local run $(PYTHON) -m benchmarks.landing

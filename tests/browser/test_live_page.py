@@ -56,6 +56,7 @@ def test_the_rate_is_of_the_last_seconds(market):
     assert market.snapshot(now=12)["rate"] == 8
     assert market.snapshot(now=20) | {"quotes": []} == {
         "version": 10,
+        "is_whole": True,
         "messages": 200,
         "bad": 0,
         "rate": 0,
@@ -130,6 +131,25 @@ def test_the_page_shows_what_comes(browser, server, market):
     assert {url.split("/")[2] for url in browser.requests() if not url.startswith("data:")} == {
         server.address.split("/")[2]
     }
+
+
+def test_the_page_shows_odd_symbols_as_text_and_forgets_dropped_ones(browser, server, market, monkeypatch):
+    """HTML in a symbol is text, a character that turns the text around is shown; dropped tickers leave the page."""
+    odd = ["<img src=x onerror=alert(1)>", "AB\u202eCD", "' onclick='x"]
+    market.add(
+        [_value(symbol, 1, _time(1)) for symbol in odd] * 2 + [_value("RARE", 1, _time(1))], now=time.monotonic()
+    )
+    browser.open(server.address)
+    browser.wait("return document.querySelectorAll('#quotes tr').length === 4")
+    shown = {cells[0] for cells in _table(browser).values()}
+    assert shown == {"<img src=x onerror=alert(1)>", "AB\ufffdCD", "' onclick='x", "RARE"}
+    assert browser.run("return document.querySelectorAll('#quotes img').length") == 0
+    monkeypatch.setattr("dashboards.live.market.MOST_TICKERS", 4)
+    monkeypatch.setattr("dashboards.live.market.TICKERS_KEPT", 3)
+    market.add([_value("NEW", 1, _time(1))], now=time.monotonic())
+    browser.wait("return document.querySelector('[data-symbol=NEW]') !== null")
+    assert set(_table(browser)) == {*odd, "NEW"}
+    assert browser.console() == []
 
 
 def test_the_page_connects_again(browser, market):
