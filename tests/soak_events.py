@@ -114,7 +114,8 @@ class Soak:
             time.sleep(0.2)
 
     def assert_all_run(self) -> None:
-        """Nothing here is a reason for a consumer or the producer to give up."""
+        """Nothing here is a reason for a consumer or the producer to give up, and nobody else may stop the stack."""
+        assert self.stack.process("kafka") and self.stack.process("aws"), "a service of the stack is gone"  # noqa: PT018
         for consumer in self.consumers:
             consumer.assert_runs()
         code = self.producer.poll()
@@ -260,14 +261,8 @@ class Soak:
 
     def kill_broker(self) -> None:
         """kill -9 of the broker, which comes back a moment later."""
-
-        def outage() -> None:
-            self.stack.kill("kafka")
-            time.sleep(self.chance.uniform(0, 3))
-            self.stack.up(["kafka"])
-
         self.say("kill -9 the broker")
-        self._broker_is_away(outage)
+        self._broker_is_away(lambda: (self.stack.kill("kafka"), time.sleep(1), self.stack.up(["kafka"])))
 
     def freeze_broker(self) -> None:
         """SIGSTOP of the broker for longer than a commit waits: commits are left unanswered."""
