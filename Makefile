@@ -5,13 +5,14 @@ KILLS ?= 8
 # Most of a fault test is waiting, so four tests at a time keep two cores busy. They share one stack.
 AT_A_TIME := -n 4 --dist loadfile
 
-.PHONY: help demo test check faults bench generated lock up down clean
+.PHONY: help demo test check faults soak bench generated lock up down clean
 
 help:
 	@echo "make demo       run the whole pipeline on the embedded stack, from a CSV to a page"
 	@echo "make test       run all tests on the embedded stack"
 	@echo "make check      format, lint, types and the tests that need no stack, within a minute"
 	@echo "make faults     run the fault tests with their full counts (long)"
+	@echo "make soak       half an hour of everything going wrong at random times"
 	@echo "make bench      measure what benchmarks/README.md claims (long)"
 	@echo "make generated  write anew the files that are generated from the definitions"
 	@echo "make lock       write requirements.lock anew"
@@ -33,6 +34,9 @@ check: .venv/dev
 faults: .venv/dev
 	KILLS=100 $(PYTHON) -m pytest $(AT_A_TIME) --timeout 0 tests/faults
 
+soak: .venv/dev
+	SOAK_SECONDS=1800 $(PYTHON) -m pytest -s --timeout 0 tests/faults/test_soak.py
+
 bench: .venv/dev
 	$(PYTHON) -m local run $(PYTHON) -m benchmarks.landing
 	$(PYTHON) -m local run $(PYTHON) -m benchmarks.decoding
@@ -42,6 +46,10 @@ bench: .venv/dev
 
 generated: .venv/dev
 	$(PYTHON) -m deploy.generated
+
+lock: .venv/dev
+	UV_CUSTOM_COMPILE_COMMAND="make lock" $(PYTHON) -m uv pip compile --quiet --universal --python-version 3.11 \
+		--generate-hashes --no-emit-index-url --no-annotate requirements.txt --output-file requirements.lock
 
 up: .venv/local
 	@$(PYTHON) -m local up

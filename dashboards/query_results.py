@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from pipeline import terminal
@@ -95,9 +96,17 @@ def read_export(path: Path) -> pd.DataFrame:
     for column in frame.columns:
         if column in _TIMES:
             frame[column] = pd.to_datetime(frame[column], format="ISO8601")
-        elif column not in _SYMBOLS and not column.endswith(("_column", "_name")):
-            frame[column] = pd.to_numeric(frame[column])
-    return frame
+        elif column in _SYMBOLS:
+            # `python -m pipeline.athena --csv` puts it before what a spreadsheet would run.
+            frame[column] = frame[column].str.replace(r"^'(?=[=+\-@\t\r])", "", regex=True)
+        elif not column.endswith(("_column", "_name")):
+            frame[column] = pd.to_numeric(frame[column].mask(frame[column] == "NaN"))
+    return _finite(frame)
+
+
+def _finite(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows with nothing in place of Infinity, which no chart can draw and no JSON can hold."""
+    return frame.replace([np.inf, -np.inf], np.nan)
 
 
 def from_athena(settings: Settings, narrowing: Narrowing) -> Read:
@@ -109,11 +118,11 @@ def from_athena(settings: Settings, narrowing: Narrowing) -> Read:
             return None
         query, look_back = known[name], name in _LOOK_BACK
         if name in _WHOLE:
-            return athena.query(query)
+            return _finite(athena.query(query))
         frame = athena.query(replace(query, sql=narrowed(query.sql, narrowing, look_back=look_back)))
         if look_back and narrowing.first_day:
             frame = frame[frame["day"] >= pd.Timestamp(narrowing.first_day)].reset_index(drop=True)
-        return frame
+        return _finite(frame)
 
     def read(names: Iterable[str]) -> Results:
         asked = list(names)

@@ -7,9 +7,21 @@ from local.service import Service, clean_environment, fetch
 from local.state import State
 
 REGION = "us-east-1"
-# What the product and its tests call. ministack's other 81 services are off; one of them, Lambda, would run code that a
+# What the product and its tests call. ministack's other 80 services are off; one of them, Lambda, would run code that a
 # caller sends as a process of this user.
-SERVICES = ("athena", "cloudformation", "dynamodb", "glue", "iam", "kms", "s3", "scheduler", "ssm", "sts")
+SERVICES = (
+    "athena",
+    "cloudformation",
+    "dynamodb",
+    "glue",
+    "iam",
+    "kms",
+    "s3",
+    "scheduler",
+    "secretsmanager",
+    "ssm",
+    "sts",
+)
 # Any key is taken; this one is what people use with emulators, and no AWS account has it.
 TEST_KEY = "test"
 # The launcher answers here with its state folder's identity.

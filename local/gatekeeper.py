@@ -1,6 +1,6 @@
 """Refuse what no program of this machine sends: requests that a web page in the user's browser makes.
 
-The emulator takes any key, answers every preflight with `Access-Control-Allow-Origin: *` and ignores Host and Origin: any
+The emulator takes any key, answers preflights with `Access-Control-Allow-Origin: *` and ignores Host and Origin: any
 page could read and delete the user's buckets. A browser always says where a request comes from (Origin, Sec-Fetch-Site)
 and under which name it found us (Host, which shows a rebound DNS name). SDKs send neither of the first two.
 """

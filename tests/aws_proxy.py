@@ -53,7 +53,8 @@ class AwsProxy(ThreadingHTTPServer):
         self.cuts_held = False  # close held connections on release instead of handing on
         self.ignores_conditions = False  # as a store that knows no conditional puts
         self.writes: list[tuple[str, Decision]] = []
-        self._lock = threading.Lock()
+        self.under_way = 0  # calls that have come and are not answered, or whose answer is not lost yet
+        self._lock, self._counting = threading.Lock(), threading.Lock()
 
     @property
     def url(self) -> str:
@@ -68,6 +69,10 @@ class AwsProxy(ThreadingHTTPServer):
             self.writes.append((path, decision))
         return decision
 
+    def count(self, change: int) -> None:
+        with self._counting:
+            self.under_way += change
+
     def handle_error(self, request: object, client_address: object) -> None:
         """A killed client is what these tests are about; it needs no traceback."""
 
@@ -77,6 +82,13 @@ class _Handler(BaseHTTPRequestHandler):
     server: AwsProxy
 
     def _serve(self) -> None:
+        self.server.count(1)
+        try:
+            self._serve_one()
+        finally:
+            self.server.count(-1)
+
+    def _serve_one(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         decision = self.server.decision(self.command, self.path)
         if decision == CUT:

@@ -6,11 +6,14 @@ const percent = new Intl.NumberFormat("en", { style: "percent", minimumFractionD
 const whole = new Intl.NumberFormat("en");
 const QUIET_SECONDS = 10;
 
+// Characters that have no shape, or that turn the direction of the text around, are shown as such.
+const readable = (symbol) => symbol.replace(/\p{C}/gu, "\u{FFFD}");
+
 function rowOf(symbol) {
   const row = document.createElement("tr");
   row.dataset.symbol = symbol;
   for (const kind of ["", "number price", "number change", "line", "number wide ticks", "wide time"]) row.append(Object.assign(document.createElement("td"), { className: kind }));
-  row.cells[0].textContent = symbol;
+  row.cells[0].textContent = readable(symbol);
   const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
   svg.setAttribute("class", "sparkline");
   svg.setAttribute("viewBox", "0 0 100 100");
@@ -41,6 +44,15 @@ function show(quote) {
   row.cells[3].firstChild.setAttribute("aria-label", `from ${dollars.format(low)} to ${dollars.format(high)} in the last ${quote.points.length} seconds with ticks`);
 }
 
+// The server drops the least traded of too many tickers, and knows none of its past when it was started again.
+function forgetAllBut(symbols) {
+  for (const [symbol, { row }] of quotes) {
+    if (symbols.has(symbol)) continue;
+    row.remove();
+    quotes.delete(symbol);
+  }
+}
+
 function say(text, warning) {
   if (at("state").textContent !== text) at("state").textContent = text;
   at("state").className = warning ? "missing" : "";
@@ -50,6 +62,7 @@ function say(text, warning) {
 const events = new EventSource("/events");
 events.onmessage = (event) => {
   const market = JSON.parse(event.data);
+  if (market.is_whole) forgetAllBut(new Set(market.quotes.map((quote) => quote.symbol)));
   market.quotes.forEach(show);
   at("rate").textContent = whole.format(market.rate);
   at("messages").textContent = whole.format(market.messages);

@@ -4,6 +4,7 @@ import threading
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from heapq import nlargest
 from typing import Any
 
 from pipeline import records
@@ -11,6 +12,11 @@ from pipeline.records import InvalidRecord, Tick
 
 SPARKLINE_SECONDS = 120
 RATE_SECONDS = 5
+# A page of more rows is no longer read by anybody; beyond it the least traded tickers go, a tenth of all at a time.
+MOST_TICKERS = 1_000
+TICKERS_KEPT = 900
+# No exchange's symbols are longer; one of a megabyte, Kafka's limit, would be kept a thousand times.
+LONGEST_SYMBOL = 64
 
 
 @dataclass
@@ -47,7 +53,7 @@ class Market:
         self._lock = threading.Lock()
         self._quotes: dict[str, Quote] = {}
         self._arrivals: deque[tuple[float, int]] = deque()
-        self._messages = self._bad = self._version = 0
+        self._messages = self._bad = self._version = self._forgot_at = 0
         self._last_arrival: float | None = None
         self.problem = ""
 
@@ -62,6 +68,7 @@ class Market:
             self._bad += len(values) - len(ticks)
             self._last_arrival = now
             self._arrivals.append((now, len(values)))
+            self._forget_arrivals(now)
             for tick in ticks:
                 if not self._only or tick.symbol in self._only:
                     self._take(tick)
@@ -69,6 +76,7 @@ class Market:
     def _take(self, tick: Tick) -> None:
         quote = self._quotes.get(tick.symbol)
         if quote is None:
+            self._make_room()
             quote = self._quotes[tick.symbol] = Quote(tick.symbol, tick.price, tick.time, tick.price, tick.time)
         quote.ticks += 1
         quote.changed = self._version
@@ -82,19 +90,33 @@ class Market:
         else:
             quote.points.append((second, tick.price))
 
+    def _make_room(self) -> None:
+        if len(self._quotes) >= MOST_TICKERS:
+            kept = nlargest(TICKERS_KEPT, self._quotes.values(), key=lambda quote: (quote.ticks, quote.changed))
+            self._quotes = {quote.symbol: quote for quote in kept}
+            self._forgot_at = self._version
+
+    def _forget_arrivals(self, now: float) -> None:
+        while self._arrivals and self._arrivals[0][0] <= now - RATE_SECONDS:
+            self._arrivals.popleft()
+
     def snapshot(self, now: float, after: int = 0) -> dict[str, Any]:
-        """Return what changed after a version, as the page reads it; after 0 everything."""
+        """Return what changed after a version, as the page reads it; after 0 everything.
+
+        `is_whole` tells the page to forget the tickers that are not in it: this one begins anew, or some were dropped.
+        """
         with self._lock:
-            while self._arrivals and self._arrivals[0][0] <= now - RATE_SECONDS:
-                self._arrivals.popleft()
+            self._forget_arrivals(now)
+            is_whole = after == 0 or self._forgot_at > after
             return {
                 "version": self._version,
+                "is_whole": is_whole,
                 "messages": self._messages,
                 "bad": self._bad,
                 "rate": round(sum(count for _, count in self._arrivals) / RATE_SECONDS, 1),
                 "quiet_seconds": None if self._last_arrival is None else round(now - self._last_arrival, 1),
                 "problem": self.problem,
-                "quotes": [quote.row() for quote in self._quotes.values() if quote.changed > after],
+                "quotes": [quote.row() for quote in self._quotes.values() if is_whole or quote.changed > after],
             }
 
 
@@ -103,4 +125,4 @@ def _tick(value: bytes | None) -> Tick | None:
         record = records.decode(Tick, value or b"")
     except InvalidRecord:
         return None
-    return record if isinstance(record, Tick) else None
+    return record if isinstance(record, Tick) and len(record.symbol) <= LONGEST_SYMBOL else None

@@ -6,6 +6,7 @@ from datetime import datetime
 from pathlib import Path
 
 import jinja2
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -71,7 +72,9 @@ def plots(results: Results) -> Iterator[Plot]:
     bars = results["daily_bars"]
     assert bars is not None
     bars = bars.sort_values(["symbol", "day"])
-    bars = bars.assign(daily_return=bars.groupby("symbol")["close"].pct_change())
+    # From a close of 0 no return can be told.
+    returns = bars.groupby("symbol")["close"].pct_change().replace([np.inf, -np.inf], np.nan)
+    bars = bars.assign(daily_return=returns)
     yield from _of_all_tickers(results, bars)
     for symbol in bars["symbol"].unique():
         yield from _of_ticker(symbol, bars[bars["symbol"] == symbol])

@@ -1,5 +1,6 @@
 """The figures: a query's result in, a matplotlib figure out. Pure."""
 
+import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
@@ -57,6 +58,7 @@ def last_days_compared(bars: pd.DataFrame, days: int, title: str) -> Figure:
     figure, axes = _axes(title)
     last = bars[bars["day"].isin(bars["day"].drop_duplicates().nlargest(days))]
     index = 100 * last["close"] / last.groupby("symbol")["close"].transform("first")
+    index = index.replace([np.inf, -np.inf], np.nan)
     sns.lineplot(last.assign(index=index), x="day", y="index", hue="symbol", errorbar=None, ax=axes)
     axes.axhline(100, color="#c3c8ce", linewidth=1, zorder=0)
     axes.set_ylabel("First day = 100")
@@ -68,11 +70,11 @@ def last_days_compared(bars: pd.DataFrame, days: int, title: str) -> Figure:
 def monthly_heatmap(monthly: pd.DataFrame, title: str) -> Figure:
     """Draw a row per ticker and year, a column per month."""
     rows = heatmap_rows(monthly)
-    colour = rows.pivot_table(index="row", columns="month_of_year", values="index_100").reindex(columns=range(1, 13))
     text = rows.pivot_table(index="row", columns="month_of_year", values="average_close").reindex(columns=range(1, 13))
+    colour = rows.pivot_table(index="row", columns="month_of_year", values="index_100").reindex_like(text)
     figure, axes = _axes(title, width=11, height=1.6 + 0.28 * len(colour))
     # Symmetric around 100, and never below 0: no price falls there.
-    reach = min(100.0, max(5.0, float((colour - 100).abs().to_numpy().max())))
+    reach = min(100.0, max(5.0, float(np.nanmax((colour - 100).abs().to_numpy(), initial=0))))
     sns.heatmap(
         colour,
         vmin=100 - reach,

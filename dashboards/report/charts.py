@@ -82,7 +82,8 @@ def index_edges(index_100: pd.Series) -> list[float]:
     They are symmetric around it and span the smallest round distance that holds 19 cells in 20, at most 0 to 200,
     because no price falls below 0.
     """
-    distance = np.quantile((index_100 - 100).abs(), 0.95) if len(index_100) else 0
+    known = index_100.dropna()
+    distance = np.quantile((known - 100).abs(), 0.95) if len(known) else 0
     outermost = next((step for step in (5, 10, 20, 50) if step >= distance), 100)
     above = [outermost * share for share in (0.1, 0.25, 0.5, 0.75)]
     return [round(100 - step, 2) for step in reversed(above)] + [round(100 + step, 2) for step in above]

@@ -147,7 +147,10 @@ function followPointer({ view, element, spec }) {
 
 function download(button) {
   const rows = tables[button.dataset.from];
-  const cell = (value) => value === null ? "" : /[",\n]/.test(value) ? `"${String(value).replaceAll('"', '""')}"` : value;
+  // A spreadsheet shows a text with an apostrophe in front, where it would run one that begins like a formula.
+  const harmless = (value) => typeof value === "string" && /^[=+\-@\t\r]/.test(value) ? `'${value}` : value;
+  const quoted = (value) => /[",\r\n]/.test(value) ? `"${String(value).replaceAll('"', '""')}"` : value;
+  const cell = (value) => value === null ? "" : quoted(harmless(value));
   const lines = rows.length ? [Object.keys(rows[0]).join(","), ...rows.map((row) => Object.values(row).map(cell).join(","))] : [];
   const link = document.createElement("a");
   link.href = URL.createObjectURL(new Blob([lines.join("\n") + "\n"], { type: "text/csv" }));

@@ -61,7 +61,16 @@ class Section:
 def sections(results: Results) -> list[Section]:
     """Return every section. One without rows says which query returned none; there is no news section without news."""
     symbols = symbols_of(results)
-    every = [
+    news = results["news_sentiment"]
+    return [
+        *_prices_and_volumes(results, symbols),
+        *_risks(results, symbols),
+        *([] if news is None or news.empty else [_news_section(results)]),
+    ]
+
+
+def _prices_and_volumes(results: Results, symbols: list[str]) -> list[Section]:
+    return [
         _section(
             "monthly",
             "Monthly performance: average close by ticker and month",
@@ -88,6 +97,11 @@ def sections(results: Results) -> list[Section]:
             {"spread_of_prices": _spread},
             half=True,
         ),
+    ]
+
+
+def _risks(results: Results, symbols: list[str]) -> list[Section]:
+    return [
         _section(
             "volatility",
             "Volatility over time",
@@ -121,17 +135,11 @@ def sections(results: Results) -> list[Section]:
             half=True,
         ),
     ]
-    if results["news_sentiment"] is not None and len(results["news_sentiment"]):
-        every.append(
-            _section(
-                "news",
-                "News sentiment",
-                "Articles by their sentiment towards the ticker.",
-                results,
-                {"news_sentiment": _news},
-            )
-        )
-    return every
+
+
+def _news_section(results: Results) -> Section:
+    note = "Articles by their sentiment towards the ticker."
+    return _section("news", "News sentiment", note, results, {"news_sentiment": _news})
 
 
 def symbols_of(results: Results) -> list[str]:

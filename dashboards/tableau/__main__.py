@@ -16,6 +16,7 @@ from dashboards import query_results
 from dashboards.tableau import source, workbook
 from pipeline import records, terminal
 from pipeline.settings import ServiceError, SettingsError, load_settings
+from pipeline.spreadsheet import harmless
 
 
 def main() -> None:
@@ -61,7 +62,8 @@ def _public(arguments: argparse.Namespace) -> None:
     bars = as_bars(daily)
     arguments.output.mkdir(parents=True, exist_ok=True)
     csv_path, package = arguments.output / "stock_market.csv", arguments.output / "stock_market.twbx"
-    bars.to_csv(csv_path, index=False, date_format="%Y-%m-%d %H:%M:%S")
+    shown = bars.assign(**{name: bars[name].map(harmless, na_action="ignore") for name in ("symbol", "company")})
+    shown.to_csv(csv_path, index=False, date_format="%Y-%m-%d %H:%M:%S")
     with tempfile.TemporaryDirectory() as folder:
         if arguments.extract:
             data = Path(folder) / "stock_market.hyper"

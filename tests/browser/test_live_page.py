@@ -56,6 +56,7 @@ def test_the_rate_is_of_the_last_seconds(market):
     assert market.snapshot(now=12)["rate"] == 8
     assert market.snapshot(now=20) | {"quotes": []} == {
         "version": 10,
+        "is_whole": True,
         "messages": 200,
         "bad": 0,
         "rate": 0,
@@ -132,6 +133,25 @@ def test_the_page_shows_what_comes(browser, server, market):
     }
 
 
+def test_the_page_shows_odd_symbols_as_text_and_forgets_dropped_ones(browser, server, market, monkeypatch):
+    """HTML in a symbol is text, a character that turns the text around is shown; dropped tickers leave the page."""
+    odd = ["<img src=x onerror=alert(1)>", "AB\u202eCD", "' onclick='x"]
+    market.add(
+        [_value(symbol, 1, _time(1)) for symbol in odd] * 2 + [_value("RARE", 1, _time(1))], now=time.monotonic()
+    )
+    browser.open(server.address)
+    browser.wait("return document.querySelectorAll('#quotes tr').length === 4")
+    shown = {cells[0] for cells in _table(browser).values()}
+    assert shown == {"<img src=x onerror=alert(1)>", "AB\ufffdCD", "' onclick='x", "RARE"}
+    assert browser.run("return document.querySelectorAll('#quotes img').length") == 0
+    monkeypatch.setattr("dashboards.live.market.MOST_TICKERS", 4)
+    monkeypatch.setattr("dashboards.live.market.TICKERS_KEPT", 3)
+    market.add([_value("NEW", 1, _time(1))], now=time.monotonic())
+    browser.wait("return document.querySelector('[data-symbol=NEW]') !== null")
+    assert set(_table(browser)) == {*odd, "NEW"}
+    assert browser.console() == []
+
+
 def test_the_page_connects_again(browser, market):
     """While the server is away the page says so; when it is back, it goes on."""
     with Server(0, market) as first:
@@ -166,9 +186,11 @@ def test_simulated_ticks_travel_through_kafka_to_the_page(browser, start, settin
     behind.
     """
     groups = _groups(settings)
-    page = start("-m", "dashboards.live", "--port", "0")
+    symbols = "AAPL,MSFT,NVDA"
+    follow_options = "--topic", settings.kafka_topic_ticks, "--last", "500", "--symbols", symbols
+    page = start("-m", "dashboards.live", "--port", "0", *follow_options)
     address = _wait_for(page.log_path, r"http://127\.0\.0\.1:\d+/")
-    producer = start("producer.py", "simulate", "--rate", "200", "--symbols", "AAPL,MSFT,NVDA")
+    producer = start("producer.py", "simulate", "--rate", "200", "--symbols", f"{symbols},IBM")
     browser.open(address)
     browser.wait("return document.querySelectorAll('#quotes tr').length === 3", seconds=60)
     browser.wait("return Number(document.getElementById('rate').innerText) > 100", seconds=30)
@@ -176,7 +198,7 @@ def test_simulated_ticks_travel_through_kafka_to_the_page(browser, start, settin
     assert producer.wait(30) == 0
     browser.wait("return Number(document.getElementById('rate').innerText) === 0", seconds=30)
     last = {}
-    for tick in _ticks_in(settings):
+    for tick in (tick for tick in _ticks_in(settings) if tick.symbol in symbols.split(",")):
         if tick.time >= last.get(tick.symbol, tick).time:
             last[tick.symbol] = tick
     table = _table(browser)

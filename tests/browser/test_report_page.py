@@ -221,6 +221,25 @@ def test_the_page_is_small_and_drawn_soon(page, address):
     assert int(page.run("return document.documentElement.dataset.drawnMs")) < 3000
 
 
+def test_the_downloaded_csv_is_harmless_in_a_spreadsheet(browser, tmp_path):
+    """The CSV below a chart holds its rows, with an apostrophe before a ticker that a spreadsheet would run."""
+    (tmp_path / "volume_by_ticker.csv").write_text(
+        'symbol,total_volume,average_volume,days\n"=HYPERLINK(""x"")",1,-2.5,1\n^GSPC,2,2,1\n-X,3,3,1\n'
+    )
+    (tmp_path / "report.html").write_text(build(query_results.from_exports(tmp_path), now=NOW))
+    browser.open((tmp_path / "report.html").as_uri())
+    browser.wait("return document.documentElement.dataset.drawnMs")
+    browser.run("""
+        URL.createObjectURL = (blob) => { blob.text().then((text) => { window.saved = text; }); return "#"; };
+        document.querySelector("[data-from=volume_by_ticker]").click();""")
+    assert browser.wait("return window.saved").splitlines() == [
+        "symbol,total_volume,average_volume,days",
+        '"\'=HYPERLINK(""x"")",1,-2.5,1',
+        "^GSPC,2,2,1",
+        "'-X,3,3,1",
+    ]
+
+
 @pytest.mark.parametrize("dark", [False, True])
 def test_a_phone_needs_no_sideways_scrolling(browser, address, dark):
     """At 360 pixels nothing is wider than the screen, and the text stands out from its background in both schemes."""

@@ -80,7 +80,7 @@ def test_the_views_stay_readable(form: str, poisoned: int, run: Run, s3: Any, se
 
 
 def test_the_dynamodb_route(poisoned: int, run: Run, environment: dict[str, str], settings: Settings) -> None:
-    """The same into DynamoDB: every good record is an item, every other one a dead letter; and so is what an item cannot
+    """The same into DynamoDB: good records are items, all others dead letters; and so is what an item cannot
     hold: 400 KB, a key of 2 KB, a number beyond its range.
     """
     too_much = [

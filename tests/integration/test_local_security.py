@@ -11,7 +11,19 @@ from local import aws_emulator
 from local.stack import Stack
 
 # What the product and its tests call.
-NEEDED = {"athena", "cloudformation", "dynamodb", "glue", "iam", "kms", "s3", "scheduler", "ssm", "sts"}
+NEEDED = {
+    "athena",
+    "cloudformation",
+    "dynamodb",
+    "glue",
+    "iam",
+    "kms",
+    "s3",
+    "scheduler",
+    "secretsmanager",
+    "ssm",
+    "sts",
+}
 
 
 @pytest.fixture(scope="module")
@@ -76,9 +88,9 @@ def test_this_machines_programs_are_served(aws: Stack, headers: dict[str, str]) 
 
 
 def test_only_the_services_that_are_used_are_on(aws: Stack) -> None:
-    """Ten services are on; Lambda, which would run code as a process of this user, is off, as are the others."""
+    """Eleven services are on; Lambda, which would run code as a process of this user, is off, as are the others."""
     assert set(aws_emulator.SERVICES) == NEEDED
     client(aws, "sts").get_caller_identity()
-    for service, call in (("lambda", "list_functions"), ("sqs", "list_queues"), ("secretsmanager", "list_secrets")):
+    for service, call in (("lambda", "list_functions"), ("sqs", "list_queues"), ("logs", "describe_log_groups")):
         with pytest.raises(ClientError):
             getattr(client(aws, service), call)()

@@ -244,6 +244,31 @@ def test_env_prints_lines_for_a_shell(stack):
     assert shell.stdout.strip() == stack.environment()["AWS_ENDPOINT_URL"]
 
 
+@pytest.mark.parametrize("spelling", [["-n", "1"], ["--lines", "1"]])
+def test_logs_shows_the_end_of_a_log(stack, spelling):
+    """`logs` prints as many of a service's last lines as it is told."""
+    last = stack.state.log("aws").read_text().splitlines()[-1]
+    done = local(stack.state.folder, "logs", "aws", *spelling)
+    assert done.stdout.splitlines() == [last]
+
+
+@pytest.mark.parametrize("spelling", ["-f", "--follow"])
+def test_logs_follows_what_is_added(second, spelling):
+    """`logs --follow` goes on printing what a service writes."""
+    log = second.state.log("kafka")
+    log.write_text("first\n")
+    environment = os.environ | {"LOCAL_STACK_DIR": str(second.state.folder)}
+    command = [sys.executable, "-m", "local", "logs", "kafka", spelling]
+    process = subprocess.Popen(command, env=environment, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "first\n"
+    with log.open("a") as more:
+        more.write("second\n")
+    assert process.stdout.readline() == "second\n"
+    process.terminate()
+    process.wait(timeout=20)
+    process.stdout.close()
+
+
 def test_a_service_that_dies_at_start_is_reported_with_its_log(second):
     """A broker that cannot start makes `up` exit 1 with one message that holds its last words and its log's place."""
     data = second.state.data("kafka") / "data"

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from dashboards import query_results
 from dashboards.plots import collection, figures
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
@@ -88,6 +89,18 @@ def test_one_ticker_of_one_day_is_enough(results, tmp_path):
     """The least there can be, one bar, makes the set without the comparisons and without an error."""
     results["daily_bars"] = results["daily_bars"].head(1)
     assert collection.write(results, tmp_path, now=NOW) > 10
+
+
+@pytest.mark.parametrize("bad", [0, np.inf, -np.inf, np.nan])
+def test_one_bad_value_does_not_cost_the_plots(results, tmp_path, bad):
+    """A close and an average of 0, NaN or Infinity leave every other plot, read from exports as anybody's are."""
+    bars, monthly = results["daily_bars"], results["monthly_performance"]
+    bars.loc[[0, 30, 119], "close"] = bad
+    monthly.loc[[0, 3], "average_close"] = bad
+    for name, frame in results.items():
+        frame.to_csv(tmp_path / f"{name}.csv", index=False)
+    by_export = query_results.from_exports(tmp_path)(collection.QUERIES)
+    assert collection.write(by_export, tmp_path / "plots", now=NOW) > 20
 
 
 def test_different_symbols_have_different_files():

@@ -1,3 +1,7 @@
+import json
+import re
+import sys
+import webbrowser
 from datetime import UTC, date, datetime
 
 import pandas as pd
@@ -8,6 +12,7 @@ from dashboards.query_results import Narrowing
 from dashboards.report import __main__ as command
 from dashboards.report import charts, page, sections, tiles
 from pipeline.settings import SettingsError
+from pipeline.spreadsheet import harmless
 
 NOW = datetime(2026, 11, 21, 9, 0, tzinfo=UTC)
 
@@ -102,6 +107,32 @@ def test_an_export_keeps_tickers_that_look_like_missing_values(tmp_path):
     assert frame["day"].dt.date.tolist() == [date(2012, 1, 3)] * 3
 
 
+def test_an_export_made_harmless_for_spreadsheets_is_read_as_it_was(tmp_path):
+    """A ticker that a spreadsheet would run, and so has an apostrophe in the export, is read without it."""
+    symbols = ["=X", "-X", "+1A", "@X", "^HSI", "1COV", "'X", "BRK.B"]
+    path = tmp_path / "closing_trend.csv"
+    cells = [harmless(symbol) for symbol in symbols]
+    assert cells[:2] == ["'=X", "'-X"]
+    pd.DataFrame({"symbol": cells, "day": "2012-01-03", "close": -1.5}).to_csv(path, index=False)
+    frame = query_results.read_export(path)
+    assert list(frame["symbol"]) == symbols
+    assert set(frame["close"]) == {-1.5}
+
+
+@pytest.mark.parametrize("bad", ["0", "Infinity", "-Infinity", "NaN", "1e308"])
+def test_one_bad_value_does_not_cost_the_page(tmp_path, bad):
+    """An average of 0, NaN or Infinity leaves the page with its other rows, and its JSON strict."""
+    (tmp_path / "monthly_performance.csv").write_text(
+        f"symbol,month,average_close\nA,2012-01-01,{bad}\nA,2012-02-01,2\nB,2012-01-01,3\nB,2012-02-01,{bad}\n"
+    )
+    (tmp_path / "spread_of_prices.csv").write_text(
+        f"symbol,minimum,quartile_1,median,quartile_3,maximum\nA,{bad},1,2,3,{bad}\nB,1,2,3,4,5\n"
+    )
+    text = page.build(query_results.from_exports(tmp_path), now=NOW)
+    contents = json.loads(re.search(r'id="contents">(.*?)</script>', text)[1], parse_constant=pytest.fail)
+    assert {"A", "B"} <= set(contents["tables"]["monthly_performance"]["symbol"]["of"])
+
+
 def test_exports_are_narrowed_to_the_tickers(tmp_path):
     """--tickers leaves the rows of those tickers, in pairs both of them."""
     (tmp_path / "correlation_of_returns.csv").write_text("first_symbol,second_symbol,correlation\nA,B,0.5\nA,C,0.4\n")
@@ -147,6 +178,18 @@ def test_mistakes_in_the_options_come_at_once(tmp_path):
     with pytest.raises(SettingsError) as error:
         query_results.chosen(arguments)
     assert len(error.value.mistakes) == 3
+
+
+def test_open_shows_the_page_in_the_browser(tmp_path, monkeypatch):
+    """--open hands the written page to the browser; without it no browser is opened."""
+    opened = []
+    monkeypatch.setattr(webbrowser, "open", opened.append)
+    (tmp_path / "volume_by_ticker.csv").write_text("symbol,total_volume,average_volume,days\nA,1,1,1\n")
+    arguments = ["report", "--csv", str(tmp_path), "--output", str(tmp_path / "page.html")]
+    for more in ([], ["--open"]):
+        monkeypatch.setattr(sys, "argv", arguments + more)
+        command.main()
+    assert opened == [(tmp_path / "page.html").as_uri()]
 
 
 def _quality(**bars):

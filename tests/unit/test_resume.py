@@ -55,6 +55,7 @@ def test_where_it_begins(at: Standing, landed: dict[str, LastBatch], expected: C
         (standing(Plan("t", 0, 20, 30, LAYOUT, OLD, 1).committed), {}, "--from-beginning"),
         (standing(Committed(101, END)), {}, "ends at 100"),
         (standing(Plan("t", 0, 90, 130, LAYOUT, NEW, 1).committed), {}, "ends at 100"),
+        (Standing(0, 100, Committed(50, END), NEW, cut=40), {}, "log was cut off at 40"),
         (standing(Committed(5, END), oldest=6), {}, "oldest is 6"),
         (standing(oldest=25), last(objects=1), "oldest is 25"),
         (standing(oldest=31), last(objects=2), "oldest is 31"),

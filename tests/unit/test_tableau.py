@@ -231,6 +231,21 @@ def test_tableau_public_gets_a_workbook_with_the_data_inside(exports, tmp_path, 
     ]
 
 
+def test_the_csv_is_harmless_in_a_spreadsheet(exports, tmp_path, monkeypatch):
+    """A ticker that a spreadsheet would run has an apostrophe; ^GSPC, 3M and negative numbers stay as they are."""
+    (exports / "daily_bars.csv").write_text(
+        "symbol,day,open,high,low,close,volume\n"
+        + "".join(
+            f"{symbol},2012-01-03,-1.5,2,-2,1,1000\n" for symbol in ('"=HYPERLINK(""x"")"', "@SUM", "^GSPC", "3M", "-X")
+        )
+    )
+    monkeypatch.setattr(sys, "argv", ["tableau", "public", "--csv", str(exports), "--output", str(tmp_path / "out")])
+    tableau.main()
+    data = pd.read_csv(tmp_path / "out/stock_market.csv", keep_default_na=False)
+    assert list(data["symbol"]) == ['\'=HYPERLINK("x")', "'@SUM", "^GSPC", "3M", "'-X"]
+    assert set(data["open"]) == {-1.5}
+
+
 @pytest.mark.skipif(
     not importlib.util.find_spec("tableauhyperapi"), reason="tableauhyperapi (Tableau's licence) is not installed"
 )

@@ -18,8 +18,9 @@ from pipeline.landing.positions import Partition, Standing
 from pipeline.landing.resume import LastBatch
 from pipeline.settings import Settings
 
-# A batch lies in the newest folder, or over midnight in two; clocks that differ may put a later one into the older.
-NEWEST_FOLDERS = 3
+# A batch lies in the newest folder, or over midnight in two; clocks that differ may put a later one into the older. And
+# two more, for folders of the newest day and month may be newer than those of its hours, if they were made otherwise.
+NEWEST_FOLDERS = 5
 _PAGE = 1000  # keys in an answer
 _DAY = re.compile(r"dt=\d{4}-\d\d-\d\d/")
 _HOUR = re.compile(r"dt=\d{4}-\d\d-\d\d/hour=\d\d/")
@@ -66,12 +67,12 @@ class Witness:
         """Yield the folders of a table that hold objects, newest first."""
         days = [day for day in self._below(table) if _DAY.fullmatch(day[len(table) :])]
         for number, day in enumerate(sorted(days, reverse=True)):
-            hours = [hour for hour in self._below(day) if _HOUR.fullmatch(hour[len(table) :])]
-            yield from sorted(hours, reverse=True)
             yield day
             # A month's folder has the name of its first day, and may be newer than those of later days.
             if number == 0 and (month := f"{day[:-3]}01/") != day and month in days:
                 yield month
+            hours = [hour for hour in self._below(day) if _HOUR.fullmatch(hour[len(table) :])]
+            yield from sorted(hours, reverse=True)
 
     def _below(self, folder: str) -> list[str]:
         pages = self._s3.get_paginator("list_objects_v2").paginate(
