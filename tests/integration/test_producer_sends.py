@@ -183,6 +183,7 @@ def test_broker_that_is_away_is_waited_for(
         for number in range(20):
             producer.send({topic: bars(number * 500, 500)}, {"k": {"row": number}})
         wait_until_settled(settings, topic)
+        wait_until_settled(settings, settings.kafka_topic_checkpoints)
         flush, producer._producer.flush = producer._producer.flush, kill_and_flush
         for number in range(20, 40):
             producer.send({topic: bars(number * 500, 500)}, {"k": {"row": number}})
@@ -196,6 +197,7 @@ def test_waiting_for_the_broker_is_bounded(settings: Settings, topic: str, stack
     producer = Producer(replace(settings, kafka_wait_seconds=3), "bounded")
     producer.send({topic: bars(0, 10)}, {"k": {"row": 10}})
     wait_until_settled(settings, topic)
+    wait_until_settled(settings, settings.kafka_topic_checkpoints)
     stack.kill("kafka")
     began = time.monotonic()
     try:
