@@ -2,7 +2,8 @@
 
 import os
 import signal
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,10 +28,15 @@ def send(pids: list[int], number: signal.Signals) -> None:
             os.kill(pid, number)
 
 
-def resident_bytes(pid: int) -> int:
-    """Return what the process keeps in memory now."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS:"))
+def resident_over(pid: int, seconds: float, check: Callable[[], None]) -> list[int]:
+    """Return what the process keeps in memory, in bytes, four times a second; `check` is called as often."""
+    found, until = [], time.monotonic() + seconds
+    while time.monotonic() < until:
+        check()
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        found.append(next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS:")))
+        time.sleep(0.25)
+    return found
 
 
 @dataclass

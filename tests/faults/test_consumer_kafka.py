@@ -156,7 +156,8 @@ def test_records_deleted_by_retention(run: Run, s3: object, settings: Settings) 
         )
     stopped = run("consumer.py", "--until-caught-up")
     assert stopped.returncode == 1
-    assert f"KAFKA_GROUP={settings.kafka_group}: its next records are no longer in the topic" in stopped.stderr
+    assert f"KAFKA_GROUP={settings.kafka_group}, {settings.kafka_topic_bars}-" in stopped.stderr
+    assert "retention deleted what is between before it was landed" in stopped.stderr
     assert "Traceback" not in stopped.stderr
     assert keys(s3, settings) == before
 
@@ -204,17 +205,20 @@ def test_settings_changed_between_crash_and_restart(
     assert found == Counter(float(number) for number in range(3_000))
 
 
-def test_two_groups_on_one_prefix(run: Run, settings: Settings) -> None:
-    """verify tells when a second group has landed the same topic under the same prefix."""
+def test_two_groups_on_one_prefix(run: Run, s3: object, settings: Settings) -> None:
+    """A second group is told that another has landed the topic under the same prefix, and lands nothing; where an
+    earlier version did, verify tells it.
+    """
     produce(settings, 1_000)
     assert run("consumer.py", "--until-caught-up", "--flush-records", "100").returncode == 0
     assert run("consumer.py", "verify").returncode == 0
-    assert (
-        run(
-            "consumer.py", "--until-caught-up", "--group", settings.kafka_group + "_b", "--flush-records", "70"
-        ).returncode
-        == 0
-    )
+    before = keys(s3, settings)
+    second = ("--until-caught-up", "--group", settings.kafka_group + "_b", "--flush-records", "70")
+    refused = run("consumer.py", *second)
+    assert refused.returncode == 1
+    assert f"{settings.kafka_group} has landed the topic up to" in refused.stderr
+    assert keys(s3, settings) == before
+    assert run(MUTANTS, "no_witness", *second).returncode == 0
     verified = run("consumer.py", "verify")
     assert verified.returncode == 1
     assert "do two groups share this prefix?" in verified.stdout

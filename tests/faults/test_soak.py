@@ -48,7 +48,8 @@ IN_LOGS = {
 
 @pytest.fixture(scope="module")
 def stack(private_stack: Stack) -> Stack:
-    """A stack whose broker may be killed and frozen."""
+    """A stack whose broker may be killed and frozen; nobody asks its Trino anything."""
+    private_stack.down(["trino"])
     return private_stack
 
 

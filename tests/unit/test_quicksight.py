@@ -277,3 +277,10 @@ def test_an_arn_of_something_else_is_refused():
     assert quicksight.account_of(USER) == ACCOUNT
     with pytest.raises(SettingsError, match="arn:aws:iam"):
         quicksight.account_of(f"arn:aws:iam::{ACCOUNT}:user/analyst")
+
+
+def test_a_user_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`apply` with something else than a user's ARN names the option and an example, and contacts nobody."""
+    monkeypatch.setattr(sys, "argv", ["quicksight", "apply", "--user-arn", "arn:aws:iam::123456789012:user/me"])
+    with pytest.raises(SettingsError, match="--user-arn: .* is not like arn:aws:quicksight"):
+        quicksight.main()

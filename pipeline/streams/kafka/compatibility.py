@@ -327,6 +327,7 @@ def append(producer: KafkaProducer, partition: Partition, batches: Iterable[Enco
     accumulator, futures = producer._accumulator, []
     for encoded in batches:
         batch = ProducerBatch(of_kafka, _filled(encoded))
+        del encoded  # its memory is used for the next
         with accumulator._tp_lock(of_kafka):
             accumulator._batches[of_kafka].append(batch)
             accumulator._incomplete.add(batch)
