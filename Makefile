@@ -47,6 +47,10 @@ bench: .venv/dev
 generated: .venv/dev
 	$(PYTHON) -m deploy.generated
 
+lock: .venv/dev
+	UV_CUSTOM_COMPILE_COMMAND="make lock" $(PYTHON) -m uv pip compile --quiet --universal --python-version 3.11 \
+		--generate-hashes --no-emit-index-url --no-annotate requirements.txt --output-file requirements.lock
+
 up: .venv/local
 	@$(PYTHON) -m local up
 

@@ -282,5 +282,5 @@ def test_an_arn_of_something_else_is_refused():
 def test_a_user_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """`apply` with something else than a user's ARN names the option and an example, and contacts nobody."""
     monkeypatch.setattr(sys, "argv", ["quicksight", "apply", "--user-arn", "arn:aws:iam::123456789012:user/me"])
-    with pytest.raises(SettingsError, match="--user-arn: .* is not like arn:aws:quicksight"):
+    with pytest.raises(SettingsError, match=r"--user-arn: .* is not like arn:aws:quicksight"):
         quicksight.main()
