@@ -17,7 +17,9 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("Interrupted. What has been started goes on; `python -m local down` stops it.", file=sys.stderr)
+        print(
+            "Interrupted. Services that were started keep running; `python -m local down` stops them.", file=sys.stderr
+        )
         return 130
 
 
@@ -86,7 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="name", required=True, metavar="COMMAND")
 
-    one = commands.add_parser("up", help="start what is not running and wait until it answers")
+    one = commands.add_parser("up", help="start what does not run and wait until it answers")
     _add_only(one)
     one.set_defaults(act=up)
 
@@ -100,14 +102,14 @@ def _parser() -> argparse.ArgumentParser:
 
     one = commands.add_parser("logs", help="show the end of the logs")
     one.add_argument("service", nargs="?", choices=list(SERVICES), help="one service's log (default: all)")
-    one.add_argument("-n", "--lines", type=int, default=50, help="how many lines of each (default: %(default)s)")
-    one.add_argument("-f", "--follow", action="store_true", help="go on showing what is added")
+    one.add_argument("-n", "--lines", type=int, default=50, help="lines of each log (default: %(default)s)")
+    one.add_argument("-f", "--follow", action="store_true", help="keep showing what is added")
     one.set_defaults(act=logs)
 
     one = commands.add_parser("env", help='print the settings for a shell: eval "$(python -m local env)"')
     one.set_defaults(act=env)
 
-    one = commands.add_parser("run", help="start what is not running, then run a command with the stack's settings")
+    one = commands.add_parser("run", help="start what does not run, then run a command with the stack's settings")
     _add_only(one)
     one.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND…", help="the command and its arguments")
     one.set_defaults(act=run)

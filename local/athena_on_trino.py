@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from types import ModuleType
 from urllib.parse import urlparse
 
 import trino
@@ -41,7 +42,7 @@ class StatementResult:
     statistics: dict[str, int] = field(default_factory=dict)
 
 
-def install(athena, state: State, note_change: Callable[[str], None]) -> None:
+def install(athena: ModuleType, state: State, note_change: Callable[[str], None]) -> None:
     """Replace the emulator's calls; its dispatcher looks them up by these names at every request."""
     queries = Queries(athena, state, note_change)
     athena._start_query_execution = queries.start
@@ -54,7 +55,7 @@ def install(athena, state: State, note_change: Callable[[str], None]) -> None:
 
 
 class Queries:
-    def __init__(self, athena, state: State, note_change: Callable[[str], None]) -> None:
+    def __init__(self, athena: ModuleType, state: State, note_change: Callable[[str], None]) -> None:
         self.athena = athena
         self.state = state
         self.note_change = note_change

@@ -6,6 +6,7 @@ by the emulator, which writes to the same Glue catalog that Trino reads.
 
 import re
 from dataclasses import dataclass
+from types import ModuleType
 
 NOT_EMULATED = {
     ("msck",): "MSCK REPAIR TABLE",
@@ -40,7 +41,7 @@ class Refused:
     reason: str
 
 
-def plan(query: str, table_location: str, athena) -> Trino | Emulator | ShowPartitions | Refused:
+def plan(query: str, table_location: str, athena: ModuleType) -> Trino | Emulator | ShowPartitions | Refused:
     """Decide who carries out a statement. `table_location` is where a CREATE TABLE AS without a place puts its data."""
     sql = query.strip().removesuffix(";").rstrip()
     ddl = athena._parse_ddl(sql)
@@ -64,7 +65,7 @@ def plan(query: str, table_location: str, athena) -> Trino | Emulator | ShowPart
     return Trino(_with_location(_with_schema(sql, athena), table_location, athena), compression)
 
 
-def _without_compression(sql: str, athena) -> tuple[str, str | None]:
+def _without_compression(sql: str, athena: ModuleType) -> tuple[str, str | None]:
     """Take write_compression = '…' out of a CREATE TABLE AS: for Trino the codec is a property of the session
     (https://docs.aws.amazon.com/athena/latest/ug/create-table-as.html)."""
     cursor = athena._Cursor(sql)
@@ -77,7 +78,7 @@ def _without_compression(sql: str, athena) -> tuple[str, str | None]:
     return sql[: found.start()] + comma + sql[found.end() :], found[2].upper()
 
 
-def _with_schema(sql: str, athena) -> str:
+def _with_schema(sql: str, athena: ModuleType) -> str:
     """Hive's word DATABASE is Trino's SCHEMA."""
     cursor = athena._Cursor(sql)
     if cursor.keywords("show", "databases"):
@@ -89,7 +90,7 @@ def _with_schema(sql: str, athena) -> str:
     return sql[: word[2]] + replacement + sql[word[3] :]
 
 
-def _with_location(sql: str, location: str, athena) -> str:
+def _with_location(sql: str, location: str, athena: ModuleType) -> str:
     """Name the place of a CREATE TABLE AS that names none: Athena puts it under the query's output location,
     Trino would need one on the database (https://docs.aws.amazon.com/athena/latest/ug/create-table-as.html)."""
     cursor = athena._Cursor(sql)

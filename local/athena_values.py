@@ -3,6 +3,7 @@
 import base64
 import math
 from decimal import Decimal
+from typing import Any
 
 # Athena names types without their parameters, and calls Trino's real float
 # (https://docs.aws.amazon.com/athena/latest/ug/data-types.html).
@@ -30,7 +31,7 @@ def precision_and_scale(column: dict) -> tuple[int, int]:
             return {"tinyint": 3, "smallint": 5, "integer": 10, "bigint": 19, "real": 17, "double": 17}.get(name, 0), 0
 
 
-def text(value, signature: dict) -> str | None:
+def text(value: Any, signature: dict) -> str | None:
     """One value as text. `value` is what Trino's JSON holds; `signature` is its typeSignature."""
     if value is None:
         return None
@@ -54,11 +55,11 @@ def text(value, signature: dict) -> str | None:
             return str(value)
 
 
-def nested_text(value, signature: dict) -> str:
+def nested_text(value: Any, signature: dict) -> str:
     return "null" if value is None else text(value, signature)
 
 
-def _field_text(value, field: dict) -> str:
+def _field_text(value: Any, field: dict) -> str:
     name = (field.get("fieldName") or {}).get("name")
     shown = nested_text(value, field["typeSignature"])
     return f"{name}={shown}" if name else shown

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import zlib
+from typing import Any
 
 import pyarrow as pa
 from pyarrow import parquet
@@ -74,7 +75,7 @@ def json_columns(lines: list[str]) -> dict[str, str]:
     return found
 
 
-def json_type(value) -> str | None:
+def json_type(value: Any) -> str | None:
     """A value's Hive type; None for null, which tells nothing."""
     match value:
         case None:

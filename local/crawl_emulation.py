@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from types import ModuleType
 from urllib.parse import urlparse
 
 from ministack.core.responses import error_response_json, json_response
@@ -37,7 +38,7 @@ class FoundTable:
     partitions: dict[tuple[str, ...], str] = field(default_factory=dict)
 
 
-def install(glue, note_change: Callable[[str], None]) -> None:
+def install(glue: ModuleType, note_change: Callable[[str], None]) -> None:
     """Replace StartCrawler, which in ministack only waits and then says SUCCEEDED."""
 
     def start_crawler(data: dict) -> tuple:
@@ -57,7 +58,7 @@ def install(glue, note_change: Callable[[str], None]) -> None:
     glue._start_crawler = start_crawler
 
 
-def run(glue, crawler: dict, note_change: Callable[[str], None]) -> None:
+def run(glue: ModuleType, crawler: dict, note_change: Callable[[str], None]) -> None:
     began = time.time()
     last = {"Status": "SUCCEEDED", "LogGroup": "/aws-glue/crawlers", "LogStream": crawler["Name"], "StartTime": began}
     try:
@@ -70,7 +71,7 @@ def run(glue, crawler: dict, note_change: Callable[[str], None]) -> None:
     note_change("glue")
 
 
-def crawl_target(glue, crawler: dict, path: str) -> None:
+def crawl_target(glue: ModuleType, crawler: dict, path: str) -> None:
     bucket = urlparse(path).netloc
     prefix = urlparse(path).path.strip("/")
     prefix = f"{prefix}/" if prefix else ""
@@ -121,7 +122,7 @@ def columns_of(bucket: str, table: FoundTable) -> list[dict]:
     return [{"Name": name, "Type": kind} for name, kind in merged.items() if name not in table.keys]
 
 
-def write_table(glue, crawler: dict, table: FoundTable, columns: list[dict]) -> None:
+def write_table(glue: ModuleType, crawler: dict, table: FoundTable, columns: list[dict]) -> None:
     folder = table.location.rstrip("/").rpartition("/")[2]
     # Names in the catalog are lower case, and what is no letter, digit or underscore becomes one (Glue's rule).
     name = crawler.get("TablePrefix", "") + re.sub(r"[^a-z0-9_]", "_", folder.lower())

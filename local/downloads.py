@@ -43,18 +43,19 @@ class Product:
 
 
 def cache_folder() -> Path:
-    """Outside the checkout, so that the next clone finds it (XDG Base Directory Specification: $XDG_CACHE_HOME)."""
+    """Return a folder outside the checkout, so that the next clone finds it (XDG Base Directory Specification)."""
     root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return root / "stock-market-data-pipeline"
 
 
 def artifacts_of(product: str) -> list[Artifact]:
+    """Return the product's files, from the lock file."""
     lines = (line.split() for line in LOCK_FILE.read_text(encoding="utf-8").splitlines() if not line.startswith("#"))
     return [Artifact(coordinate, int(size), sha256) for name, coordinate, size, sha256 in lines if name == product]
 
 
 def ensure(product: Product) -> Path:
-    """The product's folder in the cache, downloaded and unpacked first when it is not there.
+    """Return the product's folder in the cache; download and unpack it first if it is not there.
 
     The folder gets its name by a rename when everything in it is complete, so one that exists is whole. Two processes
     take turns by a file lock; the second finds the folder of the first.
@@ -143,7 +144,7 @@ def progress(title: str, total_bytes: int) -> Iterator[Callable[[int], None]]:
 
 
 def copy_jars(files: list[Path], folder: Path) -> None:
-    """Kafka: all jars in one folder, which becomes the class path."""
+    """Put Kafka's jars into one folder, which becomes the class path."""
     folder.mkdir(parents=True)
     for file in files:
         file.rename(folder / file.name)

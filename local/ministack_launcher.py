@@ -10,6 +10,7 @@ import importlib.metadata
 import os
 import sys
 from pathlib import Path
+from types import ModuleType
 
 from local import StackError
 
@@ -45,7 +46,7 @@ def check_version(installed: str) -> None:
         )
 
 
-def drop_empty_descriptions(glue) -> None:
+def drop_empty_descriptions(glue: ModuleType) -> None:
     """Leave out a table's Description where none was given, as AWS does.
 
     ministack answers with an empty one. Trino takes the Description for the table's comment, and knows a view by the

@@ -15,7 +15,7 @@ CANDIDATES_PER_LISTENER = 500
 
 
 def is_free(port: int) -> bool:
-    """Whether a server could listen on this loopback port now, and nothing answers there."""
+    """Return whether a server could listen on this loopback port now, and nothing answers there."""
     with socket.socket() as probe:
         probe.settimeout(1)
         if probe.connect_ex(("127.0.0.1", port)) == 0:

@@ -1,4 +1,4 @@
-"""Start, find and stop processes of our own; a pid that the system gave to somebody else is never touched."""
+"""Start, find and stop our own processes, and never touch a pid that the system gave to another one."""
 
 import contextlib
 import json
@@ -38,7 +38,7 @@ class Process:
 
 
 def start_moment(pid: int) -> str | None:
-    """When the process started, in the system's own words; None when there is none, or only a zombie.
+    """Return when the process started, in the system's own words; None when there is none, or only a zombie.
 
     On Linux field 22 of /proc/PID/stat, in clock ticks since boot (man 5 proc_pid_stat); elsewhere `ps`. A killed
     process is a zombie as soon as its first thread has ended, while the others may still hold its ports; field 20
@@ -60,7 +60,7 @@ def start_moment(pid: int) -> str | None:
 def start(
     state: State, service: str, command: list[str], environment: dict[str, str], ports: dict[str, int]
 ) -> Process:
-    """Start a process in a session of its own, so that the terminal's Ctrl-C and hang-up do not reach it."""
+    """Start a process in its own session, so that the terminal's Ctrl-C and hang-up do not reach it."""
     log = state.log(service)
     if log.exists() and log.stat().st_size > LOG_KEPT_BYTES:
         log.replace(log.with_suffix(".log.1"))
@@ -87,7 +87,7 @@ def start(
 
 
 def running(state: State, service: str) -> Process | None:
-    """The process that runs a service, if it was started by this stack and is still the same process."""
+    """Return the process that runs a service, if this stack started it and it is still the same process."""
     recorded = read_json(state.record(service))
     if not recorded:
         return None
@@ -96,7 +96,7 @@ def running(state: State, service: str) -> Process | None:
 
 
 def stop(processes: list[Process], timeout_seconds: float = STOP_TIMEOUT_SECONDS) -> None:
-    """Ask all of them to end, wait a bounded time, then kill what is left."""
+    """Ask all processes to end, wait a bounded time, then kill those that are left."""
     for process in processes:
         process.send(signal.SIGTERM)
         process.send(signal.SIGCONT)  # a process that a test has suspended could not hear the first
@@ -107,6 +107,7 @@ def stop(processes: list[Process], timeout_seconds: float = STOP_TIMEOUT_SECONDS
 
 
 def wait_ended(processes: list[Process], timeout_seconds: float) -> bool:
+    """Wait until all have ended; return whether they did in time."""
     deadline = time.monotonic() + timeout_seconds
     while any([process.is_alive() for process in processes]):
         if time.monotonic() > deadline:

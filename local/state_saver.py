@@ -8,10 +8,14 @@ import queue
 import re
 import threading
 import time
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
 
 from ministack.core import persistence
 
 from local.aws_emulator import IDENTITY_PATH
+from local.gatekeeper import Message, Receive, Send
 
 logger = logging.getLogger("local.state_saver")
 
@@ -29,9 +33,9 @@ EVERYTHING = "everything"
 
 
 class StateSaver:
-    """An ASGI application around ministack's, which notes what each request may have changed and saves that."""
+    """An ASGI application around ministack's. It notes what each request may have changed, and saves that."""
 
-    def __init__(self, app_module, identity: str) -> None:
+    def __init__(self, app_module: ModuleType, identity: str) -> None:
         self.app_module = app_module
         self.inner = app_module.app
         self.identity = identity.encode()
@@ -40,7 +44,7 @@ class StateSaver:
         logging.getLogger("persistence").setLevel(logging.WARNING)
         threading.Thread(target=self._save_forever, name="state-saver", daemon=True).start()
 
-    async def __call__(self, scope, receive, send) -> None:
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"] == IDENTITY_PATH:
             await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]})
             await send({"type": "http.response.body", "body": self.identity})
@@ -52,7 +56,7 @@ class StateSaver:
                 self.note_change(service)
 
     def note_change(self, service: str) -> None:
-        """Say that a service's state has changed; it is saved a moment later, once for all changes until then."""
+        """Note that a service's state has changed. It is saved a moment later, once for all changes until then."""
         self.changes.put(service)
 
     def _save_forever(self) -> None:
@@ -69,7 +73,7 @@ class StateSaver:
 
 
 def changed_service(method: str, path: str, headers: dict[bytes, bytes]) -> str | None:
-    """Which service's state a request may have changed; None when it only read, or put an object (already on disk)."""
+    """Return the service whose state a request may have changed; None if it only read, or put an object."""
     if method in ("GET", "HEAD", "OPTIONS") or path.startswith("/_"):
         return None
     found = CREDENTIAL_SERVICE.search(headers.get(b"authorization", b""))
@@ -82,7 +86,7 @@ def changed_service(method: str, path: str, headers: dict[bytes, bytes]) -> str 
     return service if service in SELF_CONTAINED else EVERYTHING
 
 
-def _save(name: str, get_state) -> None:
+def _save(name: str, get_state: Callable[[], Any]) -> None:
     for _ in range(COPY_ATTEMPTS):
         try:
             state = get_state()

@@ -1,7 +1,6 @@
 """The report's text: its sections, its rows and the scripts that draw them, in one HTML page."""
 
 import json
-import re
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -10,11 +9,11 @@ from typing import Any
 import altair as alt
 import jinja2
 import pandas as pd
-import vl_convert
 
 from dashboards import PAGE_STYLE
 from dashboards.query_results import Read, Results
 from dashboards.report import charts, tiles
+from dashboards.report.library import library
 from dashboards.report.sections import QUERIES, Section, sections, symbols_of
 
 HERE = Path(__file__).parent
@@ -75,7 +74,7 @@ def _render(*, sections: Sequence[Section], symbols: Sequence[str], **values: ob
         ranges=RANGES,
         style=PAGE_STYLE.read_text(encoding="utf-8"),
         script=(HERE / "report.js").read_text(encoding="utf-8"),
-        library=_library(),
+        library=library(),
         **values,
     )
 
@@ -112,10 +111,3 @@ def _short(number: float) -> float:
 def _json(value: object) -> str:
     """Return JSON that cannot end the script element around it."""
     return json.dumps(value, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
-
-
-def _library() -> str:
-    """Return Vega, Vega-Lite and Vega-Embed as one script, of the version that altair writes for."""
-    version = ".".join(re.findall(r"\d+", alt.SCHEMA_VERSION)[:2])
-    bundle = vl_convert.javascript_bundle(vl_version=version)  # type: ignore[call-arg]  # the stub lacks a default
-    return bundle.replace("</script", "<\\/script")

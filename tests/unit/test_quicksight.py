@@ -189,6 +189,15 @@ def test_apply_creates_everything(client, capsys):
     )
 
 
+def test_the_command_creates_everything_for_a_user(client, capsys, monkeypatch):
+    """`apply --user-arn`, run as a user runs it, makes the five assets in the account of that user."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", client.meta.endpoint_url)
+    monkeypatch.setattr(sys, "argv", ["quicksight", "apply", "--user-arn", USER])
+    quicksight.main()
+    assert capsys.readouterr().out.count("created arn:aws:quicksight:") == 5
+    assert client.describe_dashboard(AwsAccountId=ACCOUNT, DashboardId="stock-market")["Dashboard"]["Name"]
+
+
 def _stubbed():
     client = boto3.client(
         "quicksight", region_name="us-east-1", aws_access_key_id="testing", aws_secret_access_key="testing"

@@ -11,6 +11,7 @@ from dashboards import heatmap, query_results
 from dashboards.query_results import Narrowing
 from dashboards.report import __main__ as command
 from dashboards.report import charts, page, sections, tiles
+from dashboards.report.library import library
 from pipeline.settings import SettingsError
 from pipeline.spreadsheet import harmless
 
@@ -178,6 +179,23 @@ def test_mistakes_in_the_options_come_at_once(tmp_path):
     with pytest.raises(SettingsError) as error:
         query_results.chosen(arguments)
     assert len(error.value.mistakes) == 3
+
+
+def test_the_charts_library_is_bundled_once(tmp_path, monkeypatch):
+    """The second page takes the script from the cache folder; without a folder to write to it is bundled again."""
+    bundled = []
+
+    def bundle(**_options):
+        bundled.append(1)
+        return "draw(); // </script>"
+
+    monkeypatch.setattr("vl_convert.javascript_bundle", bundle)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    texts = {library() for _ in range(3)}
+    assert (texts, len(bundled)) == ({"draw(); // <\\/script>"}, 1)
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert (library(), library(), len(bundled)) == (*texts, *texts, 3)
 
 
 def test_open_shows_the_page_in_the_browser(tmp_path, monkeypatch):
