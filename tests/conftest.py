@@ -1,6 +1,7 @@
 """What all tests share: one embedded stack for the whole run, and names that no two tests have in common."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -22,24 +23,35 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 SHARED_DATA = ROOT.parent / "shared/data"
 
 
-TEST_STACK = Path(os.environ.get("LOCAL_STACK_DIR", ROOT / ".local")) / "test"
+STATE = Path(os.environ.get("LOCAL_STACK_DIR", ROOT / ".local"))
+# One stack a run of pytest, named after the process that began it; the workers of xdist inherit the name.
+RUN_PID = os.environ.setdefault("STOCK_TEST_RUN_PID", str(os.getpid()))
+TEST_STACK = STATE / f"test-{RUN_PID}"
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """Begin with nothing of an earlier run. The workers of xdist share what the first of them that needs it starts."""
+    """Stop what a run that was killed has left running."""
     if not hasattr(session.config, "workerinput"):
-        Stack(TEST_STACK).down(wipe=True)
+        for folder in STATE.glob("test-*"):
+            if not Path("/proc", folder.name.removeprefix("test-")).exists():
+                remove(folder)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Stop the stack when all tests are over, by the process that all workers report to."""
     if not hasattr(session.config, "workerinput"):
-        Stack(TEST_STACK).down(wipe=True)
+        remove(TEST_STACK)
+
+
+def remove(folder: Path) -> None:
+    """Stop a stack and delete what it held."""
+    Stack(folder).down(wipe=True)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
 def stack() -> Stack:
-    """Kafka, the local AWS and Trino on ports of their own: one stack for all tests, which hurt it in no way."""
+    """Kafka, the local AWS and Trino on ports of their own, for all tests of a run that hurt none of them."""
     shared = Stack(TEST_STACK)
     shared.up()
     return shared
