@@ -167,6 +167,7 @@ class Soak:
     # What happens to consumers
 
     def _some_consumer(self) -> Consumer:
+        self.assert_all_run()
         consumer = self.chance.choice(self.consumers)
         self.consumers.remove(consumer)
         return consumer

@@ -51,6 +51,27 @@ def test_broker_killed_and_restarted(stack: Stack, start: Start, s3: object, set
 
 
 @pytest.mark.parametrize("instance", ["", "static"], ids=["dynamic", "static"])
+def test_broker_away_when_missing_topics_are_looked_for(
+    stack: Stack, start: Start, s3: object, settings: Settings
+) -> None:
+    """A consumer whose other topics are not there yet looks for them every ten seconds, and a broker that is away at
+    that moment does not end it.
+    """
+    produce(settings, 1_000)
+    process = start("consumer.py", "--flush-seconds", "0.3")
+    wait_for(lambda: keys(s3, settings), 90, process)
+    assert "topics not there yet" in process.log_path.read_text()
+    wait_until_settled(settings, settings.kafka_topic_bars)
+    stack.kill("kafka")
+    time.sleep(15)
+    stack.up(["kafka"])
+    produce(settings, 1_000, first=1_000)
+    wait_for(lambda: in_lake(s3, settings) == in_topic(settings), 90, process)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(15) == 0, process.log_path.read_text()
+    assert_exactly_once(s3, settings, at_least=2_000)
+
+
 def test_commits_without_an_answer(
     *, instance: str, stack: Stack, start: Start, run: Run, s3: object, settings: Settings
 ) -> None:

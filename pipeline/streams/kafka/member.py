@@ -166,7 +166,7 @@ class Member:
         self._looked = time.monotonic()
         self.generations({partition.topic for partition in self._given})
         subscribed = self._consumer.subscription() or set()
-        if subscribed != self._wanted and (found := set(self.existing(self._wanted)) - subscribed):
+        if subscribed != self._wanted and (found := set(self._existing(self._wanted)) - subscribed):
             log.info("topics found", extra={"topics": ",".join(sorted(found))})
             self._subscribe(subscribed | found)
 
@@ -331,7 +331,11 @@ class Member:
     def existing(self, topics: Iterable[str]) -> list[str]:
         """Those of the topics that the cluster has."""
         with reaching(self._settings):
-            return [topic for topic in topics if self._consumer.partitions_for_topic(topic)]
+            return self._existing(topics)
+
+    def _existing(self, topics: Iterable[str]) -> list[str]:
+        """The same with Kafka's own errors: a poll waits out a broker that is away, and a start does not."""
+        return [topic for topic in topics if self._consumer.partitions_for_topic(topic)]
 
     def end_offsets(self, topics: Iterable[str]) -> dict[Partition, int]:
         """Per partition, the offset behind the last record that a read_committed reader can see now."""
