@@ -67,6 +67,7 @@ def settings(environment: dict[str, str]) -> Settings:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1_200 + 4 * SECONDS)
+@pytest.mark.skipif("SOAK_SECONDS" not in os.environ, reason="takes minutes: `make soak` runs it")
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="finds workers and their memory in /proc")
 def test_soak(
     stack: Stack,
