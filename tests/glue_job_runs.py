@@ -97,7 +97,9 @@ class _Runs(ThreadingHTTPServer):
     def forward(self, method: str, path: str, body: bytes, headers: dict) -> tuple[int, dict, bytes]:
         upstream = http.client.HTTPConnection(self.upstream.hostname, self.upstream.port, timeout=60)
         try:
-            upstream.request(method, path, body or None, headers)
+            # The local AWS answers under its own address only.
+            own = {name: value for name, value in headers.items() if name.lower() != "host"}
+            upstream.request(method, path, body or None, own)
             answer = upstream.getresponse()
             return answer.status, dict(answer.getheaders()), answer.read()
         finally:

@@ -45,6 +45,12 @@ def test_kill_loop_of_a_replay(start: Callable, run: Callable, settings: Setting
         )
     # At this rate the rows last for all the kills, and many of them come in the middle of a transaction.
     arguments = ["producer.py", "replay", str(path), "--interval", "1d", "--rate", str(ROWS / KILLS / 1.1)]
+    first = start(*arguments)
+    until = time.monotonic() + 60
+    while not has_committed(settings, settings.kafka_topic_bars) and time.monotonic() < until:
+        time.sleep(0.2)
+    first.send_signal(signal.SIGKILL)
+    first.wait()
     killed, _ = _killed_until_done(start, arguments, KILLS, 4.0)
     sent_before = has_committed(settings, settings.kafka_topic_bars)
     done = run("producer.py", "replay", str(path), "--interval", "1d", timeout_seconds=300)

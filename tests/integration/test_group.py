@@ -127,5 +127,5 @@ def test_a_rebalance_that_outlasts_a_poll_is_finished(member: Member) -> None:
     """A member that joins anew because metadata changed gets its partitions, however short the polls are."""
     for _ in range(5):
         member._consumer._coordinator._assignment_snapshot = {"another": {0}}
-        poll_until(lambda: member.poll(2).revoked)
+        poll_until(lambda: started(member, member.poll(2)).revoked)
         poll_until(lambda: member.is_settled or started(member, member.poll(2)).given)

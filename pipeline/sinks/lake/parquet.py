@@ -39,5 +39,8 @@ def encode(kind: type[records.Record], found: list[records.Record], compression:
 
 def decode(body: bytes) -> list[dict[str, Any]]:
     """Return the rows of a Parquet file."""
-    rows: list[dict[str, Any]] = pq.read_table(io.BytesIO(body)).to_pylist()
+    # Without threads and Python's files: a reading thread that still held one of them at the end of the process has
+    # aborted it.
+    table = pq.read_table(pa.BufferReader(body), use_threads=False, pre_buffer=False)
+    rows: list[dict[str, Any]] = table.to_pylist()
     return rows
