@@ -39,8 +39,8 @@ def encode(kind: type[records.Record], found: list[records.Record], compression:
 
 def decode(body: bytes) -> list[dict[str, Any]]:
     """Return the rows of a Parquet file."""
-    # Without threads and Python's files: a reading thread that still held one of them at the end of the process has
-    # aborted it.
+    # Without threads, and from memory: a thread of Arrow's that still held a Python file when the process ended may
+    # abort it. `verify --deep` was aborted once at its end.
     table = pq.read_table(pa.BufferReader(body), use_threads=False, pre_buffer=False)
     rows: list[dict[str, Any]] = table.to_pylist()
     return rows
