@@ -4,6 +4,7 @@ import time
 import urllib.request
 
 import pytest
+from committed import committed_values
 
 from dashboards.live.__main__ import follow
 from dashboards.live.market import Market
@@ -229,22 +230,4 @@ def _wait_for(path, pattern, seconds=30):
 
 
 def _ticks_in(settings):
-    from kafka import KafkaConsumer, TopicPartition
-
-    with KafkaConsumer(
-        bootstrap_servers=settings.kafka_bootstrap_servers, isolation_level="read_committed", enable_auto_commit=False
-    ) as reader:
-        partitions = [
-            TopicPartition(settings.kafka_topic_ticks, n)
-            for n in reader.partitions_for_topic(settings.kafka_topic_ticks)
-        ]
-        reader.assign(partitions)
-        reader.seek_to_beginning()
-        ends, found = reader.end_offsets(partitions), []
-        while any(reader.position(partition) < end for partition, end in ends.items()):
-            found += [
-                records.decode(records.Tick, record.value)
-                for batch in reader.poll(timeout_ms=500).values()
-                for record in batch
-            ]
-    return found
+    return [records.decode(records.Tick, value) for value in committed_values(settings, settings.kafka_topic_ticks)]

@@ -50,7 +50,6 @@ def test_broker_killed_and_restarted(stack: Stack, start: Start, s3: object, set
     assert_exactly_once(s3, settings, at_least=6_000)
 
 
-@pytest.mark.parametrize("instance", ["", "static"], ids=["dynamic", "static"])
 def test_broker_away_when_missing_topics_are_looked_for(
     stack: Stack, start: Start, s3: object, settings: Settings
 ) -> None:
@@ -72,6 +71,7 @@ def test_broker_away_when_missing_topics_are_looked_for(
     assert_exactly_once(s3, settings, at_least=2_000)
 
 
+@pytest.mark.parametrize("instance", ["", "static"], ids=["dynamic", "static"])
 def test_commits_without_an_answer(
     *, instance: str, stack: Stack, start: Start, run: Run, s3: object, settings: Settings
 ) -> None:

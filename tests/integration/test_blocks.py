@@ -6,10 +6,12 @@ import uuid
 from collections.abc import Iterator
 
 import pytest
+from committed import wait_until_settled
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 
 from local.stack import Stack
 from pipeline.landing.block import Block
+from pipeline.settings import Settings
 from pipeline.streams.kafka import decoder
 from pipeline.streams.kafka.compatibility import BulkTransport, read_in_blocks
 
@@ -65,13 +67,13 @@ def rows(found: list[Block]) -> list[tuple]:
     ]
 
 
-def produce(servers: str, topic: str, compression: str | None) -> tuple[dict[int, list[bytes | None]], int]:
-    """Transactions of every size and a partition each, every third aborted. Returns the committed values and how many
-    were aborted.
+def produce(settings: Settings, topic: str, compression: str | None) -> tuple[dict[int, list[bytes | None]], int]:
+    """Transactions of every size and a partition each, every third aborted; waits until their markers are there.
+    Returns the committed values and how many were aborted.
     """
     committed, aborted, number = {0: [], 1: []}, 0, itertools.count()
     producer = KafkaProducer(
-        bootstrap_servers=servers,
+        bootstrap_servers=settings.kafka_bootstrap_servers,
         transactional_id=uuid.uuid4().hex,
         compression_type=compression,
         batch_size=64 * 1024,
@@ -96,13 +98,14 @@ def produce(servers: str, topic: str, compression: str | None) -> tuple[dict[int
         producer.flush()
         producer.abort_transaction() if round_ % 3 == 1 else producer.commit_transaction()
     producer.close()
+    wait_until_settled(settings, topic)
     return committed, aborted
 
 
 @pytest.mark.parametrize("compression", [None, "gzip", "snappy", "lz4", "zstd"])
-def test_transactions_with_aborts(servers: str, topic: str, compression: str | None) -> None:
+def test_transactions_with_aborts(settings: Settings, servers: str, topic: str, compression: str | None) -> None:
     """Of every codec, exactly the committed records, equal to what kafka-python reads, most of them decoded fast."""
-    committed, aborted = produce(servers, topic, compression)
+    committed, aborted = produce(settings, topic, compression)
     with consumer(servers, topic, stock=True) as reader:
         expected, expected_positions = drain(reader)
     with consumer(servers, topic, stock=False) as reader:
@@ -118,9 +121,9 @@ def test_transactions_with_aborts(servers: str, topic: str, compression: str | N
         assert "stock" in {block.decoder for block in blocks_found}
 
 
-def test_read_uncommitted(servers: str, topic: str) -> None:
+def test_read_uncommitted(settings: Settings, servers: str, topic: str) -> None:
     """Without read_committed the aborted records are there too, and the markers between them never."""
-    committed, aborted = produce(servers, topic, "lz4")
+    committed, aborted = produce(settings, topic, "lz4")
     with consumer(servers, topic, stock=True, isolation_level="read_uncommitted") as reader:
         expected, _ = drain(reader)
     with consumer(servers, topic, stock=False, isolation_level="read_uncommitted") as reader:
@@ -131,11 +134,11 @@ def test_read_uncommitted(servers: str, topic: str) -> None:
     assert sum(len(rows(polled)) for polled in found.values()) == sum(map(len, committed.values())) + aborted
 
 
-def test_seek_into_a_batch(servers: str, topic: str) -> None:
+def test_seek_into_a_batch(settings: Settings, servers: str, topic: str) -> None:
     """A seek to the middle of a batch, forwards and back, returns exactly the records from there on, and moves the
     position.
     """
-    committed, _ = produce(servers, topic, "zstd")
+    committed, _ = produce(settings, topic, "zstd")
     partition = TopicPartition(topic, 0)
     with consumer(servers, topic, stock=False) as reader:
         reader.assign([partition])

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 from committed import committed_values, wait_until_settled
-from kafka import KafkaConsumer, TopicPartition
+from kafka import KafkaConsumer
 
 from local.stack import Stack
 from pipeline.records import Bar, InvalidRecord, decode
@@ -63,10 +63,9 @@ def test_records_and_checkpoint_are_committed_together(settings: Settings, topic
     with KafkaConsumer(
         **connection(settings), isolation_level="read_committed", auto_offset_reset="earliest", enable_auto_commit=False
     ) as reader:
-        partitions = [TopicPartition(topic, p) for p in reader.partitions_for_topic(topic)]
-        reader.assign(partitions)
-        ends, found = reader.end_offsets(partitions), {}
-        while any(reader.position(p) < ends[p] for p in partitions):
+        ends, found = wait_until_settled(settings, topic), {}
+        reader.assign(list(ends))
+        while any(reader.position(partition) < end for partition, end in ends.items()):
             for partition, records in reader.poll(timeout_ms=500).items():
                 for record in records:
                     found.setdefault(record.key, []).append(
