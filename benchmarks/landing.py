@@ -110,14 +110,14 @@ def fill(settings: Settings, count: int) -> float:
     return size / count
 
 
-def land(settings: Settings, count: int, arguments: list[str], changes: dict[str, str]) -> Cost:
+def land(settings: Settings, count: int, arguments: list[str], changes: dict[str, str] | None = None) -> Cost:
     """Land the whole topic with a new group below a new prefix, and make sure that all of it is there."""
     own = uuid.uuid4().hex[:6]
     environment = os.environ | {
         "KAFKA_TOPIC_BARS": settings.kafka_topic_bars,
         "KAFKA_GROUP": f"bench_{own}",
         "S3_PREFIX": f"bench_{own}",
-        **changes,
+        **(changes or {}),
     }
     cost = measure(
         [sys.executable, "consumer.py", "--until-caught-up", "--topics", settings.kafka_topic_bars, *arguments],

@@ -29,9 +29,11 @@ def check_batch(
     kept: list[Any] = []
     reasons: dict[int, str] = {}
     index = 0
+    # Nearly always all of them have, and asking once is cheaper than asking each block.
+    all_have_folders = _have_folders(np.concatenate([block.timestamps for block in blocks]))
     for block, is_lines in zip(blocks, are_lines, strict=True):
         decoded: list[Any] | None = None
-        if kind is not None and is_lines and _have_folders(block.timestamps):
+        if kind is not None and is_lines and (all_have_folders or _have_folders(block.timestamps)):
             decoded = records.decode_lines(
                 kind, block.lines, len(block), latest_ingestion=_latest_ingestion(planned_ms)
             )

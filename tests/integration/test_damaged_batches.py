@@ -18,10 +18,11 @@ from kafka.protocol.producer import ProduceRequest
 from kafka.record.util import encode_varint
 
 from pipeline.landing.positions import Committed, Partition
-from pipeline.settings import Settings
+from pipeline.settings import ServiceError, Settings
 from pipeline.streams.kafka import reader
 from pipeline.streams.kafka.connection import connection, ensure_topics
 from pipeline.streams.kafka.decompression import GZIP, ZSTD
+from pipeline.streams.kafka.member import Member
 from pipeline.streams.kafka.producer import Producer
 
 Run = Callable[..., CompletedProcess]
@@ -114,3 +115,21 @@ def test_a_compression_bomb(*, kind: int, megabytes: int, one: Settings, start: 
     reader.commit(one, {partition: Committed(at + RECORDS, "")})
     assert run("consumer.py", "--until-caught-up").returncode == 0
     assert sum(in_lake(s3, one).values()) == 200
+
+
+def test_damage_that_the_joining_poll_meets(one: Settings) -> None:
+    """A poll long enough to join the group and to fetch finds a bomb at the group's commit; the member stops there."""
+    send(one, 0, 100)
+    partition = Partition(one.kafka_topic_bars, 0)
+    at = reader.standings(one, [one.kafka_topic_bars])[partition].end
+    put_batch(one, bomb(GZIP, 20))
+    reader.commit(one, {partition: Committed(at, "")})
+
+    def poll_and_start(member: Member, rounds: int) -> None:
+        for _ in range(rounds):
+            for given, standing in member.poll(3_000).given.items():
+                member.start_at(given, standing.committed.offset)
+            member.pause(set())
+
+    with Member(one, [one.kafka_topic_bars]) as member, pytest.raises(ServiceError, match=f"{partition} at offset"):
+        poll_and_start(member, rounds=10)

@@ -73,8 +73,8 @@ def objects_of(plan: Plan, blocks: list[Block]) -> list[Object]:
 
 def _only_folder(layout: Layout, timestamps: np.ndarray) -> str | None:
     """Return the folder that all records of these times of arrival go into, None if there are several."""
-    units = timestamps // arrival_unit_ms(layout.partition_by)
-    return arrival_folder(layout.partition_by, int(timestamps[0])) if units.min() == units.max() else None
+    first_ms, last_ms, unit_ms = int(timestamps.min()), int(timestamps.max()), arrival_unit_ms(layout.partition_by)
+    return arrival_folder(layout.partition_by, first_ms) if first_ms // unit_ms == last_ms // unit_ms else None
 
 
 def _folders(layout: Layout, timestamps: np.ndarray, checked: list[Any] | None) -> Iterator[tuple[str, np.ndarray]]:

@@ -119,6 +119,10 @@ class Member:
         self.pause(set(self._consumer.paused()))
         if found:
             log.error("records cannot be read", extra={"partitions": _names(found), "error": str(error)})
+        elif self._assignment.has_news or not self.is_settled:
+            # The poll that joins the group may fetch as well, from where kafka-python thinks right. A partition that
+            # was not started is read again when it was, and then damage has a place. To join anew would only lead here.
+            log.warning("a damaged answer before all partitions were started", extra={"error": str(error)})
         else:
             # It was of this one answer. Without private parts kafka-python holds on to that.
             log.warning("a damaged answer, asking again", extra={"error": str(error)})
