@@ -3,7 +3,7 @@ PYTHON := .venv/bin/python
 # Kills of the random fault loops: few in `make test`, all of them in `make faults`.
 KILLS ?= 8
 # Most of a fault test is waiting, so four tests at a time keep two cores busy. They share one stack.
-AT_A_TIME := -n 4 --dist loadfile
+AT_A_TIME := -n 4 --dist loadfile --durations=40
 
 .PHONY: help demo test check faults soak bench generated lock up down clean
 

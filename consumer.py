@@ -260,6 +260,11 @@ def _begin(settings: Settings, sink: Sink, partition: Partition, standing: Stand
     try:
         lane = sink.begin(partition, standing)
     except Contradiction as error:
+        # A process that slept between the question to the group and the look at the lake has seen two different times:
+        # meanwhile another member may have landed more.
+        now = reader.standings(settings, [partition.topic]).get(partition)
+        if now is not None and now.committed != standing.committed:
+            return _begin(settings, sink, partition, now)
         raise ServiceError(
             f"KAFKA_GROUP={settings.kafka_group}, {partition}: {error}. Nothing was landed or skipped"
         ) from error

@@ -13,11 +13,14 @@ from aws_proxy import HOLD, PASS, aws_proxy
 from counting import assert_exactly_once, etags, in_lake, in_topic, produce, wait_for
 from kafka import KafkaAdminClient, TopicPartition
 
+import consumer
 from pipeline.landing.plan import read_object_key, read_plan
 from pipeline.landing.positions import Committed, Partition
 from pipeline.settings import ServiceError, Settings
+from pipeline.sinks.lake.sink import Lake
 from pipeline.streams.kafka import reader
 from pipeline.streams.kafka.connection import connection, ensure_topics
+from pipeline.streams.kafka.producer import AcknowledgedProducer
 
 Run = Callable[..., CompletedProcess]
 Start = Callable[..., Popen]
@@ -311,3 +314,30 @@ def committed(settings: Settings, offsets: dict[Partition, Committed]) -> bool:
     except ServiceError:
         return False
     return True
+
+
+def test_a_look_at_the_lake_long_after_the_commit(
+    run: Run, settings: Settings, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A consumer that slept between the group's commit and its look at the lake, while others landed more, goes on from
+    the commit of now; a commit that has gone back is still refused.
+    """
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, environment[name])
+    produce(settings, 400)
+    assert run("consumer.py", "--until-caught-up").returncode == 0
+    before = reader.standings(settings, [settings.kafka_topic_bars])
+    produce(settings, 400, first=400)
+    assert run("consumer.py", "--until-caught-up").returncode == 0
+    now = reader.standings(settings, [settings.kafka_topic_bars])
+    options = {"uploads": 1, "until_caught_up": True, "format": None, "compression": None}
+    options |= {"partition_by": None, "partition_time": None}
+    sink = Lake(settings, options, AcknowledgedProducer)
+    for partition, standing in before.items():
+        lane = consumer._begin(settings, sink, partition, standing)
+        assert lane.buffer.start == now[partition].committed.offset > standing.committed.offset
+    reader.commit(settings, {partition: standing.committed for partition, standing in before.items()})
+    sink = Lake(settings, options, AcknowledgedProducer)
+    for partition, standing in before.items():
+        with pytest.raises(ServiceError, match="the commit went back"):
+            consumer._begin(settings, sink, partition, standing)

@@ -1,7 +1,9 @@
 """A member of a group on a real broker, while the group moves under its feet."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
+from subprocess import Popen
 
 import pytest
 from committed import wait_until_settled
@@ -9,6 +11,7 @@ from counting import in_topic, produce, wait_for
 
 from pipeline.landing.positions import Committed, Partition
 from pipeline.settings import Settings
+from pipeline.streams.kafka.connection import ensure_topics
 from pipeline.streams.kafka.member import Member
 from pipeline.streams.kafka.reader import standings
 from pipeline.streams.stream import Polled
@@ -129,3 +132,14 @@ def test_a_rebalance_that_outlasts_a_poll_is_finished(member: Member) -> None:
         member._consumer._coordinator._assignment_snapshot = {"another": {0}}
         poll_until(lambda: started(member, member.poll(2)).revoked)
         poll_until(lambda: member.is_settled or started(member, member.poll(2)).given)
+
+
+def test_a_member_without_partitions_says_so(
+    settings: Settings, environment: dict[str, str], start: Callable[..., Popen]
+) -> None:
+    """Of more members than partitions, those that are given nothing have joined as well, and their log says it."""
+    environment["KAFKA_PARTITIONS"] = "1"
+    ensure_topics(replace(settings, kafka_partitions=1), [settings.kafka_topic_bars])
+    members = [start("consumer.py", "--topics", settings.kafka_topic_bars) for _ in range(2)]
+    for process in members:
+        wait_for(lambda p=process: "rebalance" in p.log_path.read_text(), 60, process)

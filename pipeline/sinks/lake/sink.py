@@ -88,6 +88,7 @@ class Lake(Sink):
         with aws.naming("S3_BUCKET", self._settings.s3_bucket):
             landed = self._witness.last_batches(partition, standing)
         committed = begin_at(partition, standing, landed, self._settings.kafka_group)
+        self._witness.agree(partition)
         if standing.committed is None and landed:
             log.warning(
                 "no commit of the group, going on behind what is in the lake",

@@ -32,17 +32,16 @@ class Witness:
     def __init__(self, settings: Settings, *, is_by_event: bool = False) -> None:
         self._settings, self._is_by_event = settings, is_by_event
         self._s3 = aws.client(settings, "s3")
-        self._asked: set[Partition] = set()
+        self._agreed: set[Partition] = set()
 
     def last_batches(self, partition: Partition, standing: Standing) -> dict[str, LastBatch]:
         """Return the newest batch of each generation of a partition, by the generation's first digits; empty if there
-        is none. A partition with a commit is looked for once: later its commits are this process's own, or come from
-        another one that has looked.
+        is none. A partition with a commit is looked for until `agree`: later its commits are this process's own, or
+        come from another one that has looked.
         """
         has_commit = standing.committed is not None
-        if has_commit and partition in self._asked:
+        if has_commit and partition in self._agreed:
             return {}
-        self._asked.add(partition)
         topic, root = partition.topic, self._settings.s3_root
         found: dict[str, list[ObjectName]] = defaultdict(list)
         for table in (
@@ -52,6 +51,10 @@ class Witness:
             for name in self._newest(table, partition, standing.end, is_bounded=has_commit):
                 found[name.generation].append(name)
         return {generation: last_batch(self._settings, names, self._s3) for generation, names in found.items()}
+
+    def agree(self, partition: Partition) -> None:
+        """Note that the group's commit and the bucket do not contradict each other."""
+        self._agreed.add(partition)
 
     def _newest(self, table: str, partition: Partition, end: int, *, is_bounded: bool) -> Iterator[ObjectName]:
         """Yield the last names of the newest folders of a table; of more folders until there is one, unless bounded."""

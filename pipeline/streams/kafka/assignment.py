@@ -17,6 +17,7 @@ class Assignment(ConsumerRebalanceListener):  # type: ignore[misc] # kafka-pytho
         self._lock = threading.Lock()
         self._revoked: set[Partition] = set()
         self._assigned: set[Partition] = set()
+        self._is_answered = False
         self._missing_since: float | None = time.monotonic()
 
     def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
@@ -33,6 +34,7 @@ class Assignment(ConsumerRebalanceListener):  # type: ignore[misc] # kafka-pytho
     def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         with self._lock:
             self._assigned |= {Partition(*partition) for partition in assigned}
+            self._is_answered = True
             self._missing_since = None
 
     @property
@@ -52,9 +54,11 @@ class Assignment(ConsumerRebalanceListener):  # type: ignore[misc] # kafka-pytho
         with self._lock:
             return bool(self._revoked or self._assigned)
 
-    def take(self) -> tuple[set[Partition], set[Partition]]:
-        """Return what was revoked and what assigned since the last call."""
+    def take(self) -> tuple[set[Partition], set[Partition], bool]:
+        """Return what was revoked and what assigned since the last call, and whether the group has answered since: a
+        member may be given nothing.
+        """
         with self._lock:
-            revoked, assigned = self._revoked, self._assigned
-            self._revoked, self._assigned = set(), set()
-        return revoked, assigned
+            revoked, assigned, is_answered = self._revoked, self._assigned, self._is_answered
+            self._revoked, self._assigned, self._is_answered = set(), set(), False
+        return revoked, assigned, is_answered

@@ -91,8 +91,8 @@ class Member:
                 time.sleep(min(timeout_ms, 1_000) / 1000)
         # Only now: a partition that was taken away while all this was read has another position, and what was fetched
         # is void.
-        revoked, assigned = self._assignment.take()
-        if revoked or assigned:
+        revoked, assigned, is_answered = self._assignment.take()
+        if revoked or is_answered:
             log.info("rebalance", extra={"revoked": _names(revoked), "assigned": _names(assigned)})
         for partition in revoked | assigned:
             self._forget(partition)
