@@ -261,7 +261,11 @@ def _parser() -> argparse.ArgumentParser:
         help="run by Athena or by the Glue Spark job (default athena)",
     )
     command.add_argument(
-        "--tables", nargs="+", choices=list(catalog.CURATED), metavar="TABLE", help="bars, ticks, news (default: all)"
+        "--tables",
+        nargs="+",
+        choices=list(catalog.CURATED),
+        metavar="TABLE",
+        help="bars, ticks, news, actions (default: all)",
     )
     command.add_argument(
         "--from", dest="first", type=_day, metavar="DAY", help="first raw day to read, in place of the new ones"

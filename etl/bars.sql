@@ -2,7 +2,7 @@
 -- Athena (Trino) and Spark (ANSI) both run this text. What stands for the placeholders: the curated table as it is, a SELECT of the
 -- new raw days with typed columns, and the condition that names the partitions.
 SELECT
-  symbol, company, time, "open", high, low, "close", volume, vwap, trades, adjusted, source, ingested_at,
+  symbol, company, time, "open", high, low, "close", volume, vwap, trades, adjusted, source, ingested_at, adjusted_to,
   "interval", month
 FROM (
   SELECT *, row_number() OVER (
@@ -12,11 +12,13 @@ FROM (
   ) AS recency
   FROM (
     SELECT
-      symbol, company, time, "interval", "open", high, low, "close", volume, vwap, trades, adjusted, source, ingested_at, month
+      symbol, company, time, "interval", "open", high, low, "close", volume, vwap, trades, adjusted, source, ingested_at,
+      adjusted_to, month
     FROM $curated
     UNION ALL
     SELECT
-      symbol, company, time, "interval", "open", high, low, "close", volume, vwap, trades, adjusted, source, ingested_at, month
+      symbol, company, time, "interval", "open", high, low, "close", volume, vwap, trades, adjusted, source, ingested_at,
+      adjusted_to, month
     FROM (
       $raw
     )

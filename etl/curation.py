@@ -7,7 +7,7 @@ publishing. Needs only the standard library and boto3's clients, because it also
 
 import json
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from string import Template
 from typing import Any, Protocol
@@ -27,7 +27,7 @@ class CuratedTable:
     Athena engine.
     """
 
-    record: str  # bars, ticks or news
+    record: str  # bars, ticks, news or actions
     database: str
     workgroup: str
     bucket: str
@@ -47,16 +47,26 @@ class CuratedTable:
     raw_select: str  # with $table and $condition
     view: str  # with $watermark and $late
     has_hours: bool  # raw folders of a day hold folders of hours
+    looks_up: str = ""  # the record whose curated table the SELECT also reads, as $bars
+    looking_up: list[str] = field(default_factory=list)  # the partition whose rows depend on what it reads there
 
     @property
     def curated_location(self) -> str:
         """The s3:// folder of the table; every run writes into a folder of its own below it."""
         return f"s3://{self.bucket}/{self.curated_folder}"
 
-    def sql(self, *, raw_table: str, condition: str, curated_table: str, partitions: list[PartitionValues]) -> str:
-        """Return the SELECT of the new rows of some partitions."""
+    def sql(
+        self,
+        *,
+        raw_table: str,
+        condition: str,
+        curated_table: str,
+        partitions: list[PartitionValues],
+        bars: str = "",
+    ) -> str:
+        """Return the SELECT of the new rows of some partitions. `bars`: the curated table to look closes up in."""
         return Template(self.select).substitute(
-            raw=self.raw_rows(raw_table, condition), curated=curated_table, touched=self.touched(partitions)
+            raw=self.raw_rows(raw_table, condition), curated=curated_table, touched=self.touched(partitions), bars=bars
         )
 
     def raw_rows(self, raw_table: str, condition: str) -> str:
@@ -134,7 +144,7 @@ class Curation:
         Raises PublishFailed.
         """
         before = publish.begin(self._glue, table.database, f"curated_{table.record}")
-        found = self._raw_days(table, before, only_days)
+        found = self._with_looked_up(table, self._raw_days(table, before, only_days))
         notes = RunNotes(self._s3, table.bucket, table.run_notes_folder)
         why_not = _reason_to_skip(table, found, before, is_asked=only_days is not None)
         state = {publish.WATERMARK: found.watermark}
@@ -175,6 +185,13 @@ class Curation:
             read_before=json.loads(before.parameters.get(publish.READ_BEFORE, "{}")),
         )
 
+    def _with_looked_up(self, table: CuratedTable, found: RawDays) -> RawDays:
+        """Count a run of the table that is looked up as news: its rows may be other ones now."""
+        if not table.looks_up:
+            return found
+        other = publish.begin(self._glue, table.database, f"curated_{table.looks_up}").parameters
+        return replace(found, listing=f"{found.listing} {other.get(publish.LISTING, '')}")
+
     def _curate_days(
         self, table: CuratedTable, before: CuratedState, found: RawDays, notes: RunNotes, state: dict[str, str]
     ) -> int:
@@ -182,6 +199,9 @@ class Curation:
         # Noted first, so that the files are removed one day should this run die.
         notes.write(self._run, self._now, [folder])
         partitions = self._engine.touched(table, found.days)
+        looking_up = tuple(table.looking_up)
+        if looking_up and publish.partition_locations(self._glue, before, [looking_up]):
+            partitions = sorted({*partitions, looking_up})
         locations: dict[PartitionValues, str] = {}
         for number, start in enumerate(range(0, len(partitions), self._engine.partitions_per_write)):
             some = partitions[start : start + self._engine.partitions_per_write]

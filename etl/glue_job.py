@@ -82,8 +82,16 @@ class SparkEngine:
         """Write some partitions below `place`; return where each is."""
         self._read_raw(table, days)
         self._curated(table, partitions).createOrReplaceTempView("curated_rows")
+        if table.looks_up:
+            self._looked_up(table).createOrReplaceTempView("looked_up_rows")
         rows = self._spark.sql(
-            table.sql(raw_table="raw_objects", condition="true", curated_table="curated_rows", partitions=partitions)
+            table.sql(
+                raw_table="raw_objects",
+                condition="true",
+                curated_table="curated_rows",
+                partitions=partitions,
+                bars="looked_up_rows",
+            )
         )
         by_partition = rows.repartition(*table.partition_columns).sortWithinPartitions(
             *table.partition_columns, "symbol", "time"
@@ -96,6 +104,9 @@ class SparkEngine:
         """The objects of the raw days as the view raw_objects, with the columns that the raw table has."""
         folder = f"s3://{table.bucket}/{table.raw_folder}"
         reader = self._spark.read.option("basePath", folder).option("mode", "FAILFAST")
+        if table.format == "csv":
+            # Objects of before a column was added are a column short; every other cell is text, which cannot be wrong.
+            reader = reader.option("mode", "PERMISSIVE")
         if table.format != "parquet":
             # Parquet tells its own types; the others have none.
             schema = ", ".join(f"`{name}` {kind}" for name, kind in table.raw_columns.items())
@@ -112,6 +123,16 @@ class SparkEngine:
         found = self._spark.read.schema(schema).option("basePath", table.curated_location).parquet(*locations.values())
         return found.select(*(f.col(name) for name in table.curated_columns))
 
+    def _looked_up(self, table: CuratedTable) -> DataFrame:
+        """The whole curated table whose rows the SELECT looks up, as it is published now."""
+        published = publish.begin(self._glue, table.database, f"curated_{table.looks_up}")
+        storage, keys = published.definition["StorageDescriptor"], published.definition["PartitionKeys"]
+        schema = ", ".join(f"`{column['Name']}` {column['Type']}" for column in storage["Columns"] + keys)
+        locations = publish.all_locations(self._glue, published)
+        if not locations:
+            return self._spark.createDataFrame([], schema)
+        return self._spark.read.schema(schema).option("basePath", storage["Location"]).parquet(*locations)
+
 
 def _folder(columns: list[str], values: PartitionValues) -> str:
     return "".join(f"{name}={value}/" for name, value in zip(columns, values, strict=True))
@@ -120,7 +141,7 @@ def _folder(columns: list[str], values: PartitionValues) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--configuration", required=True, help="s3:// address of tables.json")
-    parser.add_argument("--tables", default="bars,ticks,news", help="which tables (default: all)")
+    parser.add_argument("--tables", default="bars,ticks,news,actions", help="which tables (default: all)")
     parser.add_argument("--from", dest="first", default="", help="first raw day YYYY-MM-DD, in place of the new ones")
     parser.add_argument("--to", dest="last", default="", help="last raw day")
     return parser

@@ -17,7 +17,7 @@ from pipeline import terminal
 
 def main() -> None:
     arguments = parser().parse_args()
-    page = build(query_results.chosen(arguments), now=datetime.now(UTC))
+    page = build(query_results.chosen(arguments), now=datetime.now(UTC), as_traded=arguments.as_traded)
     arguments.output.write_text(page, encoding="utf-8")
     print(f"{arguments.output}: {len(page.encode()) / 1e6:.1f} MB")
     if arguments.open:

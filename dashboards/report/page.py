@@ -27,8 +27,8 @@ NOTHING = (
 Cells = list[int | float | None] | dict[str, list[Any]]
 
 
-def build(read: Read, *, now: datetime) -> str:
-    """Return the page's text."""
+def build(read: Read, *, now: datetime, as_traded: bool = False) -> str:
+    """Return the page's text. `as_traded`: what the reader was told of prices, which the page says."""
     results = read(QUERIES)
     days, symbols = _days(results), symbols_of(results)
     shown = sections(results)
@@ -41,7 +41,7 @@ def build(read: Read, *, now: datetime) -> str:
     }
     span = f" · {days[0]:%d %b %Y} to {days[-1]:%d %b %Y}" if days else ""
     return _render(
-        subtitle=f"{', '.join(symbols)}{span}",
+        subtitle=f"{', '.join(symbols)}{span} · prices {'as traded' if as_traded else 'on the shares of today'}",
         symbols=symbols,
         sections=shown,
         tiles=tiles.tiles(results["data_quality"], now=now),

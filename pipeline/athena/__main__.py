@@ -21,7 +21,7 @@ import pandas as pd
 
 from pipeline import terminal
 from pipeline.athena.client import AT_THE_SAME_TIME, Athena, QueryFailed, Result
-from pipeline.athena.queries import QUERIES_FILE, Query, queries
+from pipeline.athena.queries import QUERIES_FILE, Query, as_traded, queries
 from pipeline.settings import SettingsError, load_settings
 from pipeline.spreadsheet import harmless
 
@@ -40,6 +40,8 @@ def main() -> int:
         if options.sql
         else [known[n] for n in (known if options.all else options.names)]
     )
+    if options.as_traded:
+        chosen = [as_traded(query) for query in chosen]
     if not chosen:
         print(*(f"{query.name:<28} {query.description}" for query in known.values()), sep="\n")
         return terminal.EXIT_DONE
@@ -173,6 +175,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--json", metavar="FILE", help="write JSON, an array of objects, likewise")
     parser.add_argument(
         "--rows", type=int, metavar="N", help="print at most N rows, 0 for all (default 40 on a terminal)"
+    )
+    parser.add_argument(
+        "--as-traded",
+        action="store_true",
+        help="prices of adjusted_bars as they were traded, with the jumps that splits make",
     )
     parser.add_argument("--show-sql", action="store_true", help="print the SQL and run nothing")
     parser.add_argument("--database", dest="glue_database", help="GLUE_DATABASE")

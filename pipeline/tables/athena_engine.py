@@ -44,6 +44,7 @@ class AthenaEngine:
             condition=is_one_of("dt", days),
             curated_table=_named(table, "curated"),
             partitions=partitions,
+            bars=f'"{table.database}"."curated_{table.looks_up}"',
         )
         name = f"curated_{table.record}_{place.rstrip('/').rpartition('=')[2].lower()}"
         try:

@@ -62,4 +62,6 @@ def _described(settings: Settings, record: str, landing: Landing) -> CuratedTabl
         ),
         view=view_sql(settings, record, landing, "$watermark", late="$late"),
         has_hours=landing.has_hours,
+        looks_up="bars" if record == "actions" else "",
+        looking_up=["dividend"] if record == "actions" else [],
     )
