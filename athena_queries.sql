@@ -415,9 +415,12 @@ WITH daily AS (
   WHERE "interval" = '1d' AND month >= '1970-01'
 ),
 followed AS (
-  SELECT news.symbol, coalesce(news.sentiment, 'unknown') AS sentiment, daily.next_close / nullif(daily."close", 0) - 1 AS next_day_return
+  SELECT daily.symbol, coalesce(news.sentiment, 'unknown') AS sentiment, daily.next_close / nullif(daily."close", 0) - 1 AS next_day_return
   FROM news
-  JOIN daily ON daily.symbol = news.symbol AND date(news.time) >= daily.day AND date(news.time) < daily.next_day
+  -- An article about FB is one about META.
+  LEFT JOIN symbols ON symbols.symbol = news.symbol AND date(news.time) >= symbols.from_day AND date(news.time) < symbols.until_day
+    AND NOT symbols.is_before
+  JOIN daily ON daily.symbol = coalesce(symbols.name, news.symbol) AND date(news.time) >= daily.day AND date(news.time) < daily.next_day
   WHERE news.month >= '1970-01'
 )
 SELECT

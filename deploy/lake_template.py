@@ -30,6 +30,7 @@ _TYPES = {
     "boolean": "boolean",
     "timestamp": "timestamp(3)",
     "array<double>": "array(double)",
+    "date": "date",
 }
 
 
@@ -65,10 +66,14 @@ def template() -> dict[str, Any]:
         }
     for record, landing in landings.items():
         found[_logical(f"view_{record}")] = _view(settings, record, landing)
-    for name, (columns, needs) in prices.PRICE_VIEWS.items():
-        views = [_logical(f"view_{need}") for need in needs]
+        landed = catalog.landed_sql(settings, record, landing)
+        columns = _view_columns(record) + ([] if record == "ticks" else [("dt", "string")])
+        needs = [_logical(f"raw_{record}")]
+        found[_logical(f"view_landed_{record}")] = _stored_view(settings, f"landed_{record}", landed, columns, needs)
+    for name, (own_columns, inputs) in prices.PRICE_VIEWS.items():
+        views = [_logical(f"view_{view}") for view in inputs]
         found[_logical(f"view_{name}")] = _stored_view(
-            settings, name, prices.view_sql(settings, name), list(columns), views
+            settings, name, prices.view_sql(settings, name), list(own_columns), views
         )
     for query in queries().values():
         found[_logical(f"query_{query.name}")] = _query(query)

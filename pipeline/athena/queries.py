@@ -2,8 +2,7 @@
 
 import itertools
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.settings import SettingsError
@@ -43,31 +42,3 @@ def queries(path: str | Path = QUERIES_FILE) -> dict[str, Query]:
             )
         found[name] = Query(name, description, sql, first + 1, str(path))
     return found
-
-
-def as_traded(query: Query) -> Query:
-    """Return the query with the prices of each day as they were traded that day, and volumes likewise."""
-    if not re.search(r"\badjusted_bars\b", query.sql):
-        return query
-    return replace(query, sql=hiding(query.sql, {"adjusted_bars": as_traded_bars()}))
-
-
-def as_traded_bars(condition: str = "true") -> str:
-    """Return a SELECT in place of adjusted_bars whose prices are as traded. `condition` chooses its rows."""
-    prices = ", ".join(f'"{name}" * as_traded_factor AS "{name}"' for name in ("open", "high", "low", "close", "vwap"))
-    # Only names of ours, and a condition whose texts are quoted.
-    return (
-        f'SELECT symbol, company, time, "interval", {prices}, volume / as_traded_factor AS volume, trades, source, '  # noqa: S608
-        f"ingested_at, month, total_return_close, dividend_factor, basis FROM adjusted_bars WHERE {condition}"
-    )
-
-
-def hiding(sql: str, views: Mapping[str, str]) -> str:
-    """Return the statement with a SELECT in place of each view.
-
-    A name given in WITH hides the view of the same name, and only after its own definition. All of it goes on the
-    statement's first line, so that the line numbers in Athena's errors stay right.
-    """
-    named = ", ".join(f"{view} AS ({select})" for view, select in views.items())
-    own_with = re.match(r"with\b", sql, re.IGNORECASE)
-    return f"WITH {named},{sql[own_with.end() :]}" if own_with else f"WITH {named} {sql}"

@@ -9,8 +9,9 @@ from datetime import datetime, timedelta
 import pandas as pd
 
 from pipeline import aws
+from pipeline.athena.choices import hiding
 from pipeline.athena.client import Athena
-from pipeline.athena.queries import hiding, queries
+from pipeline.athena.queries import queries
 from pipeline.doctor.finding import Finding, ok, warning
 from pipeline.settings import Settings
 from pipeline.tables.prices import PRICE_VIEWS

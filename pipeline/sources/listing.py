@@ -6,7 +6,7 @@ A source moves and withdraws actions without a word: a list that is read whole t
 import base64
 import logging
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from typing import Any
@@ -49,22 +49,24 @@ class Listing:
         return f"{identity}/{number + 1}" if number else identity
 
 
-def changes(before: Mapping[str, Action], now: Listing, *, today: date, ingested_at: str) -> Iterator[Action]:
-    """Yield what is new or other than before, and a cancellation of each action that is listed no longer."""
-    for name, action in now.actions.items():
-        if name not in before or _facts(before[name]) != _facts(action):
-            yield action
+def changes(before: Mapping[str, Action], now: Listing) -> list[Action]:
+    """Return what is new or other than before."""
+    return [
+        action for name, action in now.actions.items() if name not in before or _facts(before[name]) != _facts(action)
+    ]
+
+
+def gone(before: Mapping[str, Action], now: Listing, *, today: date) -> dict[str, Action]:
+    """Return what is listed no longer, except what is older than all that is listed."""
     first = min((action.time for action in now.actions.values()), default="9999")
     since = min(first, f"{today - _ALWAYS_LISTED} 00:00:00.000")
-    for name, action in before.items():
-        if name not in now.actions and name not in now.refused and action.time >= since:
-            yield msgspec.structs.replace(action, cancelled=True, ingested_at=ingested_at)
+    listed = {**now.actions, **now.refused}
+    return {name: action for name, action in before.items() if name not in listed and action.time >= since}
 
 
-def after(before: Mapping[str, Action], sent: list[Action]) -> dict[str, Action]:
-    """Return what is listed once the changes are sent."""
-    found = dict(before) | {_name(action): action for action in sent}
-    return {name: action for name, action in found.items() if not action.cancelled}
+def cancelled(action: Action, *, ingested_at: str) -> Action:
+    """Return the record that withdraws an action."""
+    return msgspec.structs.replace(action, cancelled=True, ingested_at=ingested_at)
 
 
 def packed(listed: Mapping[str, Action]) -> str:
@@ -77,7 +79,7 @@ def unpacked(text: str) -> dict[str, Action]:
     found: list[Action] = (
         msgspec.json.decode(zlib.decompress(base64.b64decode(text)), type=list[Action]) if text else []
     )
-    return {_name(action): action for action in found}
+    return {f"{action.kind} {action.id}": action for action in found}
 
 
 def optional_day(value: Any) -> str | None:
@@ -88,10 +90,6 @@ def optional_day(value: Any) -> str | None:
 def day_time(value: Any) -> str:
     """Return the time of an action of a day."""
     return f"{value} 00:00:00.000"
-
-
-def _name(action: Action) -> str:
-    return f"{action.kind} {action.id}"
 
 
 def _facts(action: Action) -> Action:

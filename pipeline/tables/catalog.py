@@ -164,6 +164,16 @@ def view_columns(record: str) -> list[str]:
     return names + [name for name in CURATED[record] if name not in names]
 
 
+def landed_sql(settings: Settings, record: str, landing: Landing) -> str:
+    """Return the query of the view of all landed rows with their types, each revision of a record: what --as-of reads.
+    Its dt is that of the raw folder.
+    """
+    raw = f'"{settings.glue_database}"."raw_{record}"'
+    within = arrived_within(record, landing)
+    rows = raw_select(record, landing.format, raw, f"dt >= '{landing.first_day}'", arrived_within=within)
+    return rows if record == "ticks" else rows.replace("\n  FROM ", ", dt\n  FROM ", 1)
+
+
 def raw_select(record: str, format: Format, table: str, condition: str, *, arrived_within: int | None = None) -> str:
     """Return a SELECT of typed columns from a raw table of any format. Trino and Spark both run it.
 

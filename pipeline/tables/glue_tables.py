@@ -77,6 +77,10 @@ class GlueTables:
         state = self._etl_state(record) | {WATERMARK: self._watermark(record)}
         return self._replaced(record, etl_tables(self._settings, self.landings)[record].view_sql(state))
 
+    def landed_view(self, record: str) -> Change:
+        """Return the change of the view of all landed rows. Raises ServiceError where a table has its name."""
+        return self._replaced(f"landed_{record}", catalog.landed_sql(self._settings, record, self.landings[record]))
+
     def price_view(self, name: str) -> Change:
         """Return the change of a view of prices.py. Raises ServiceError where a table has its name."""
         return self._replaced(name, prices.view_sql(self._settings, name))

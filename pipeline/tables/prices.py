@@ -1,12 +1,11 @@
-"""The views that put prices on the shares of today: adjustments and adjusted_bars. Pure, but for reading their SQL.
+"""The views that put prices on today's shares: symbols, adjustments and adjusted_bars. Their SQL is in
+pipeline/athena.
 
-Both are Athena's own SQL (width_bucket over an array is a binary search there). They read other views, so they need no
+They are Athena's own SQL (width_bucket over an array is a binary search there). They read other views, so they need no
 change when the ETL runs.
 """
 
-from pathlib import Path
-from string import Template
-
+from pipeline.athena.price_views import price_view
 from pipeline.records import Bar, columns
 from pipeline.settings import Settings
 
@@ -15,6 +14,17 @@ _DOUBLES = "array<double>"
 ADDED_TO_BARS = ("total_return_close", "close_as_traded", "as_traded_factor", "split_factor", "dividend_factor")
 # Of each view, in the order in which they need each other: its columns with their types, and the views that it reads.
 PRICE_VIEWS: dict[str, tuple[tuple[tuple[str, str], ...], tuple[str, ...]]] = {
+    "symbols": (
+        (
+            ("symbol", "string"),
+            ("name", "string"),
+            ("from_day", "date"),
+            ("until_day", "date"),
+            ("figi", "string"),
+            ("is_before", "boolean"),
+        ),
+        ("actions",),
+    ),
     "adjustments": (
         (
             ("symbol", "string"),
@@ -24,7 +34,7 @@ PRICE_VIEWS: dict[str, tuple[tuple[tuple[str, str], ...], tuple[str, ...]]] = {
             ("spin_off_factors", _DOUBLES),
             ("dividend_factors", _DOUBLES),
         ),
-        ("actions",),
+        ("actions", "symbols"),
     ),
     "adjusted_bars": (
         (
@@ -33,13 +43,12 @@ PRICE_VIEWS: dict[str, tuple[tuple[tuple[str, str], ...], tuple[str, ...]]] = {
             *((name, "double") for name in ADDED_TO_BARS),
             ("basis", "string"),
         ),
-        ("bars", "adjustments"),
+        ("bars", "symbols", "adjustments"),
     ),
 }
 
 
 def view_sql(settings: Settings, name: str) -> str:
-    """Return the query of a view, without the comments of its file."""
-    text = (Path(__file__).parent / f"{name}.sql").read_text(encoding="utf-8")
-    lines = [line for line in text.splitlines() if not line.lstrip().startswith("--")]
-    return Template("\n".join(lines)).substitute(database=settings.glue_database)
+    """Return the query of a view of the settings' database."""
+    _, inputs = PRICE_VIEWS[name]
+    return price_view(name, {view: f'"{settings.glue_database}"."{view}"' for view in inputs})

@@ -46,6 +46,7 @@ class Provision:
         yield from workgroup_changes(self._settings)
         for record in CURATED:
             yield self._tables.view(record)
+            yield self._tables.landed_view(record)
         for name in PRICE_VIEWS:
             yield self._tables.price_view(name)
         yield from saved_query_changes(self._settings)

@@ -14,7 +14,7 @@ from pipeline.tables.lake_listing import LakeListing
 OWN_TABLES = (
     *prices.PRICE_VIEWS,
     *catalog.CURATED,
-    *(f"{kind}_{record}" for kind in ("raw", "curated") for record in catalog.CURATED),
+    *(f"{kind}_{record}" for kind in ("raw", "curated", "landed") for record in catalog.CURATED),
     catalog.DEAD_LETTERS,
 )
 

@@ -195,6 +195,47 @@ def test_prices_as_traded_are_a_column(lake: Settings) -> None:
     assert adjusted(lake, "B")["close_as_traded"].tolist() == pytest.approx([100.0, 50.0, 50.0, 10.0])
 
 
+def test_a_history_is_stitched_over_its_names(stack: Stack, bucket: str) -> None:
+    """FB's bars are META's, with META's later split; what Massive has of the ticker META before has another name and
+    is on no share of Meta's; a file that has the whole history under META is not torn apart; no day is there twice.
+    """
+    settings = settings_of(stack, bucket)
+    span = {
+        "kind": "symbol_change",
+        "source": "polygon",
+        "ingested_at": "2026-01-01 00:00:00.000",
+        "new_symbol": "META",
+    }
+    spans = [
+        Action(id="1", symbol="FB", time="2012-05-18 00:00:00.000", until_day="2022-06-11", **span),
+        Action(id="2", symbol="META", time="2022-06-11 00:00:00.000", **span),
+    ]
+    land(settings, "actions", [*spans, split("META", "2024-01-03", 2), split("FB", "2020-01-03", 5)])
+    bars = [
+        bar("FB", "2019-12-31", 1000.0, source="polygon"),
+        bar("FB", "2022-06-08", 200.0, source="polygon"),
+        # Two days before the change as the source has it.
+        bar("META", "2022-06-09", 202.0, source="polygon"),
+        bar("META", "2024-01-03", 100.0, source="polygon"),
+        bar("META", "2021-11-01", 15.0, source="polygon"),
+        bar("META", "2022-06-08", 199.0, source="csv:META.csv", adjusted=False, ingested_at="2025-01-01 00:00:00.000"),
+        bar("META", "2018-01-02", 1010.0, source="csv:META.csv", adjusted=False),
+        bar("OTHER", "2022-06-08", 5.0),
+    ]
+    land(settings, "bars", bars)
+    set_up(settings)
+    rows = Athena(settings).query('SELECT symbol, date(time) AS day, "close" FROM adjusted_bars ORDER BY symbol, day')
+    assert [(row.symbol, f"{row.day:%Y-%m-%d}", row.close) for row in rows.itertuples()] == [
+        ("META", "2018-01-02", 101.0),
+        ("META", "2019-12-31", 100.0),
+        ("META", "2022-06-08", 100.0),
+        ("META", "2022-06-09", 101.0),
+        ("META", "2024-01-03", 100.0),
+        ("META before 2022-06-11", "2021-11-01", 15.0),
+        ("OTHER", "2022-06-08", 5.0),
+    ]
+
+
 @pytest.mark.parametrize(
     ("changes", "basis"),
     [

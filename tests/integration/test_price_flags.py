@@ -19,14 +19,19 @@ from pipeline.settings import Settings
 
 PRICES = Path(__file__).parents[2] / "samples/daily_prices.csv"
 NOW = datetime.now(UTC)
-SPLIT = split("AAPL", "2005-02-28", 2)
+SPLIT = split("AAPL", "2012-06-20", 2)
 
 
 @pytest.fixture(scope="module")
 def bars() -> list[Bar]:
-    """Apple's prices as traded around its 2:1 split of 2005-02-28."""
+    """Real prices and volumes of Apple as if it had split 2:1 on an ordinary day."""
     frame = pd.read_csv(PRICES, parse_dates=["Date"]).rename(columns=str.lower)
-    frame = frame[(frame["symbol"] == "AAPL") & frame["date"].between("2004-06-01", "2005-12-31")]
+    frame = frame[(frame["symbol"] == "AAPL") & frame["date"].between("2011-06-01", "2012-12-31")]
+    assert len(frame) > 300
+    shares = (frame["date"] < "2012-06-20") + 1
+    for name in ("open", "high", "low", "close"):
+        frame[name] *= shares
+    frame["volume"] /= shares
     return [
         Bar(
             symbol=row.symbol,
@@ -63,9 +68,9 @@ def flagged(settings: Settings, name: str) -> list[tuple]:
 @pytest.mark.parametrize(
     ("actions", "expected"),
     [
-        ([], [("2005-02-28", "like a split")]),
+        ([], [("2012-06-20", "like a split")]),
         ([SPLIT], []),
-        ([SPLIT, dividend("AAPL", "2005-08-01", 20)], [("2005-08-01", "dividend too large")]),
+        ([SPLIT, dividend("AAPL", "2012-08-01", 305)], [("2012-08-01", "dividend too large")]),
     ],
 )
 def test_jumps(stack: Stack, bucket: str, bars: list[Bar], actions: list[Action], expected: list[tuple]) -> None:
@@ -79,25 +84,25 @@ def test_suspicious_actions(stack: Stack, bucket: str, bars: list[Bar]) -> None:
     """Each rule flags what it is for, of tickers that have bars, and nothing else."""
     actions = [
         SPLIT,
-        split("AAPL", "2005-03-10", 2, id="again"),
-        split("AAPL", "2005-05-10", 1.046),
-        split("AAPL", "2005-06-10", 1.05),
-        split("NONE", "2005-05-10", 1.046),
-        dividend("AAPL", "2004-08-02", 0.06),
-        dividend("AAPL", "2004-11-01", 0.06),
-        dividend("AAPL", "2005-02-01", 6),
-        dividend("AAPL", "2005-05-02", 0.06),
-        dividend("AAPL", "2005-05-05", 0.06),
-        dividend("AAPL", "2005-08-01", 0.06, currency="EUR"),
-        dividend("AAPL", "2005-11-01", 70),
+        split("AAPL", "2012-06-28", 2, id="again"),
+        split("AAPL", "2012-05-10", 1.046),
+        split("AAPL", "2012-06-11", 1.05),
+        split("NONE", "2012-05-10", 1.046),
+        dividend("AAPL", "2011-08-02", 0.06),
+        dividend("AAPL", "2011-11-01", 0.06),
+        dividend("AAPL", "2012-02-01", 6),
+        dividend("AAPL", "2012-05-02", 0.06),
+        dividend("AAPL", "2012-05-05", 0.06),
+        dividend("AAPL", "2012-08-01", 0.06, currency="EUR"),
+        dividend("AAPL", "2012-11-01", 700),
     ]
     assert flagged(lake(stack, bucket, bars, actions), "suspicious_actions") == [
-        ("2005-02-01", "unit of the amount (x 100)"),
-        ("2005-02-28", "listed twice: the later one counts"),
-        ("2005-05-05", "twice"),
-        ("2005-05-10", "near 1 and no n:m: taken for a spin-off"),
-        ("2005-08-01", "not in dollars: not applied"),
-        ("2005-11-01", "more than the share was worth"),
+        ("2012-02-01", "unit of the amount (x 100)"),
+        ("2012-05-05", "twice"),
+        ("2012-05-10", "near 1 and no n:m: taken for a spin-off"),
+        ("2012-06-20", "listed twice: the later one counts"),
+        ("2012-08-01", "not in dollars: not applied"),
+        ("2012-11-01", "more than the share was worth"),
     ]
 
 

@@ -1,7 +1,7 @@
 """producer.py actions, and replays of files with actions, as a user runs them on the embedded stack."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -104,58 +104,77 @@ def test_one_replay_yields_bars_and_actions(run: Callable, actions: Callable, se
 
 
 class Massive:
-    """A market of one share of about 1,200 that splits 10:1, and pays 2 % of its price on another day."""
+    """A market of one share of about 1,200 that splits 10:1, pays 2 % of its price on another day, and then changes its
+    name from OLD to A; a fund was called A before.
+    """
 
-    def __init__(self, split_day: object, ex_day: object) -> None:
-        self.split_day, self.ex_day, self.today = split_day, ex_day, TODAY
+    def __init__(self, split_day: date, ex_day: date, rename_day: date) -> None:
+        self.split_day, self.ex_day, self.rename_day, self.today = split_day, ex_day, rename_day, TODAY
 
-    def price(self, day: object) -> float:
+    def price(self, day: date) -> float:
         whole = 1200.0 + 6 * (day.toordinal() % 3)
         return (whole if day < self.split_day else whole / 10) * (1.0 if day < self.ex_day else 0.98)
 
     def __call__(self, path: str, _number: int) -> Answer:
-        if "/splits" in path:
-            return Answer({"status": "OK", "results": [a_split(self.split_day)]})
-        if "/dividends" in path:
-            paid = {"id": "D1", "ticker": "A", "ex_dividend_date": str(self.ex_day), "currency": "USD"}
-            amount = 0.02 * self.price(self.ex_day - timedelta(days=1))
-            return Answer({"status": "OK", "results": [paid | {"cash_amount": amount}]})
+        name = "OLD" if self.today < self.rename_day else "A"
+        if "/splits" in path or "/dividends" in path:
+            listed = self.actions(name, "/splits" in path) if f"ticker={name}&" in path else []
+            return Answer({"status": "OK", "results": listed})
         if "/events" in path:
-            return Answer({}, 404)
+            days = [(date(2012, 5, 18), "OLD"), (self.rename_day, "A")]
+            events = [
+                {"date": str(day), "ticker_change": {"ticker": ticker}} for day, ticker in days if day <= self.today
+            ]
+            return Answer({"status": "OK", "results": {"events": events}} if f"/{name}/" in path else {}, 200)
         assert "adjusted=false" in path
-        first, last = (datetime.fromisoformat(text).date() for text in path.partition("?")[0].split("/")[-2:])
-        days = [first + timedelta(days=n) for n in range((min(last, self.today) - first).days + 1)]
-        results = [self.bar(day) for day in days if day >= TODAY - timedelta(days=12)]
-        return Answer({"status": "OK", "adjusted": False, "results": results})
+        *_, symbol, _, _, _, first, last = path.partition("?")[0].split("/")
+        start, end = (datetime.fromisoformat(text).date() for text in (first, last))
+        days = [start + timedelta(days=n) for n in range((min(end, self.today) - start).days + 1)]
+        own = [day for day in days if (day < self.rename_day) == (symbol == "OLD")]
+        results = [self.bar(day, self.price(day)) for day in own if day >= TODAY - timedelta(days=12)]
+        fund = [self.bar(day, 15.0) for day in days if symbol == "A" and (TODAY - day).days in (40, 41)]
+        return Answer({"status": "OK", "adjusted": False, "results": [*fund, *results]})
 
-    def bar(self, day: object) -> dict:
-        price = self.price(day)
+    def actions(self, ticker: str, are_splits: bool) -> list[dict]:
+        if are_splits:
+            return [a_split(self.split_day, ticker=ticker)]
+        paid = {"id": "D1", "ticker": ticker, "ex_dividend_date": str(self.ex_day), "currency": "USD"}
+        return [paid | {"cash_amount": 0.02 * self.price(self.ex_day - timedelta(days=1))}]
+
+    def bar(self, day: date, price: float) -> dict:
         start = datetime(day.year, day.month, day.day, 12, tzinfo=UTC)
         return {"t": int(start.timestamp() * 1000), "o": price, "h": price, "l": price, "c": price, "v": 5}
 
 
-def test_charts_are_continuous_the_morning_after(run: Callable, settings: Settings) -> None:
-    """Polled day by day over a 10:1 split and a dividend, every chart is continuous each morning, without anyone doing
-    anything but the daily runs; the total return leaves out the dividend's fall as well.
+@pytest.mark.parametrize("symbols", ["OLD,A", "A,OLD"])
+def test_charts_are_continuous_the_morning_after(run: Callable, settings: Settings, symbols: str) -> None:
+    """Polled day by day over a 10:1 split, a dividend and a rename, every chart is continuous each morning, without
+    anyone doing anything but the daily runs; the total return leaves out the dividend's fall as well; and the fund that
+    had the name before is another ticker.
     """
-    split_day, ex_day = TODAY - timedelta(days=6), TODAY - timedelta(days=4)
-    market = Massive(split_day, ex_day)
+    split_day, ex_day, rename_day = (TODAY - timedelta(days=days) for days in (6, 4, 2))
+    market = Massive(split_day, ex_day, rename_day)
     assert run("glue_setup.py").returncode == 0
     athena = Athena(settings)
     with api_server(market) as server:
-        for day in (split_day - timedelta(days=1), split_day, ex_day, TODAY - timedelta(days=1)):
+        for day in (split_day - timedelta(days=1), split_day, ex_day, rename_day, TODAY - timedelta(days=1)):
             market.today = day
             for command in (("actions",), ("poll", "--to", str(day))):
-                done = run("producer.py", *command, "--symbols", "A", **key_and_url(server.url))
+                done = run("producer.py", *command, "--symbols", symbols, **key_and_url(server.url))
                 assert done.returncode == 0, done.stderr
             for arguments in (("consumer.py", "--until-caught-up"), ("glue_setup.py", "etl")):
                 done = run(*arguments)
                 assert done.returncode == 0, done.stderr
             returns = athena.query(queries()["returns"])
-            assert len(returns) >= 4
-            assert returns["daily_return"].abs().max() < 0.032
-    growth = athena.query(queries()["total_return"]).set_index("day")["total_growth"]
-    assert growth.pct_change().abs().max() < 0.0101
+            company = returns[~returns["symbol"].str.contains("before")]
+            assert len(company) >= 4
+            assert company["daily_return"].abs().max() < 0.032
+    growth = athena.query(queries()["total_return"])
+    names = sorted(growth["symbol"].unique())
+    assert names == ["A", f"A before {rename_day}"]
+    company = growth[growth["symbol"] == "A"].set_index("day")["total_growth"]
+    assert len(company) == 12
+    assert company.pct_change().abs().max() < 0.0101
     assert athena.query(queries()["unexplained_jumps"]).empty
-    stored = athena.query('SELECT "close" FROM bars ORDER BY time')["close"]
+    stored = athena.query("SELECT \"close\" FROM bars WHERE symbol = 'OLD'")["close"]
     assert stored.max() / stored.min() > 9

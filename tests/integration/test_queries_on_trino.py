@@ -15,8 +15,9 @@ from raw_objects import TODAY, curate, land, set_up, settings_of
 
 from local.stack import Stack
 from pipeline import records
+from pipeline.athena.choices import chosen
 from pipeline.athena.client import Athena
-from pipeline.athena.queries import as_traded, queries
+from pipeline.athena.queries import queries
 from pipeline.records import Bar, NewsItem, Tick
 
 PRICES = Path(__file__).parents[2] / "samples/daily_prices.csv"
@@ -353,7 +354,7 @@ def test_block_gives_what_pandas_gives(name: str, athena: Athena, wanted: dict[s
 
 def test_prices_as_traded_are_one_choice_away(athena: Athena, daily: pd.DataFrame) -> None:
     """With --as-traded a query has the prices of each day as they were, with the jump of the split."""
-    rows = athena.query(as_traded(queries()["closing_trend"]))
+    rows = athena.query(chosen(queries()["closing_trend"].sql, conditions={}, as_traded=True))
     shares = np.where((daily["symbol"] == "AAPL") & (daily["day"] < SPLIT_DAY), 4, 1)
     assert rows["close"].tolist() == pytest.approx((daily["close"] * shares).tolist(), rel=1e-12)
 
@@ -392,5 +393,5 @@ def test_dead_letters_of_one_kind_are_counted_together(athena: Athena) -> None:
 def test_landing_freshness_is_a_duration(athena: Athena) -> None:
     """The age of the newest record is told in minutes: two hours here."""
     rows = athena.query(queries()["landing_freshness"]).set_index("table_name")
-    assert set(rows.index) == {"bars", "news", "ticks"}
-    assert rows["minutes_since"].between(119, 240).all()
+    assert set(rows.index) == {"bars", "news", "ticks", "actions"}
+    assert rows.drop("actions")["minutes_since"].between(119, 240).all()

@@ -8,7 +8,7 @@ import pytest
 from actions_of import dividend, split
 
 from pipeline.sources import alpha_vantage, alpha_vantage_actions, listing, polygon, polygon_actions
-from pipeline.sources.listing import Listing, changes
+from pipeline.sources.listing import Listing
 from pipeline.sources.recorded import Recorded
 from pipeline.sources.rest import SourceError
 
@@ -128,34 +128,31 @@ def of(*actions: object) -> Listing:
 
 
 def test_only_changes_are_sent() -> None:
-    """A list that says the same sends nothing; a moved split, a new dividend and a cancellation of what is gone are
-    sent.
-    """
+    """A list that says the same sends nothing; a moved split and a new dividend are sent, what is gone is found."""
     before = of(
         split("A", "2025-06-22", 10, id="1"), dividend("A", "2025-07-01", 1, id="2"), split("A", "2025-01-02", 2)
     )
-    assert list(changes(before.actions, before, today=TODAY, ingested_at=AT)) == []
-    now_listed = of(
+    assert listing.changes(before.actions, before) == []
+    later = of(
         split("A", "2025-06-29", 10, id="1"), dividend("A", "2025-08-01", 1, id="3"), split("A", "2025-01-02", 2)
     )
-    sent = list(changes(before.actions, now_listed, today=TODAY, ingested_at=AT))
-    assert [(a.id, a.time[:10], a.cancelled) for a in sent] == [
-        ("1", "2025-06-29", None),
-        ("3", "2025-08-01", None),
-        ("2", "2025-07-01", True),
+    assert [(a.id, a.time[:10]) for a in listing.changes(before.actions, later)] == [
+        ("1", "2025-06-29"),
+        ("3", "2025-08-01"),
     ]
-    position = listing.packed(listing.after(before.actions, sent))
-    assert list(changes(listing.unpacked(position), now_listed, today=TODAY, ingested_at=AT)) == []
+    assert list(listing.gone(before.actions, later, today=TODAY)) == ["dividend 2"]
+    unpacked = listing.unpacked(listing.packed(later.actions))
+    assert listing.changes(unpacked, later) == []
 
 
 def test_what_a_plan_no_longer_shows_is_not_cancelled() -> None:
     """An action that grew older than what the source lists stays; so does one that the source lists damaged."""
     before = of(split("A", "2000-06-21", 2), split("A", "2020-08-31", 4), split("A", "2025-08-31", 3))
     later = of(split("A", "2025-08-31", 3))
-    assert list(changes(before.actions, later, today=TODAY, ingested_at=AT)) == []
+    assert listing.gone(before.actions, later, today=TODAY) == {}
     damaged = of(split("A", "2000-06-21", 2), split("A", "2020-08-31", 4), split("A", "2025-08-31", 3, split_to=0.0))
     assert damaged.refused
-    assert list(changes(before.actions, damaged, today=TODAY, ingested_at=AT)) == []
+    assert listing.gone(before.actions, damaged, today=TODAY) == {}
 
 
 def test_recorded_answers(shared_data: Path, tmp_path: Path) -> None:

@@ -4,9 +4,11 @@ import logging
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator
 
+from pipeline.records import Action
 from pipeline.settings import Settings, SettingsError
 from pipeline.sources import alpha_vantage, alpha_vantage_actions, listing, polygon, polygon_actions
 from pipeline.sources import options as given
+from pipeline.sources.listing import Listing
 from pipeline.sources.pacing import Clock
 from pipeline.sources.rest import SourceError
 from pipeline.sources.source import Batch, Command, Position, Source
@@ -49,44 +51,71 @@ class Actions(Source):
         self.topics = (topic,)
         self._keys = {symbol: f"{api.NAME}/actions/{symbol}/{topic}" for symbol in settings.symbol_list}
         self.keys = tuple(self._keys.values())
-        self._sent = self._cancelled = self._refused = 0
+        self._sent = self._cancelled_count = self._refused = 0
 
     def batches(self, position_of: Callable[[str], Position | None]) -> Iterator[Batch]:
         """Yield what is new, in one round or until the clock says to stop."""
         while True:
             began, failed = self._clock.monotonic(), 0
+            listed: dict[str, Action] = {}
+            gone: dict[str, dict[str, Action]] = {}
             for symbol in self._keys:
                 try:
-                    yield from self._changes(symbol, position_of)
+                    before, now = self._read(symbol, position_of)
                 except SourceError as error:
                     failed += 1
                     if not self._every_seconds and error.status in (401, 403):
                         raise  # The key is refused; the next symbol would say the same.
                     log.error("source failed", extra={"symbol": symbol, "reason": str(error)})  # noqa: TRY400 - the reason says it all
+                    continue
+                listed |= now.actions
+                gone[symbol] = listing.gone(before, now, today=self._clock.now().date())
+                yield from self._changed(symbol, before, now)
                 if self._clock.is_stopping():
                     return
+            # Last, for a company that changed its name takes its actions along to the list of the new one.
+            for symbol, actions in gone.items():
+                yield from self._cancelled(symbol, actions, listed, position_of)
             if not self._every_seconds:
                 self.failure = f"{failed} of {len(self._keys)} symbols failed; the log says why" if failed else ""
                 return
             self._clock.sleep(max(0.0, self._every_seconds - (self._clock.monotonic() - began)))
 
-    def _changes(self, symbol: str, position_of: Callable[[str], Position | None]) -> Iterator[Batch]:
-        before = listing.unpacked((position_of(self._keys[symbol]) or {}).get("listed", ""))
+    def _read(self, symbol: str, position_of: Callable[[str], Position | None]) -> tuple[dict[str, Action], Listing]:
+        """What was listed before, and what is now."""
         now = self._lists.listing(self._get, symbol, ingested_at=self._clock.now_text)
-        today, ingested_at = self._clock.now().date(), self._clock.now_text()
-        new = list(listing.changes(before, now, today=today, ingested_at=ingested_at))
         self._refused += len(now.refused)
+        return listing.unpacked((position_of(self._keys[symbol]) or {}).get("listed", "")), now
+
+    def _changed(self, symbol: str, before: dict[str, Action], now: Listing) -> Iterator[Batch]:
+        new = listing.changes(before, now)
         if new:
-            position = {"listed": listing.packed(listing.after(before, new))}
+            position = {"listed": listing.packed(before | now.actions)}
             yield Batch({self.topics[0]: new}, {self._keys[symbol]: position})
-        cancelled = sum(action.cancelled is True for action in new)
-        self._sent, self._cancelled = self._sent + len(new) - cancelled, self._cancelled + cancelled
-        log.info("listed", extra={"symbol": symbol, "sent": len(new), "cancelled": cancelled})
+        self._sent += len(new)
+        log.info("listed", extra={"symbol": symbol, "sent": len(new)})
+
+    def _cancelled(
+        self,
+        symbol: str,
+        gone: dict[str, Action],
+        listed: dict[str, Action],
+        position_of: Callable[[str], Position | None],
+    ) -> Iterator[Batch]:
+        if not gone:
+            return
+        at = self._clock.now_text()
+        withdrawn = [listing.cancelled(one, ingested_at=at) for name, one in gone.items() if name not in listed]
+        kept = listing.unpacked((position_of(self._keys[symbol]) or {}).get("listed", ""))
+        position = {"listed": listing.packed({name: one for name, one in kept.items() if name not in gone})}
+        yield Batch({self.topics[0]: withdrawn} if withdrawn else {}, {self._keys[symbol]: position})
+        self._cancelled_count += len(withdrawn)
+        log.info("withdrawn", extra={"symbol": symbol, "cancelled": len(withdrawn)})
 
     def summary(self) -> str:
         """Return how many were sent, cancelled and refused."""
         refused = f" · refused {self._refused:,}: the log says why" if self._refused else ""
-        return f"actions: sent {self._sent:,} · cancelled {self._cancelled:,}{refused}"
+        return f"actions: sent {self._sent:,} · cancelled {self._cancelled_count:,}{refused}"
 
 
 COMMAND = Command(

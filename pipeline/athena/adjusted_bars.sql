@@ -1,5 +1,5 @@
 -- The bars on the shares of today, whatever the basis that each was stored on. basis says which that was; a bar of an unknown basis keeps
--- its prices, and has no total_return_close.
+-- its prices, and has no total_return_close. symbol is the company's name of today.
 SELECT symbol, company, time, "interval",
   "open" * split_factor AS "open", high * split_factor AS high, low * split_factor AS low, "close" * split_factor AS "close",
   volume / split_factor AS volume, vwap * split_factor AS vwap, trades, adjusted, source, ingested_at, adjusted_to, month,
@@ -29,8 +29,26 @@ FROM (
           WHEN adjusted IS NULL AND source LIKE 'csv:%' THEN 'unknown'
           ELSE 'as traded'
         END AS basis
-      FROM "$database"."bars"
+      FROM (
+        SELECT symbol, $columns
+        FROM $bars
+        WHERE symbol NOT IN (SELECT symbol FROM $symbols)
+        UNION ALL
+        -- Only tickers that changed hands or names pass through the window.
+        SELECT name AS symbol, $columns
+        FROM (
+          SELECT b.*, coalesce(named.name, b.symbol) AS name, row_number() OVER (
+            PARTITION BY coalesce(named.name, b.symbol), b."interval", b.time, b.month
+            ORDER BY b.ingested_at DESC, b.source DESC, b.symbol DESC
+          ) AS recency
+          FROM $bars AS b
+          LEFT JOIN $symbols AS named ON named.symbol = b.symbol
+            AND date(b.time) >= named.from_day AND date(b.time) < named.until_day AND (NOT named.is_before OR b.source = 'polygon')
+          WHERE b.symbol IN (SELECT symbol FROM $symbols)
+        )
+        WHERE recency = 1
+      )
     ) AS b
-    LEFT JOIN "$database"."adjustments" AS a ON a.symbol = b.symbol
+    LEFT JOIN $adjustments AS a ON a.symbol = b.symbol
   ) AS placed
 )

@@ -2,11 +2,14 @@
 -- time behind the last of them, and element 1 + width_bucket(time, days) is the one that holds. Two kinds of actions are not applied:
 -- those that the query suspicious_actions shows as errors, and those of days to come.
 WITH listed AS (
-  SELECT *, date(time) AS day, IF(source LIKE 'csv:%', 'csv', source) AS vendor
-  FROM "$database"."actions"
-  WHERE kind IN ('split', 'dividend') AND date(time) <= date(current_timestamp AT TIME ZONE 'America/New_York')
+  SELECT coalesce(named.name, a.symbol) AS symbol, a.kind, date(a.time) AS day, a.split_from, a.split_to, a.amount, a.adjusted_to,
+    a.reference_close, a.reference_adjusted_to, a.source, a.ingested_at, IF(a.source LIKE 'csv:%', 'csv', a.source) AS vendor
+  FROM $actions AS a
+  LEFT JOIN $symbols AS named ON named.symbol = a.symbol AND date(a.time) >= named.from_day AND date(a.time) < named.until_day
+    AND (NOT named.is_before OR a.source = 'polygon')
+  WHERE a.kind IN ('split', 'dividend') AND date(a.time) <= $today
     -- The bars of the APIs are in dollars.
-    AND coalesce(currency, 'USD') = 'USD'
+    AND coalesce(a.currency, 'USD') = 'USD'
 ),
 chosen AS (
   -- One source per symbol and kind: Polygon/Massive, else Alpha Vantage, else another API, else CSV files, of which the one that was
