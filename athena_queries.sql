@@ -341,6 +341,26 @@ SELECT
 FROM daily
 ORDER BY symbol, day;
 
+-- name: prices_on_the_shares_of_a_day
+-- What were the prices up to a day, on the shares of that day? As a chart of that day would have shown them. Change the day in the
+-- first lines; --as-of also leaves out what was not known by then.
+WITH chosen AS (
+  SELECT DATE '2012-02-14' AS day
+)
+SELECT
+  bars.symbol,
+  date(bars.time) AS day,
+  bars."close" / coalesce(element_at(a.split_factors, 1 + width_bucket(to_unixtime(CAST(chosen.day AS timestamp)), a.days)), 1e0) AS "close",
+  bars.total_return_close / coalesce(
+    element_at(a.split_factors, 1 + width_bucket(to_unixtime(CAST(chosen.day AS timestamp)), a.days))
+    * element_at(a.spin_off_factors, 1 + width_bucket(to_unixtime(CAST(chosen.day AS timestamp)), a.days))
+    * element_at(a.dividend_factors, 1 + width_bucket(to_unixtime(CAST(chosen.day AS timestamp)), a.days)), 1e0) AS total_return_close
+FROM adjusted_bars AS bars
+CROSS JOIN chosen
+LEFT JOIN adjustments AS a ON a.symbol = bars.symbol
+WHERE bars."interval" = '1d' AND bars.month >= '1970-01' AND date(bars.time) <= chosen.day
+ORDER BY bars.symbol, day;
+
 -- name: dividend_yield
 -- What did each share pay in the year up to its last bar, on today's shares, and which part of its last close is that?
 WITH daily AS (

@@ -26,6 +26,10 @@ def of_actions(daily: pd.DataFrame) -> dict[str, pd.DataFrame]:
             price_growth=groups.transform(lambda own: own / own.iloc[0]),
             total_growth=total.transform(lambda own: own / own.iloc[0]),
         ),
+        # A day before Apple's split, and before the dividend.
+        "prices_on_the_shares_of_a_day": daily.loc[daily["day"] <= "2012-02-14", ["symbol", "day", "close"]]
+        .assign(close=lambda rows: rows["close"].where(rows["symbol"] != "AAPL", rows["close"] * 4))
+        .assign(total_return_close=lambda rows: rows["close"]),
         "dividend_yield": pd.DataFrame(
             {"last_day": last["day"], "dividends": paid, "dividend_yield": paid / last["close"]}
         ).reset_index(),

@@ -21,6 +21,7 @@ _THEN = "_then"
 _LATEST = {
     "bars": ('symbol, "interval", time, month', 'ingested_at DESC, source DESC, "close" DESC, volume DESC'),
     "news": ("id, symbol, month", "ingested_at DESC, source DESC, title DESC, time DESC"),
+    "actions": ("source, kind, id", "ingested_at DESC, time DESC, amount DESC, split_to DESC, cancelled DESC"),
 }
 
 
@@ -77,11 +78,14 @@ def _views_then(as_of: str) -> dict[str, str]:
     etl = Template("\n".join(line for line in lines if not line.lstrip().startswith("--")))
     nothing = f"({landed['actions']} AND false)"
     rows = etl.substitute(raw=landed["actions"], curated=nothing, touched="true", bars=f"bars{_THEN}")
+    # Names need no closes, and are read several times.
+    found[f"listed{_THEN}"] = f"SELECT * FROM ({found[f'actions{_THEN}']}) WHERE NOT coalesce(cancelled, false)"
     found[f"actions{_THEN}"] = f"SELECT * FROM ({rows}) WHERE NOT coalesce(cancelled, false)"
     found[f"ticks{_THEN}"] = landed["ticks"]
     inputs = {name: f"{name}{_THEN}" for name in VIEWS}
     for name in price_views.NAMES:
-        found[f"{name}{_THEN}"] = price_views.price_view(name, inputs, today=f"DATE '{as_of[:10]}'")
+        own = inputs | {"actions": f"listed{_THEN}"} if name == "symbols" else inputs
+        found[f"{name}{_THEN}"] = price_views.price_view(name, own, today=f"DATE '{as_of[:10]}'")
     return found
 
 

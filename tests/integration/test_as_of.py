@@ -11,7 +11,8 @@ from raw_objects import TODAY, land, set_up
 
 from pipeline.settings import Settings
 
-FIRST, SECOND = TODAY - timedelta(days=3), TODAY - timedelta(days=1)
+# In New York it may still be the day before, and a split counts from its midnight there.
+FIRST, SECOND, SPLIT_DAY = (TODAY - timedelta(days=days) for days in (4, 3, 2))
 
 
 @pytest.fixture
@@ -25,7 +26,7 @@ def lake(settings: Settings) -> Iterator[Settings]:
     corrected = daily("A", days[3], [98.0], ingested_at=later)
     land(settings, "bars", corrected, day=SECOND, start=100)
     gone = dividend("A", days[2], 2, ingested_at=later, cancelled=True)
-    land(settings, "actions", [split("A", str(TODAY), 2, ingested_at=later), gone], day=SECOND, start=100)
+    land(settings, "actions", [split("A", str(SPLIT_DAY), 2, ingested_at=later), gone], day=SECOND, start=100)
     set_up(settings)
     return settings
 
