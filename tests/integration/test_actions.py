@@ -1,9 +1,12 @@
 """Corporate actions from the topic to the view, on real Trino."""
 
+import gzip
+import io
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import msgspec
+import pyarrow.parquet as pq
 import pytest
 from actions_of import daily, dividend, split
 from raw_objects import TODAY, curate, land, set_up, settings_of
@@ -114,3 +117,28 @@ def test_bad_actions_are_dead_letters(lake: Settings) -> None:
 
 def replace_of(record: object, **changes: object) -> object:
     return msgspec.structs.replace(record, **changes)
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+def test_objects_of_before_the_basis_are_read(lake: Settings, s3: object, form: str) -> None:
+    """Objects that an earlier version landed, without the last column, are read beside new ones, before and after the
+    ETL.
+    """
+    one, other = daily("A", "2024-01-02", [10.0, 11.0], adjusted=True, ingested_at="2024-02-01 12:00:00.000")
+    key = land(lake, "bars", [one], format=form)[0]
+    body = s3.get_object(Bucket=lake.s3_bucket, Key=key)["Body"].read()
+    if form == "csv":
+        lines = [line.rpartition(",")[0] for line in gzip.decompress(body).decode().splitlines()]
+        body = gzip.compress("\n".join([*lines, ""]).encode())
+    else:
+        shorter = pq.read_table(io.BytesIO(body)).drop_columns(["adjusted_to"])
+        made = io.BytesIO()
+        pq.write_table(shorter, made)
+        body = made.getvalue()
+    s3.put_object(Bucket=lake.s3_bucket, Key=key, Body=body, Metadata={})
+    land(lake, "bars", [replace_of(other, adjusted_to="2024-01-31")], format=form, start=10)
+    set_up(lake)
+    for run in ("before", "after"):
+        rows = Athena(lake).query('SELECT "close", basis FROM adjusted_bars ORDER BY time')
+        assert list(rows.itertuples(index=False, name=None)) == [(10.0, "2024-02-01"), (11.0, "2024-01-31")], run
+        curate(lake, "bars", now=NOW, run="one")
