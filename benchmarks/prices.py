@@ -28,7 +28,8 @@ SUMS = {
 BARS = """CREATE TABLE stored_bars
 WITH (format = 'PARQUET', write_compression = 'ZSTD', external_location = '{place}bars/',
   partitioned_by = ARRAY['month']) AS
-SELECT 'S' || lpad(CAST(s AS varchar), 3, '0') AS symbol, CAST(NULL AS varchar) AS company,
+"""
+YEAR = """SELECT 'S' || lpad(CAST(s AS varchar), 3, '0') AS symbol, CAST(NULL AS varchar) AS company,
   date_add('month', m, TIMESTAMP '2021-01-01 00:00:00.000') + n * INTERVAL '1' HOUR AS time, '1h' AS "interval",
   100e0 + s + (n * 7) % 13 AS "open", 113e0 + s AS high, 99e0 + s AS low, 100e0 + s + (n * 5) % 13 AS "close",
   1000e0 + n AS volume, CAST(NULL AS double) AS vwap, CAST(NULL AS bigint) AS trades, s % 3 = 0 AS adjusted,
@@ -76,7 +77,9 @@ def make(settings: Settings, athena: Athena, bars: int) -> int:
     """Make the tables and the views; return how many bars there are."""
     place = f"s3://{settings.s3_bucket}/benchmark_prices/"
     hours = max(1, bars // TICKERS // MONTHS)
-    athena.run(BARS.format(place=place, hours=hours, tickers=TICKERS, first=0, last=MONTHS - 1))
+    for first in range(0, MONTHS, 12):
+        year = YEAR.format(hours=hours, tickers=TICKERS, first=first, last=first + 11)
+        athena.run(f"INSERT INTO stored_bars {year}" if first else f"{BARS.format(place=place)}{year}")
     athena.run(ACTIONS.format(place=place, tickers=TICKERS))
     for record in ("bars", "actions"):
         athena.run(f"CREATE VIEW {record} AS SELECT * FROM stored_{record}")

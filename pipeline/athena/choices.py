@@ -72,8 +72,8 @@ def _views_then(as_of: str) -> dict[str, str]:
     }
     found = {}
     for record, (key, order) in _LATEST.items():
-        latest = f"SELECT *, row_number() OVER (PARTITION BY {key} ORDER BY {order}) AS recency FROM ({landed[record]})"
-        found[f"{record}{_THEN}"] = f"SELECT * FROM ({latest}) WHERE recency = 1"
+        latest = f"SELECT *, row_number() OVER (PARTITION BY {key} ORDER BY {order}) AS turn FROM ({landed[record]})"
+        found[f"{record}{_THEN}"] = f"SELECT * FROM ({latest}) WHERE turn = 1"
     lines = _ETL_OF_ACTIONS.read_text(encoding="utf-8").splitlines()
     etl = Template("\n".join(line for line in lines if not line.lstrip().startswith("--")))
     nothing = f"({landed['actions']} AND false)"
