@@ -30,17 +30,38 @@ FROM (
     )
     WHERE recency = 1
   ),
+  names AS (
+    -- As in the view symbols: a company that changed its name has its closes under the old one.
+    SELECT symbol, new_symbol AS name, false AS is_before, time - INTERVAL '7' DAY AS from_time,
+      coalesce(CAST(until_day AS timestamp) + INTERVAL '7' DAY, TIMESTAMP '2200-01-01 00:00:00') AS until_time
+    FROM latest
+    WHERE kind = 'symbol_change' AND NOT coalesce(cancelled, false)
+    UNION ALL
+    SELECT symbol, concat(symbol, ' before'), true, TIMESTAMP '1700-01-01 00:00:00', min(time) - INTERVAL '7' DAY
+    FROM latest
+    WHERE kind = 'symbol_change' AND NOT coalesce(cancelled, false)
+    GROUP BY symbol
+  ),
   closes AS (
-    SELECT symbol, time, "interval", "close",
+    SELECT coalesce(names.name, b.symbol) AS name, b.time, b."interval", b."close",
       CASE
-        WHEN adjusted_to IS NOT NULL THEN adjusted_to
-        WHEN adjusted THEN substr(CAST(ingested_at - INTERVAL '5' HOUR AS varchar(23)), 1, 10)
-        WHEN adjusted IS NULL AND source LIKE 'csv:%' THEN 'unknown'
-        WHEN "interval" IN ('1d', '1w') THEN substr(CAST(time AS varchar(23)), 1, 10)
-        ELSE substr(CAST(time - INTERVAL '4' HOUR AS varchar(23)), 1, 10)
+        WHEN b.adjusted_to IS NOT NULL THEN b.adjusted_to
+        WHEN b.adjusted THEN substr(CAST(b.ingested_at - INTERVAL '5' HOUR AS varchar(23)), 1, 10)
+        WHEN b.adjusted IS NULL AND b.source LIKE 'csv:%' THEN 'unknown'
+        WHEN b."interval" IN ('1d', '1w') THEN substr(CAST(b.time AS varchar(23)), 1, 10)
+        ELSE substr(CAST(b.time - INTERVAL '4' HOUR AS varchar(23)), 1, 10)
       END AS basis
-    FROM $bars
-    WHERE "close" > 0 AND "interval" NOT IN ('5d', '1mo', '3mo', '1y')
+    FROM $bars AS b
+    LEFT JOIN names ON names.symbol = b.symbol AND b.time >= names.from_time AND b.time < names.until_time
+      AND (NOT names.is_before OR b.source = 'polygon')
+    WHERE b."close" > 0 AND b."interval" NOT IN ('5d', '1mo', '3mo', '1y')
+  ),
+  dividends AS (
+    SELECT latest.source, latest.id, latest.time, coalesce(names.name, latest.symbol) AS name
+    FROM latest
+    LEFT JOIN names ON names.symbol = latest.symbol AND latest.time >= names.from_time AND latest.time < names.until_time
+      AND (NOT names.is_before OR latest.source = 'polygon')
+    WHERE latest.kind = 'dividend'
   ),
   found AS (
     SELECT
@@ -51,14 +72,13 @@ FROM (
       max_by(b.basis, b.time) FILTER (WHERE b."interval" NOT IN ('1d', '1w')) AS short_basis,
       max_by(b."close", b.time) FILTER (WHERE b."interval" = '1w') AS weekly_close,
       max_by(b.basis, b.time) FILTER (WHERE b."interval" = '1w') AS weekly_basis
-    FROM latest AS dividends
-    JOIN closes AS b ON b.symbol = dividends.symbol AND b.basis <> 'unknown' AND (
+    FROM dividends
+    JOIN closes AS b ON b.name = dividends.name AND b.basis <> 'unknown' AND (
       (b."interval" = '1d' AND b.time < dividends.time AND b.time >= dividends.time - INTERVAL '400' DAY)
       OR (b."interval" = '1w' AND b.time <= dividends.time - INTERVAL '7' DAY AND b.time >= dividends.time - INTERVAL '30' DAY)
       OR (b."interval" NOT IN ('1d', '1w') AND b.time < dividends.time + INTERVAL '4' HOUR
         AND b.time >= dividends.time - INTERVAL '10' DAY)
     )
-    WHERE dividends.kind = 'dividend'
     GROUP BY dividends.source, dividends.id
   )
   SELECT

@@ -49,7 +49,7 @@ class CuratedTable:
     view: str  # with $watermark and $late
     has_hours: bool  # raw folders of a day hold folders of hours
     looks_up: str = ""  # the record whose curated table the SELECT also reads, as $bars
-    looking_up: list[str] = field(default_factory=list)  # the partition whose rows depend on what it reads there
+    looking_up: list[list[str]] = field(default_factory=list)  # partitions whose rows depend on it and on each other
 
     @property
     def curated_location(self) -> str:
@@ -292,10 +292,9 @@ class Curation:
             yield slices.cut(values, self._histogram(table, new, condition), old, files, limits), curated
 
     def _looking_up(self, table: CuratedTable) -> list[PartitionValues]:
-        """The partition whose rows may be other ones now though nothing new came for it, if there is one."""
-        values = tuple(table.looking_up)
+        """The partitions that are there whose rows may be other ones now, though nothing new came for them."""
         published = publish.begin(self._glue, table.database, f"curated_{table.record}")
-        return [values] if values and publish.partition_locations(self._glue, published, [values]) else []
+        return list(publish.partition_locations(self._glue, published, [tuple(each) for each in table.looking_up]))
 
     def _counts(self, table: CuratedTable, name: str, condition: str) -> dict[PartitionValues, int]:
         columns = ", ".join(f'"{column}"' for column in table.partition_columns)
