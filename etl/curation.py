@@ -133,9 +133,9 @@ class Engine(Protocol):
     limits: Limits
     path_column: str  # the expression that names the file of a row of a curated table
 
-    def stage(self, table: CuratedTable, days: list[str], place: str) -> str:
-        """Copy the new rows of the raw days below `place`, typed, as Parquet: they are read several times. Return the
-        name of a table over them, which is there until `unstage`.
+    def stage(self, table: CuratedTable, days: list[str], condition: str, place: str) -> str:
+        """Copy the rows of the raw days that meet the condition below `place`, typed, as Parquet: they are read several
+        times. Return the name of a table over them, which is there until `unstage`.
         """
 
     def unstage(self, table: CuratedTable, place: str) -> None:
@@ -238,7 +238,7 @@ class Curation:
         folder = f"{table.curated_location}run={self._run}"
         # Noted first, so that the files are removed one day should this run die.
         notes.write(self._run, self._now, [folder])
-        locations = self._write(table, found.days, folder)
+        locations = self._write(table, found, folder)
         superseded = publish.partition_locations(self._glue, before, locations)
         folders = [folder, *superseded.values()]
         notes.write(self._run, self._now, folders)
@@ -246,12 +246,12 @@ class Curation:
         notes.write(self._run, self._now, folders, published_at=self._now)
         return len(locations)
 
-    def _write(self, table: CuratedTable, days: list[str], folder: str) -> dict[PartitionValues, str]:
-        """Write what the raw days touch into folders that begin with `folder`; return where each partition is."""
+    def _write(self, table: CuratedTable, found: RawDays, folder: str) -> dict[PartitionValues, str]:
+        """Write what the raw rows touch into folders that begin with `folder`; return where each partition is."""
         stage = f"{folder}_new/"
         locations: dict[PartitionValues, str] = {}
         try:
-            new = self._engine.stage(table, days, stage)
+            new = self._engine.stage(table, found.days, _unread(table, found), stage)
             bars = self._engine.looked_up(table) if table.looks_up else ""
             for number, (portion, curated) in enumerate(self._portions(table, new)):
                 place = f"{folder}_{number}/"
@@ -334,6 +334,14 @@ class Curation:
             publish.replace_view(
                 self._glue, self._athena, database=table.database, workgroup=table.workgroup, name=table.record, sql=sql
             )
+
+
+def _unread(table: CuratedTable, found: RawDays) -> str:
+    """The condition of the objects that no run has read. A tick has no key: its day is written again as a whole."""
+    if table.record == "ticks":
+        return "true"
+    folder = f"s3://{table.bucket}/{table.raw_folder}"
+    return unread.condition_in_days(folder, found.days, found.skipped_before, has_hours=table.has_hours)
 
 
 def _reason_to_skip(table: CuratedTable, found: RawDays, before: CuratedState, *, is_asked: bool) -> str:

@@ -81,10 +81,10 @@ class SparkEngine:
         self._spark = spark
         self._glue = glue
 
-    def stage(self, table: CuratedTable, days: list[str], place: str) -> str:
+    def stage(self, table: CuratedTable, days: list[str], condition: str, place: str) -> str:
         """Copy the new rows as Parquet below `place`, and name the view over them."""
         self._read_raw(table, days)
-        self._spark.sql(table.raw_rows("raw_objects", "true")).write.mode("overwrite").parquet(place)
+        self._spark.sql(table.raw_rows("raw_objects", condition)).write.mode("overwrite").parquet(place)
         self._spark.read.schema(_schema(table)).parquet(place).createOrReplaceTempView("new_rows")
         return "new_rows"
 
@@ -136,7 +136,7 @@ class SparkEngine:
         return {values: place + _folder(columns, values) for values in found}
 
     def _read_raw(self, table: CuratedTable, days: list[str]) -> None:
-        """The objects of the raw days as the view raw_objects, with the columns that the raw table has."""
+        """The objects of the raw days as the view raw_objects, with the raw table's columns and Athena's "$path"."""
         folder = f"s3://{table.bucket}/{table.raw_folder}"
         reader = self._spark.read.option("basePath", folder).option("mode", "FAILFAST")
         if table.format == "csv":
@@ -146,7 +146,8 @@ class SparkEngine:
             # Parquet tells its own types; the others have none.
             schema = ", ".join(f"`{name}` {kind}" for name, kind in table.raw_columns.items())
             reader = reader.schema(f"{schema}, `dt` string").option("header", "true").option("escape", '"')
-        reader.format(table.format).load([f"{folder}dt={day}/" for day in days]).createOrReplaceTempView("raw_objects")
+        found = reader.format(table.format).load([f"{folder}dt={day}/" for day in days])
+        found.select("*", f.col("_metadata.file_path").alias("$path")).createOrReplaceTempView("raw_objects")
 
 
 def _schema(table: CuratedTable) -> str:

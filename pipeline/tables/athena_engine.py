@@ -28,10 +28,10 @@ class AthenaEngine:
         self._glue: Any = aws.client(settings, "glue")
         self._athena = Athena(replace(settings, athena_workgroup=resources.etl_workgroup_name(settings)))
 
-    def stage(self, table: CuratedTable, days: list[str], place: str) -> str:
+    def stage(self, table: CuratedTable, days: list[str], condition: str, place: str) -> str:
         """Copy the new rows into a table of the run."""
         name = f'"{table.database}"."{_name_of(table, place)}"'
-        raw = table.raw_rows(_named(table, "raw"), is_one_of("dt", days))
+        raw = table.raw_rows(_named(table, "raw"), f"{is_one_of('dt', days)} AND {condition}")
         self._athena.run(
             f"CREATE TABLE {name}\n"
             f"WITH (format = 'PARQUET', write_compression = 'ZSTD', external_location = {text(place)})\n"

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import TextIO
 
 from etl.curation import CuratedTable
 from pipeline.settings import ServiceError, Settings
@@ -35,12 +36,17 @@ def run(settings: Settings, tables: list[CuratedTable], arguments: list[str], ja
         configuration.write_text(json.dumps([asdict(table) for table in tables]), encoding="utf-8")
         command = [program, *_options(settings, jars), str(ETL_FOLDER / JOB_SCRIPT)]
         command += ["--configuration", str(configuration), *arguments]
-        with said.open("w") as output:
+        with said.open("a") as output:
             process = subprocess.Popen(
-                command, env=_environment(settings, os.environ), stdin=subprocess.DEVNULL, stderr=output
+                command,
+                env=_environment(settings, os.environ),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=output,
+                text=True,
             )
             try:
-                code = process.wait()
+                code = _follow(process, {table.record for table in tables}, output)
             except BaseException:
                 process.terminate()
                 process.wait()
@@ -48,7 +54,23 @@ def run(settings: Settings, tables: list[CuratedTable], arguments: list[str], ja
         if code:
             lines = [line for line in said.read_text(errors="replace").splitlines() if line.strip()]
             log.debug("spark failed", extra={"log": "\n".join(lines[-200:])})
-            raise ServiceError("Spark failed; its last words:\n" + "\n".join(lines[-_LAST_LINES:]))
+            # Between the job's own error and the end Spark says goodbye at length.
+            own = [line for line in lines if " INFO " not in line and " WARN " not in line]
+            raise ServiceError("Spark failed; its last words:\n" + "\n".join(own[-_LAST_LINES:]))
+
+
+def _follow(process: "subprocess.Popen[str]", records: set[str], others: TextIO) -> int:
+    """Print what the job says of each table, as it comes, and write the other lines to a file: spark-submit sends the
+    job's errors to its standard output. Return the exit code.
+    """
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.split(" ")[0] in records:
+            print(line, end="", flush=True)
+        else:
+            others.write(line)
+            others.flush()
+    return process.wait()
 
 
 def _spark_submit() -> str:
