@@ -170,7 +170,7 @@ class RunOutcome:
         """What it did, for a terminal or a log."""
         done = self.why_not or f"{len(self.days)} raw days into {self.partitions} partitions"
         swept = f", {self.removed} superseded files removed" if self.removed else ""
-        return f"{self.record:<6}{done}{swept}; watermark {self.watermark}"
+        return f"{self.record + ' ':<6}{done}{swept}; watermark {self.watermark}"
 
 
 class Curation:
