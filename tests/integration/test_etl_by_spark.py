@@ -105,7 +105,7 @@ def test_spark_writes_what_athena_writes(
             done = by_spark_here(run, by_spark)
             assert done.returncode == 0, done.stderr
             assert [line.split()[0] for line in done.stdout.splitlines()] == ["bars", "ticks", "news"]
-            assert "raw days into 5 partitions" in done.stdout
+            assert "raw days into 4 partitions" in done.stdout
         elif number == 0:
             job_by_hand(stack, by_spark, tmp_path / "spark.log")
         else:
