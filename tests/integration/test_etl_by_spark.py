@@ -113,7 +113,7 @@ def test_spark_writes_what_athena_writes(
             assert done.returncode == 0, done.stderr
             said = [line.split()[0] for line in done.stdout.splitlines() if not line.startswith("INFO ")]
             assert said == ["bars", "ticks", "news", "actions"]
-            assert "raw days into 5 partitions" in done.stdout
+            assert "raw days into 4 partitions" in done.stdout
         elif number == 0:
             job_by_hand(stack, by_spark, tmp_path / "spark.log")
         else:

@@ -120,7 +120,7 @@ def test_one_more_day_leaves_the_days_before(lake: Settings) -> None:
     land(lake, "bars", [bar("A", "2025-03-01", 1.0)], day=TODAY - timedelta(days=2), start=500)
     set_up(lake)
     # As if the objects had been there for a while: those of the last two minutes are read again, for uploads take time.
-    later = NOW + timedelta(minutes=5)
+    later = datetime.now(UTC) + timedelta(minutes=5)
     curate(lake, now=later, run="one", engine=Engine(lake))
     [old] = [name for name in objects(lake, "curated/bars/run=one") if "2025-01" in name]
     size = files(lake, "one")[old.rpartition("/")[2]]
