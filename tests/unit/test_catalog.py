@@ -9,6 +9,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from pipeline import records
+from pipeline.athena import choices
 from pipeline.settings import Settings
 from pipeline.tables import bucket_rules, catalog, machinery, resources
 from pipeline.tables.athena_engine import create_table_as
@@ -220,3 +221,12 @@ def test_a_role_just_made_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None
     answers[:] = [refused("no such bucket"), None]
     with pytest.raises(ClientError, match="no such bucket"):
         machinery._once_role_is_known(call)
+
+
+@pytest.mark.parametrize("record", ["bars", "news", "actions"])
+def test_as_of_chooses_what_the_views_choose(record: str) -> None:
+    """Of the records of one key, `--as-of` takes the one that the view would take, but for columns of the ETL."""
+    key, order = (text.replace('"', "").split(", ") for text in choices._LATEST[record])
+    assert key == list(dict.fromkeys([*records.KEYS[record], *catalog.CURATED[record]]))
+    ties = [name for name in catalog._TIES[record] if name in {c.name for c in records.columns(records.TABLES[record])}]
+    assert order == [f"{name} DESC" for name in ("ingested_at", *ties)]
