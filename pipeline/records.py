@@ -288,13 +288,15 @@ def decode_lines(
         return None
     if kind is Bar and [r for r in decoded if r.high < r.low]:
         return None
-    if kind is Bar and not all(map(_is_basis, {r.adjusted_to for r in decoded})):
-        return None
     if kind is Action:
         return None  # there are few of them, and each is looked at
     quotes = np.count_nonzero(np.frombuffer(lines, np.uint8) == ord('"'))
     # Records without optional fields need not be looked at one by one.
-    if quotes != _QUOTES[kind][0] * count and quotes != _quotes(kind, decoded):
+    if quotes == _QUOTES[kind][0] * count:
+        return decoded
+    if quotes != _quotes(kind, decoded):
+        return None
+    if kind is Bar and not all(map(_is_basis, {r.adjusted_to for r in decoded})):
         return None
     return decoded
 
