@@ -42,6 +42,7 @@ bench: .venv/dev
 	$(PYTHON) -m local run $(PYTHON) -m benchmarks.decoding
 	$(PYTHON) -m local run $(PYTHON) -m benchmarks.replay
 	$(PYTHON) -m local run $(PYTHON) -m benchmarks.queries
+	$(PYTHON) -m local run $(PYTHON) -m benchmarks.scale
 	$(PYTHON) -m local run $(PYTHON) -m benchmarks.dynamodb
 
 generated: .venv/dev

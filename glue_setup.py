@@ -7,6 +7,7 @@ python glue_setup.py show                what exists, and what differs from the 
 python glue_setup.py crawl               run the crawler over the landed objects, and compare with the declared tables
 python glue_setup.py etl                 update the curated tables, by Athena
 python glue_setup.py etl --engine glue   the same by the Glue Spark job
+python glue_setup.py etl --engine spark  the same by that job's code, on Spark on this machine
 python glue_setup.py delete              delete all of it except the data
 """
 
@@ -23,7 +24,7 @@ from etl.curation import Curation
 from etl.publish import PublishFailed
 from pipeline import aws, terminal
 from pipeline.settings import ServiceError, Settings, load_settings
-from pipeline.tables import catalog, crawled, resources
+from pipeline.tables import catalog, crawled, local_spark, resources
 from pipeline.tables.athena_engine import AthenaEngine
 from pipeline.tables.changes import Change
 from pipeline.tables.etl_inputs import etl_tables
@@ -163,14 +164,15 @@ def etl(settings: Settings, options: argparse.Namespace) -> int:
     now = datetime.now(UTC)
     listing = LakeListing(settings)
     landings = {record: listing.landing(record, listing.first_day_declared(record)) for record in tables}
+    if options.engine == "spark":
+        local_spark.run(settings, list(etl_tables(settings, landings).values()), _job_days(options), options.spark_jars)
+        return terminal.EXIT_DONE
     clients = {name: aws.client(settings, name) for name in ("s3", "glue", "athena")}
     curation = Curation(AthenaEngine(settings), **clients, run=f"{now:%Y%m%dT%H%M%SZ}_{uuid.uuid4().hex[:8]}", now=now)
     only_days = (options.first or "0001-01-01", options.last or "9999-12-31") if options.first or options.last else None
-    for record, table in etl_tables(settings, landings).items():
+    for table in etl_tables(settings, landings).values():
         outcome = curation.curate(table, only_days)
-        done = outcome.why_not or f"{len(outcome.days)} raw days into {outcome.partitions} partitions"
-        swept = f", {outcome.removed} superseded files removed" if outcome.removed else ""
-        print(f"{record:<6}{done}{swept}; watermark {outcome.watermark}")
+        print(outcome.line)
         if table.partition_time == "event" and not only_days and not outcome.why_not:
             print("      folders are by the record's own time, so every raw day was read; --from and --to read fewer")
     return terminal.EXIT_DONE
@@ -179,11 +181,8 @@ def etl(settings: Settings, options: argparse.Namespace) -> int:
 def _run_job(settings: Settings, options: argparse.Namespace, tables: list[str]) -> int:
     """Start the Glue job and wait for its end. Ctrl-C leaves it running."""
     glue, name = aws.client(settings, "glue"), resources.job_name(settings)
-    arguments = {
-        "--tables": ",".join(tables),
-        **({"--from": options.first} if options.first else {}),
-        **({"--to": options.last} if options.last else {}),
-    }
+    days = _job_days(options)
+    arguments = {"--tables": ",".join(tables), **dict(zip(days[::2], days[1::2], strict=True))}
     try:
         run = glue.start_job_run(JobName=name, Arguments=arguments)["JobRunId"]
     except glue.exceptions.EntityNotFoundException:
@@ -199,8 +198,16 @@ def _run_job(settings: Settings, options: argparse.Namespace, tables: list[str])
     if state["JobRunState"] != "SUCCEEDED":
         why = state.get("ErrorMessage", "its log says why: /aws-glue/jobs")
         raise ServiceError(f"job {name}, run {run}: {state['JobRunState']}: {why}")
-    print(f"job {name}: succeeded in {state.get('ExecutionTime', 0)} s")
+    seconds = state.get("ExecutionTime", 0)
+    print(f"job {name}: succeeded in {seconds} s")
+    if settings.aws_endpoint_url and not seconds:
+        print("the embedded Glue runs no job; `python glue_setup.py etl --engine spark` runs this one's code here")
     return terminal.EXIT_DONE
+
+
+def _job_days(options: argparse.Namespace) -> list[str]:
+    """The days that were asked for, as arguments of the job."""
+    return [word for name, day in (("--from", options.first), ("--to", options.last)) if day for word in (name, day)]
 
 
 def _wait(look: Callable[[], dict[str, Any]], is_over: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
@@ -256,9 +263,12 @@ def _parser() -> argparse.ArgumentParser:
     command = add("etl", etl, "update the curated tables from the raw tables")
     command.add_argument(
         "--engine",
-        choices=["athena", "glue"],
+        choices=["athena", "glue", "spark"],
         default="athena",
-        help="run by Athena or by the Glue Spark job (default athena)",
+        help="run by Athena, by the Glue Spark job, or by that job's code on this machine (default athena)",
+    )
+    command.add_argument(
+        "--spark-jars", default="", metavar="FILES", help="with --engine spark: jars of hadoop-aws, in place of Maven's"
     )
     command.add_argument(
         "--tables", nargs="+", choices=list(catalog.CURATED), metavar="TABLE", help="bars, ticks, news (default: all)"

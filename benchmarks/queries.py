@@ -50,14 +50,6 @@ LAST_DAY = date(2025, 12, 31)
 BARS_AN_OBJECT = 100_000
 
 
-class SmallEngine(AthenaEngine):
-    """The embedded Trino has 192 MB for a query, so the first, largest run of the ETL is done in smaller slices than on
-    AWS.
-    """
-
-    partitions_per_write = 10
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bars", type=int, default=1_000_000)
@@ -159,7 +151,7 @@ def curate(settings: Settings, now: datetime) -> None:
     table = etl_tables(settings, {"bars": landing})["bars"]
     # Nothing of today is read from the raw table afterwards: the watermark goes to tomorrow, as it will be on the day
     # after.
-    done = Curation(SmallEngine(settings), **clients, run="benchmark", now=now).curate(replace(table, late_days=-1))
+    done = Curation(AthenaEngine(settings), **clients, run="benchmark", now=now).curate(replace(table, late_days=-1))
     print(f"<!-- ETL: {done.partitions} months -->")
 
 

@@ -1,3 +1,4 @@
+# ruff: noqa: S608 - the parts of the SQL built here are names of ours and values that `text` quotes
 """One run of the ETL for one table: choose raw days and partitions, write, publish, sweep. The caller passes the engine
 that writes.
 
@@ -7,18 +8,18 @@ publishing. Needs only the standard library and boto3's clients, because it also
 
 import json
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, datetime
 from string import Template
 from typing import Any, Protocol
 
-from etl import publish, raw_days, unread
+from etl import publish, raw_days, slices, unread
 from etl.publish import CuratedState, RunNotes
 from etl.raw_days import RawDays
+from etl.slices import CuratedFile, Limits, PartitionValues, Portion, Slice
 
 log = logging.getLogger(__name__)
-
-PartitionValues = tuple[str, ...]  # of the partition columns, in their order
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,11 +54,33 @@ class CuratedTable:
         """The s3:// folder of the table; every run writes into a folder of its own below it."""
         return f"s3://{self.bucket}/{self.curated_folder}"
 
-    def sql(self, *, raw_table: str, condition: str, curated_table: str, partitions: list[PartitionValues]) -> str:
-        """Return the SELECT of the new rows of some partitions."""
+    @property
+    def cut_by(self) -> str:
+        """The column that large partitions are cut by. It has to be part of the key, so that rows of one key stay
+        together: an article that was changed may have another time.
+        """
+        return "symbol" if self.record == "news" else "time"
+
+    def value_to_cut(self, expression: str) -> str:
+        """Return the text of a value of that column, of a time its minute."""
+        return expression if self.cut_by == "symbol" else f"substr(CAST({expression} AS varchar(23)), 1, 16)"
+
+    def sql(self, *, new_table: str, curated_table: str, piece: Slice) -> str:
+        """Return the SELECT of a slice, from the table of the new rows and from the curated one."""
+        columns = ", ".join(f'"{name}"' for name in self.curated_columns)
         return Template(self.select).substitute(
-            raw=self.raw_rows(raw_table, condition), curated=curated_table, touched=self.touched(partitions)
+            raw=f"SELECT {columns} FROM {new_table}", curated=curated_table, touched=self._condition(piece)
         )
+
+    def _condition(self, piece: Slice) -> str:
+        kind = "" if self.cut_by == "symbol" else "TIMESTAMP "
+        seconds = "" if self.cut_by == "symbol" else ":00"
+        bounds = [
+            f'"{self.cut_by}" {sign} {kind}{text(bound + seconds)}'
+            for sign, bound in ((">=", piece.lower), ("<", piece.upper))
+            if bound
+        ]
+        return " AND ".join([f"({self.touched(piece.partitions)})", *bounds])
 
     def raw_rows(self, raw_table: str, condition: str) -> str:
         """Return the SELECT of typed columns from the raw table."""
@@ -101,14 +124,27 @@ class CuratedTable:
 
 
 class Engine(Protocol):
-    """Athena or Spark. `days`: the raw days to read. Places and locations are s3:// folders that end in a slash."""
+    """Athena or Spark. Places and locations are s3:// folders that end in a slash."""
 
-    partitions_per_write: int
+    limits: Limits
+    path_column: str  # the expression that names the file of a row of a curated table
 
-    def touched(self, table: CuratedTable, days: list[str]) -> list[PartitionValues]: ...
-    def write(
-        self, table: CuratedTable, days: list[str], partitions: list[PartitionValues], place: str
-    ) -> dict[PartitionValues, str]: ...
+    def stage(self, table: CuratedTable, days: list[str], condition: str, place: str) -> str:
+        """Copy the rows of the raw days that meet the condition below `place`, typed, as Parquet: they are read several
+        times. Return the name of a table over them, which is there until `unstage`.
+        """
+
+    def unstage(self, table: CuratedTable, place: str) -> None:
+        """Forget that table; the files stay."""
+
+    def curated(self, table: CuratedTable, partitions: list[PartitionValues]) -> str:
+        """Return the name of a table over the curated rows of some partitions at least."""
+
+    def rows(self, sql: str) -> list[tuple[Any, ...]]:
+        """Return the rows of a SELECT."""
+
+    def write(self, table: CuratedTable, selects: list[str], place: str) -> dict[PartitionValues, str]:
+        """Write the rows of the SELECTs, one after the other, below `place`; return where each partition is."""
 
 
 @dataclass(frozen=True)
@@ -121,6 +157,13 @@ class RunOutcome:
     watermark: str
     removed: int = 0
     why_not: str = ""
+
+    @property
+    def line(self) -> str:
+        """What it did, for a terminal or a log."""
+        done = self.why_not or f"{len(self.days)} raw days into {self.partitions} partitions"
+        swept = f", {self.removed} superseded files removed" if self.removed else ""
+        return f"{self.record:<6}{done}{swept}; watermark {self.watermark}"
 
 
 class Curation:
@@ -181,17 +224,81 @@ class Curation:
         folder = f"{table.curated_location}run={self._run}"
         # Noted first, so that the files are removed one day should this run die.
         notes.write(self._run, self._now, [folder])
-        partitions = self._engine.touched(table, found.days)
-        locations: dict[PartitionValues, str] = {}
-        for number, start in enumerate(range(0, len(partitions), self._engine.partitions_per_write)):
-            some = partitions[start : start + self._engine.partitions_per_write]
-            locations |= self._engine.write(table, found.days, some, f"{folder}_{number}/")
+        locations = self._write(table, found, folder)
         superseded = publish.partition_locations(self._glue, before, locations)
         folders = [folder, *superseded.values()]
         notes.write(self._run, self._now, folders)
         publish.publish(self._glue, before, locations, run=self._run, state=state)
         notes.write(self._run, self._now, folders, published_at=self._now)
         return len(locations)
+
+    def _write(self, table: CuratedTable, found: RawDays, folder: str) -> dict[PartitionValues, str]:
+        """Write what the raw rows touch into folders that begin with `folder`; return where each partition is."""
+        stage = f"{folder}_new/"
+        locations: dict[PartitionValues, str] = {}
+        try:
+            new = self._engine.stage(table, found.days, _unread(table, found), stage)
+            for number, (portion, curated) in enumerate(self._portions(table, new)):
+                place = f"{folder}_{number}/"
+                selects = [table.sql(new_table=new, curated_table=curated, piece=piece) for piece in portion.slices]
+                written = self._engine.write(table, selects, place)
+                for address in portion.kept:
+                    self._copy(address, next(iter(written.values())))
+                locations |= written
+        finally:
+            self._engine.unstage(table, stage)
+        publish.remove_below(self._s3, stage)
+        return locations
+
+    def _portions(self, table: CuratedTable, new: str) -> Iterator[tuple[Portion, str]]:
+        """Yield what to write, with the name of the table of the curated rows: small partitions together, then the
+        large ones one by one.
+        """
+        arrived = self._counts(table, new, "true")
+        touched = sorted(arrived)
+        if not touched:
+            return
+        # A tick has no key: its day is written again from the raw rows alone.
+        merges = table.record != "ticks"
+        curated = self._engine.curated(table, touched)
+        before = self._counts(table, curated, table.touched(touched)) if merges else {}
+        limits = self._engine.limits
+        large = [each for each in touched if slices.needs_cutting(arrived[each], before.get(each, 0), limits)]
+        small = {each: arrived[each] + before.get(each, 0) for each in touched if each not in set(large)}
+        for portion in slices.together(small, limits):
+            yield portion, curated
+        for values in large:
+            condition = table.touched([values])
+            old = self._histogram(table, curated, condition) if values in before else {}
+            files = self._files(table, curated, condition) if values in before else []
+            yield slices.cut(values, self._histogram(table, new, condition), old, files, limits), curated
+
+    def _counts(self, table: CuratedTable, name: str, condition: str) -> dict[PartitionValues, int]:
+        columns = ", ".join(f'"{column}"' for column in table.partition_columns)
+        rows = self._engine.rows(f"SELECT {columns}, count(*) AS n FROM {name} WHERE {condition} GROUP BY {columns}")
+        return {tuple(row[:-1]): int(row[-1]) for row in rows}
+
+    def _histogram(self, table: CuratedTable, name: str, condition: str) -> slices.Rows:
+        value = table.value_to_cut(f'"{table.cut_by}"')
+        rows = self._engine.rows(f"SELECT {value} AS v, count(*) AS n FROM {name} WHERE {condition} GROUP BY {value}")
+        return {row[0]: int(row[1]) for row in rows}
+
+    def _files(self, table: CuratedTable, name: str, condition: str) -> list[CuratedFile]:
+        path = self._engine.path_column
+        first, last = (table.value_to_cut(f'{of}("{table.cut_by}")') for of in ("min", "max"))
+        rows = self._engine.rows(
+            f"SELECT {path} AS file, {first} AS first_value, {last} AS last_value, count(*) AS n "
+            f"FROM {name} WHERE {condition} GROUP BY {path}"
+        )
+        return [CuratedFile(row[0], row[1], row[2], int(row[3])) for row in rows]
+
+    def _copy(self, address: str, location: str) -> None:
+        """Copy a file inside S3, without reading it."""
+        from_bucket, key = publish.bucket_and_key(address)
+        to_bucket, prefix = publish.bucket_and_key(location)
+        name = key.rpartition("/")[2]
+        # boto3's own copy in parts, for files beyond the 5 GB that one request takes.
+        self._s3.copy({"Bucket": from_bucket, "Key": key}, to_bucket, f"{prefix}{name}")
 
     def _replace_view(self, table: CuratedTable) -> None:
         """Use the watermark that the table has now, whoever set it: a run that died after publishing left the view
@@ -204,6 +311,14 @@ class Curation:
             publish.replace_view(
                 self._glue, self._athena, database=table.database, workgroup=table.workgroup, name=table.record, sql=sql
             )
+
+
+def _unread(table: CuratedTable, found: RawDays) -> str:
+    """The condition of the objects that no run has read. A tick has no key: its day is written again as a whole."""
+    if table.record == "ticks":
+        return "true"
+    folder = f"s3://{table.bucket}/{table.raw_folder}"
+    return unread.condition_in_days(folder, found.days, found.skipped_before, has_hours=table.has_hours)
 
 
 def _reason_to_skip(table: CuratedTable, found: RawDays, before: CuratedState, *, is_asked: bool) -> str:

@@ -2,9 +2,7 @@
 
   python glue_setup.py etl --engine glue
 
-Anywhere else with pyspark and S3A (local S3: fs.s3a.endpoint, and fs.s3.impl for the s3:// addresses):
-
-  PYTHONPATH=. spark-submit etl/glue_job.py --configuration s3://BUCKET/etl/tables.json
+`python glue_setup.py etl --engine spark` runs the same code by spark-submit on this machine.
 """
 
 import argparse
@@ -13,16 +11,18 @@ import logging
 import sys
 import uuid
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import boto3
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import SparkSession
 from pyspark.sql import functions as f
 
 from etl import publish
-from etl.curation import CuratedTable, Curation, PartitionValues
+from etl.curation import CuratedTable, Curation
+from etl.slices import Limits, PartitionValues
 
-# About 128 MB of bars as zstd Parquet.
+# About 80 MB of bars as zstd Parquet, and what one task sorts.
 ROWS_PER_FILE = 4_000_000
 # Where the SQL of Athena and of Spark differ, these make Spark take Athena's: quoted names, errors in place of silent
 # nulls, times in UTC, and folder names as text ('01' stays '01').
@@ -41,8 +41,7 @@ def main() -> None:
     # Glue adds arguments of its own.
     options, _ = _parser().parse_known_args()
     s3, glue, athena = (boto3.client(name) for name in ("s3", "glue", "athena"))
-    bucket, _, key = options.configuration.removeprefix("s3://").partition("/")
-    tables = [CuratedTable(**fields) for fields in json.loads(s3.get_object(Bucket=bucket, Key=key)["Body"].read())]
+    tables = [CuratedTable(**fields) for fields in json.loads(_content(s3, options.configuration))]
     builder = SparkSession.builder.appName("stock_market_etl")
     for name, value in SQL_SETTINGS.items():
         builder = builder.config(name, value)
@@ -54,9 +53,18 @@ def main() -> None:
         for table in tables:
             if table.record in options.tables.split(","):
                 curation = Curation(SparkEngine(spark, glue), s3=s3, glue=glue, athena=athena, run=run, now=now)
-                print(curation.curate(table, only_days))
+                print(curation.curate(table, only_days).line, flush=True)
     except publish.PublishFailed as error:
         sys.exit(str(error))
+
+
+def _content(s3: Any, address: str) -> bytes:
+    """The content of an s3:// address, or of a file of this machine."""
+    if not address.startswith("s3://"):
+        return Path(address).read_bytes()
+    bucket, key = publish.bucket_and_key(address)
+    content: bytes = s3.get_object(Bucket=bucket, Key=key)["Body"].read()
+    return content
 
 
 class SparkEngine:
@@ -64,53 +72,71 @@ class SparkEngine:
     partitions.
     """
 
-    partitions_per_write = sys.maxsize
+    # Spark spills what one task cannot hold, and its tasks share a slice; so slices are as large as Spark's planning,
+    # and not its memory, can take.
+    limits = Limits(rows=32 * ROWS_PER_FILE, partitions=1000)
+    path_column = "file_of_row"
 
     def __init__(self, spark: SparkSession, glue: Any) -> None:
         self._spark = spark
         self._glue = glue
 
-    def touched(self, table: CuratedTable, days: list[str]) -> list[PartitionValues]:
-        """Return the partitions that the raw days have records for."""
+    def stage(self, table: CuratedTable, days: list[str], condition: str, place: str) -> str:
+        """Copy the new rows as Parquet below `place`, and name the view over them."""
         self._read_raw(table, days)
-        rows = self._spark.sql(table.raw_rows("raw_objects", "true")).select(*table.partition_columns).distinct()
-        return [tuple(row) for row in rows.orderBy(*table.partition_columns).collect()]
+        self._spark.sql(table.raw_rows("raw_objects", condition)).write.mode("overwrite").parquet(place)
+        self._spark.read.schema(_schema(table)).parquet(place).createOrReplaceTempView("new_rows")
+        return "new_rows"
 
-    def write(
-        self, table: CuratedTable, days: list[str], partitions: list[PartitionValues], place: str
-    ) -> dict[PartitionValues, str]:
-        """Write some partitions below `place`; return where each is."""
-        self._read_raw(table, days)
-        self._curated(table, partitions).createOrReplaceTempView("curated_rows")
-        rows = self._spark.sql(
-            table.sql(raw_table="raw_objects", condition="true", curated_table="curated_rows", partitions=partitions)
-        )
-        by_partition = rows.repartition(*table.partition_columns).sortWithinPartitions(
-            *table.partition_columns, "symbol", "time"
-        )
-        writer = by_partition.write.partitionBy(*table.partition_columns).option("maxRecordsPerFile", ROWS_PER_FILE)
-        writer.mode("overwrite").parquet(place)
-        return {values: place + _folder(table.partition_columns, values) for values in partitions}
+    def unstage(self, _table: CuratedTable, _place: str) -> None:
+        """Drop that view."""
+        self._spark.catalog.dropTempView("new_rows")
+
+    def curated(self, table: CuratedTable, partitions: list[PartitionValues]) -> str:
+        """Name the view over some partitions as they are published now, with the file of each row."""
+        published = publish.begin(self._glue, table.database, f"curated_{table.record}")
+        locations = publish.partition_locations(self._glue, published, partitions)
+        if locations:
+            reader = self._spark.read.schema(_schema(table)).option("basePath", table.curated_location)
+            found = reader.parquet(*locations.values())
+            found = found.select(*table.curated_columns, f.col("_metadata.file_path").alias(self.path_column))
+        else:
+            found = self._spark.createDataFrame([], f"{_schema(table)}, `{self.path_column}` string")
+        found.createOrReplaceTempView("curated_rows")
+        return "curated_rows"
+
+    def rows(self, sql: str) -> list[tuple[Any, ...]]:
+        """Return the rows of a SELECT."""
+        return [tuple(row) for row in self._spark.sql(sql).collect()]
+
+    def write(self, table: CuratedTable, selects: list[str], place: str) -> dict[PartitionValues, str]:
+        """Write the rows of the SELECTs below `place`; return where each partition is."""
+        for number, select in enumerate(selects):
+            rows = self._spark.sql(select)
+            order = (*table.partition_columns, "symbol", "time")
+            # By ranges: one symbol's rows lie together, and no task has all rows of a large partition.
+            tasks = rows.repartitionByRange(*order).sortWithinPartitions(*order)
+            writer = tasks.write.partitionBy(*table.partition_columns).option("maxRecordsPerFile", ROWS_PER_FILE)
+            writer.mode("append" if number else "overwrite").parquet(place)
+        columns = list(table.partition_columns)
+        written = self._spark.read.schema(_schema(table)).option("basePath", place).parquet(place)
+        found = [tuple(row) for row in written.select(*columns).distinct().collect()]
+        return {values: place + _folder(columns, values) for values in found}
 
     def _read_raw(self, table: CuratedTable, days: list[str]) -> None:
-        """The objects of the raw days as the view raw_objects, with the columns that the raw table has."""
+        """The objects of the raw days as the view raw_objects, with the raw table's columns and Athena's "$path"."""
         folder = f"s3://{table.bucket}/{table.raw_folder}"
         reader = self._spark.read.option("basePath", folder).option("mode", "FAILFAST")
         if table.format != "parquet":
             # Parquet tells its own types; the others have none.
             schema = ", ".join(f"`{name}` {kind}" for name, kind in table.raw_columns.items())
             reader = reader.schema(f"{schema}, `dt` string").option("header", "true").option("escape", '"')
-        reader.format(table.format).load([f"{folder}dt={day}/" for day in days]).createOrReplaceTempView("raw_objects")
+        found = reader.format(table.format).load([f"{folder}dt={day}/" for day in days])
+        found.select("*", f.col("_metadata.file_path").alias("$path")).createOrReplaceTempView("raw_objects")
 
-    def _curated(self, table: CuratedTable, partitions: list[PartitionValues]) -> DataFrame:
-        """The partitions as they are published now."""
-        published = publish.begin(self._glue, table.database, f"curated_{table.record}")
-        locations = publish.partition_locations(self._glue, published, partitions)
-        schema = ", ".join(f"`{name}` {kind}" for name, kind in table.curated_columns.items())
-        if not locations:
-            return self._spark.createDataFrame([], schema)
-        found = self._spark.read.schema(schema).option("basePath", table.curated_location).parquet(*locations.values())
-        return found.select(*(f.col(name) for name in table.curated_columns))
+
+def _schema(table: CuratedTable) -> str:
+    return ", ".join(f"`{name}` {kind}" for name, kind in table.curated_columns.items())
 
 
 def _folder(columns: list[str], values: PartitionValues) -> str:
@@ -119,7 +145,7 @@ def _folder(columns: list[str], values: PartitionValues) -> str:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--configuration", required=True, help="s3:// address of tables.json")
+    parser.add_argument("--configuration", required=True, help="s3:// address of tables.json, or a file")
     parser.add_argument("--tables", default="bars,ticks,news", help="which tables (default: all)")
     parser.add_argument("--from", dest="first", default="", help="first raw day YYYY-MM-DD, in place of the new ones")
     parser.add_argument("--to", dest="last", default="", help="last raw day")

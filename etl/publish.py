@@ -268,15 +268,30 @@ class RunNotes:
             yield key, json.loads(self.s3.get_object(Bucket=self.bucket, Key=key)["Body"].read())
 
     def _remove(self, folder: str, in_use: set[str]) -> int:
-        bucket, _, prefix = folder.removeprefix("s3://").partition("/")
-        keys = [key for key in self._keys(prefix) if f"s3://{bucket}/{key.rpartition('/')[0]}/" not in in_use]
-        for some in _chunks(keys, 1000):
-            self.s3.delete_objects(Bucket=bucket, Delete={"Objects": [{"Key": key} for key in some], "Quiet": True})
-        return len(keys)
+        return remove_below(self.s3, folder, in_use)
 
     def _keys(self, prefix: str) -> list[str]:
-        pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix)
-        return [found["Key"] for page in pages for found in page.get("Contents", [])]
+        return _keys_below(self.s3, self.bucket, prefix)
+
+
+def remove_below(s3: Any, address: str, in_use: Iterable[str] = ()) -> int:
+    """Delete the objects whose s3:// address begins like this, but those in folders in use; return how many."""
+    bucket, prefix = bucket_and_key(address)
+    keys = [key for key in _keys_below(s3, bucket, prefix) if f"s3://{bucket}/{key.rpartition('/')[0]}/" not in in_use]
+    for some in _chunks(keys, 1000):
+        s3.delete_objects(Bucket=bucket, Delete={"Objects": [{"Key": key} for key in some], "Quiet": True})
+    return len(keys)
+
+
+def bucket_and_key(address: str) -> tuple[str, str]:
+    """Return the bucket and the key of an s3:// address."""
+    bucket, _, key = address.partition("://")[2].partition("/")
+    return bucket, key
+
+
+def _keys_below(s3: Any, bucket: str, prefix: str) -> list[str]:
+    pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+    return [found["Key"] for page in pages for found in page.get("Contents", [])]
 
 
 def _is_over(note: dict[str, Any], now: datetime) -> bool:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
-from etl.unread import Newest
+from etl.unread import Earliest, Newest
 
 LOOK_BACK_DAYS = 30
 # S3 dates an object by the beginning of its upload.
@@ -26,6 +26,8 @@ class RawDays:
     watermark: str
     listing: str  # a digest of the objects in `days`: two runs with the same one would do the same
     read_before: dict[str, int] = field(default_factory=dict)  # as etl/unread.py has it
+    # The same of the run before, for partitions of topics of which nothing new begins earlier.
+    skipped_before: dict[str, int] = field(default_factory=dict)
 
 
 def all_days(s3: Any, bucket: str, folder: str) -> list[str]:
@@ -62,17 +64,23 @@ def find(
         seconds=LONGEST_UPLOAD_SECONDS
     )
     # First the newest batches, then the late objects: what landed before those batches is then among these.
-    newest, older, late = Newest(), Newest(), []
+    newest, older, fresh, late = Newest(), Newest(), Earliest(), []
     for day in due:
-        newest.note_all(found["Key"] for found in _objects(s3, bucket, f"{folder}dt={day}/"))
+        for found in _objects(s3, bucket, f"{folder}dt={day}/"):
+            newest.note_all([found["Key"]])
+            if found["LastModified"] >= since:
+                fresh.note(found["Key"])
     for day in (day for day in days if max(oldest, first_day) <= day < watermark):
         objects = list(_objects(s3, bucket, f"{folder}dt={day}/"))
         older.note_all(found["Key"] for found in objects)
-        if any(found["LastModified"] >= since for found in objects):
+        if new := [found["Key"] for found in objects if found["LastModified"] >= since]:
             late.append(day)
+            for key in new:
+                fresh.note(key)
     # A partition without records since the watermark keeps what was noted when it had some.
     kept = {partition: start for partition, start in (read_before or {}).items() if partition in older.starts()}
-    return RawDays(late + due, after, listing_of(s3, bucket, folder, late + due), kept | newest.starts())
+    listing = listing_of(s3, bucket, folder, late + due)
+    return RawDays(late + due, after, listing, kept | newest.starts(), fresh.not_before(read_before or {}))
 
 
 def listing_of(s3: Any, bucket: str, folder: str, days: list[str]) -> str:

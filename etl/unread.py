@@ -43,6 +43,24 @@ class Newest:
         return dict(sorted(found.items()))
 
 
+class Earliest:
+    """Collects the start of the earliest of some objects of each partition. A topic that was made anew begins again,
+    so what is new may start before what was read.
+    """
+
+    def __init__(self) -> None:
+        self._starts: dict[str, int] = {}
+
+    def note(self, key: str) -> None:
+        """Take a key into account; those of other writers say nothing."""
+        if name := _NAME.fullmatch(key.rpartition("/")[2]):
+            self._starts[name[1]] = min(self._starts.get(name[1], int(name[2])), int(name[2]))
+
+    def not_before(self, starts: dict[str, int]) -> dict[str, int]:
+        """Return the starts of the partitions of which no collected object starts earlier."""
+        return {partition: start for partition, start in starts.items() if self._starts.get(partition, start) >= start}
+
+
 def condition(
     folder: str, *, watermark: str, first_day: str, read_before: dict[str, int], has_hours: bool, by_month: bool
 ) -> str:
@@ -50,17 +68,35 @@ def condition(
 
     `folder`: of the raw table, s3:// with a slash at its end. `read_before`: as `Newest.starts` gave it.
     """
-    hours = [f"hour={hour:02}/" for hour in range(24)] if has_hours else [""]
+    hours = _hours(has_hours=has_hours)
     count = min(LOOK_BACK_DAYS, MOST_RANGES // (len(hours) * max(len(read_before), 1)))
     days = [day for day in _days_before(watermark, count, by_month=by_month) if day >= first_day]
     if not days or not read_before:
         return ""
-    read = [
+    places = [f"{folder}dt={day}/{hour}" for day in days for hour in hours]
+    return "\n    AND ".join([f"dt >= '{days[0]}' AND dt < '{watermark}'", *_not_read(places, read_before)])
+
+
+def condition_in_days(folder: str, days: list[str], read_before: dict[str, int], *, has_hours: bool) -> str:
+    """Return the condition of the unread objects of some days; `true`, which is all of them, where there are too many
+    ranges.
+    """
+    places = [f"{folder}dt={day}/{hour}" for day in days for hour in _hours(has_hours=has_hours)]
+    if len(places) * len(read_before) > MOST_RANGES:
+        return "true"
+    return "\n    AND ".join(_not_read(places, read_before)) or "true"
+
+
+def _not_read(places: list[str], read_before: dict[str, int]) -> list[str]:
+    return [
         f'NOT ("$path" >= {_text(f"{place}{partition}-")} AND "$path" < {_text(f"{place}{partition}-{start:020}")})'
-        for place in (f"{folder}dt={day}/{hour}" for day in days for hour in hours)
+        for place in places
         for partition, start in read_before.items()
     ]
-    return "\n    AND ".join([f"dt >= '{days[0]}' AND dt < '{watermark}'", *read])
+
+
+def _hours(*, has_hours: bool) -> list[str]:
+    return [f"hour={hour:02}/" for hour in range(24)] if has_hours else [""]
 
 
 def _days_before(watermark: str, count: int, *, by_month: bool) -> Iterable[str]:

@@ -41,7 +41,8 @@ def status(stack: Stack, options: argparse.Namespace) -> int:
     rows = stack.status()
     for row in rows:
         word = "up" if row.is_ready else "starting or stuck" if row.pid else "down"
-        print(f"{row.name:<6} {word:<6} {row.address or '-':<16} pid {row.pid or '-':<8} {row.title}; log {row.log}")
+        title = f"{row.title}, {row.detail}" if row.detail else row.title
+        print(f"{row.name:<6} {word:<6} {row.address or '-':<16} pid {row.pid or '-':<8} {title}; log {row.log}")
     asked = getattr(options, "only", None) or list(SERVICES)
     return 0 if all(row.is_ready for row in rows if row.name in asked) else 1
 

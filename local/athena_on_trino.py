@@ -19,6 +19,7 @@ from ministack.core.responses import error_response_json, json_response, new_uui
 from ministack.services import glue, s3
 
 from local import athena_statements, athena_values
+from local.memory import way_out
 from local.state import State, read_json
 
 logger = logging.getLogger("local.athena")
@@ -222,7 +223,7 @@ class Queries:
                 f"INTERNAL_ERROR: the embedded stack's Trino does not answer; `python -m local up` starts it ({error})"
             ) from error
         except trino.exceptions.TrinoQueryError as error:
-            raise QueryFailed(f"{error.error_name}: {error.message}") from error
+            raise QueryFailed(f"{error.error_name}: {error.message}{way_out(error.error_name)}") from error
         finally:
             execution["Statistics"] |= trino_statistics(cursor.stats or {})
             if execution["StatementType"] == "UTILITY":  # reads the catalog, which Athena does not charge for

@@ -25,7 +25,7 @@ class Service:
 
     listeners: the names of its own ports. depends_on: ports of others that its settings name, so that it is started
     anew when they change. command: writes its settings and returns what to run. is_ready: asks the server itself, and
-    is true for our server only, not for another one that took the port.
+    is true for our server only, not for another one that took the port. detail: what `status` says of it beside that.
     """
 
     name: str
@@ -37,6 +37,7 @@ class Service:
     environment: Callable[[State, dict[str, int]], dict[str, str]]
     is_ready: Callable[[State, dict[str, int]], bool]
     start_timeout_seconds: float
+    detail: Callable[[State], str] = lambda _state: ""
 
     def ports_used(self, ports: dict[str, int]) -> dict[str, int]:
         return {name: ports[name] for name in (*self.listeners, *self.depends_on)}

@@ -35,6 +35,7 @@ class ServiceStatus:
     is_ready: bool
     address: str
     log: Path
+    detail: str
 
 
 class Stack:
@@ -142,6 +143,7 @@ class Stack:
                     bool(process) and service.is_ready(self.state, known),
                     address,
                     self.state.log(service.name),
+                    service.detail(self.state) if process else "",
                 )
             )
         return rows

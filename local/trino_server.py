@@ -1,16 +1,20 @@
 """Trino 476, the engine that Athena v3 is built on, reading the emulator's Glue and S3."""
 
 import json
+import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 from local import aws_emulator, downloads
+from local.memory import TrinoMemory, machine_bytes, trino_memory
 from local.service import JAVA_COMMAND, Service, clean_environment, fetch
-from local.state import State, write_whole
+from local.state import State, read_json, write_whole
 
-# The memory settings fit a heap of 1 GB. Without node.bind-ip and node.internal-address Trino listens on all
-# interfaces. With static catalogs a fresh server refuses queries with NO_NODES_AVAILABLE for up to five seconds after
-# it says that it has started, until it has heard of its own catalog from its own announcement; dynamic catalogs are on
-# every node at once.
+# What does not fit into a query's memory goes to disk, where Trino can do that: joins, aggregations, sorts and windows.
+# A filter row_number() = 1 is planned as a ranking, which cannot; as a window it can. Without node.bind-ip and
+# node.internal-address Trino listens on all interfaces. With static catalogs a fresh server refuses queries with
+# NO_NODES_AVAILABLE for up to five seconds after it says that it has started, until it has heard of its own catalog
+# from its own announcement; dynamic catalogs are on every node at once.
 SERVER_SETTINGS = """\
 coordinator=true
 node-scheduler.include-coordinator=true
@@ -23,14 +27,20 @@ discovery.uri=http://127.0.0.1:{port}
 catalog.management=dynamic
 catalog.store=file
 plugin.dir={plugins}
-query.max-memory=192MB
-query.max-memory-per-node=192MB
-memory.heap-headroom-per-node=192MB
+query.max-memory={memory.query_mb}MB
+query.max-memory-per-node={memory.query_mb}MB
+query.max-total-memory={memory.pool_mb}MB
+memory.heap-headroom-per-node={memory.headroom_mb}MB
+spill-enabled=true
+spiller-spill-path={spill}
+spill-compression-codec=LZ4
+memory-revoking-threshold=0.7
+optimizer.optimize-top-n-ranking=false
 """
 
 # The file's name is the catalog's name, and awsdatacatalog makes qualified names and views the same as in Athena.
 # Parquet is the format of an Athena CTAS that names none. One segment of GetPartitions, because the emulator answers
-# every segment with all partitions.
+# every segment with all partitions. ZSTD also for INSERT, which in Athena takes the codec that the table was made with.
 CATALOG_SETTINGS = """\
 connector.name=hive
 hive.metastore=glue
@@ -42,7 +52,10 @@ hive.metastore.glue.partitions-segments=1
 hive.partition-projection-enabled=true
 hive.recursive-directories=true
 hive.non-managed-table-writes-enabled=true
+hive.collect-column-statistics-on-write=false
+hive.dynamic-filtering.wait-timeout=20s
 hive.storage-format=PARQUET
+hive.compression-codec=ZSTD
 fs.native-s3.enabled=true
 s3.region={region}
 s3.endpoint={endpoint}
@@ -53,9 +66,9 @@ s3.path-style-access=true
 
 # Trino's documentation recommends a jvm.config for servers that run for weeks over terabytes. This one runs for minutes
 # over megabytes, and most of its CPU is the JVM's own: with the first compiler alone and the serial collector the start
-# takes 8.4 s of CPU instead of 17.5 s, and the first report's queries 10 s instead of 20 s.
+# takes 8.4 s of CPU instead of 17.5 s, and the first report's queries 10 s instead of 20 s. A large heap costs nothing
+# until it is used: the serial collector starts with a small one.
 JVM_FLAGS = [
-    "-Xmx1G",
     "-XX:TieredStopAtLevel=1",
     "-XX:+UseSerialGC",
     "-XX:+ExitOnOutOfMemoryError",
@@ -79,12 +92,20 @@ def command(state: State, ports: dict[str, int], installation: Path | None) -> l
     # Where Trino looks, relative to the folder it is started in, which is the service's data folder.
     catalogs = folder / "etc" / "catalog"
     catalogs.mkdir(parents=True, exist_ok=True)
+    memory = trino_memory(machine_bytes())
+    # What a server that was killed has spilled is of no use to the next.
+    spill = folder / "spill"
+    shutil.rmtree(spill, ignore_errors=True)
+    spill.mkdir()
+    write_whole(folder / "memory.json", json.dumps(asdict(memory)))
     write_whole(
         folder / "config.properties",
         SERVER_SETTINGS.format(
             environment=environment_name(state),
             port=ports["trino"],
             plugins=installation / "plugin",
+            memory=memory,
+            spill=spill,
         ),
     )
     write_whole(
@@ -95,12 +116,22 @@ def command(state: State, ports: dict[str, int], installation: Path | None) -> l
     )
     return [
         *JAVA_COMMAND,
+        f"-Xmx{memory.heap_mb}m",
         *JVM_FLAGS,
         f"-Dconfig={folder / 'config.properties'}",
         "-cp",
         f"{installation / 'lib'}/*",
         "io.trino.server.TrinoServer",
     ]
+
+
+def detail(state: State) -> str:
+    """Return what the server that runs, or ran last, was given."""
+    found = read_json(state.data("trino") / "memory.json")
+    if not found:
+        return ""
+    memory = TrinoMemory(**found)
+    return f"heap up to {memory.heap_mb:,} MB, a query up to {memory.query_mb:,} MB, then disk"
 
 
 def is_ready(state: State, ports: dict[str, int]) -> bool:
@@ -120,5 +151,6 @@ SERVICE = Service(
     command=command,
     environment=lambda _state, _ports: clean_environment(),
     is_ready=is_ready,
+    detail=detail,
     start_timeout_seconds=120,
 )

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable
 
-from etl.curation import CuratedTable, PartitionValues
+from etl.curation import CuratedTable
+from etl.slices import PartitionValues
 from pipeline import aws
 from pipeline.athena.client import Athena
 from pipeline.records import NewsItem
@@ -50,10 +51,8 @@ class Engine(AthenaEngine):
         super().__init__(settings)
         self._before, self._after = before, after
 
-    def write(
-        self, table: CuratedTable, days: list[str], partitions: list[PartitionValues], place: str
-    ) -> dict[PartitionValues, str]:
+    def write(self, table: CuratedTable, selects: list[str], place: str) -> dict[PartitionValues, str]:
         self._before()
-        locations = super().write(table, days, partitions, place)
+        locations = super().write(table, selects, place)
         self._after()
         return locations

@@ -31,6 +31,11 @@ LEAST_BYTES_CHARGED = 10 * 2**20
 LONGEST_SECONDS = 1800.0  # Athena's own default limit of a DML query
 AT_THE_SAME_TIME = 4
 
+# What the ETL has not read yet is JSON and has to be compared row by row, so it is what costs most.
+_TOO_LARGE = (
+    "; the query needs more memory than the engine has: run `python glue_setup.py etl` first, "
+    "or ask for fewer months and symbols at a time (WHERE month = …, symbol IN …)"
+)
 _ARROW_TYPES = {
     "boolean": pa.bool_(),
     "tinyint": pa.int8(),
@@ -225,6 +230,9 @@ def _hint(reason: str) -> str:
     hints = {
         "TABLE_NOT_FOUND": "; `python glue_setup.py` makes the tables and views",
         "SCHEMA_NOT_FOUND": "; `python glue_setup.py` makes the database, GLUE_DATABASE names it",
+        "_MEMORY_LIMIT": _TOO_LARGE,
+        "exhausted resources": _TOO_LARGE,  # Athena's words for the same
+        "_SPILL_": _TOO_LARGE,
         "Insufficient permissions": "; the policy that is needed: `python glue_setup.py show --policy`",
     }
     return next((hint for sign, hint in hints.items() if sign in reason), "")

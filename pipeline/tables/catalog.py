@@ -131,7 +131,7 @@ def view_sql(settings: Settings, record: str, landing: Landing, watermark: str, 
     condition = f"dt >= '{watermark if is_arrival else landing.first_day}'"
     raw_rows = raw_select(record, landing.format, raw, condition, arrived_within=arrived_within(record, landing))
     if record != "ticks":
-        return latest(record, f"SELECT {_names(columns)}\n  FROM {curated}\n  UNION ALL\n  {raw_rows}{late}")
+        return latest(record, curated, f"{raw_rows}{late}")
     if not is_arrival:
         return raw_rows
     return f"SELECT {_names(columns)}\n  FROM {curated}\n  WHERE dt < '{watermark}'\n  UNION ALL\n  {raw_rows}"
@@ -176,16 +176,34 @@ def typed(column: Column, format: Format) -> str:
     return f"CAST({source} AS timestamp)" if column.type == "timestamp" else source
 
 
-def latest(record: str, rows: str) -> str:
-    """Return a SELECT that keeps of the rows with one key the one ingested last."""
+def latest(record: str, curated: str, new_rows: str) -> str:
+    """Return a SELECT that keeps of the rows with one key the one ingested last.
+
+    A curated table has one row per key already. So only what is new, and the curated rows that it meets, go through the
+    window; the other curated rows pass by, and memory follows what is new. The key is compared with the month, so that
+    a condition on any of them reaches both tables.
+    """
     columns = view_columns(record)
     key = [*records.KEYS[record], "month"]
     order = ", ".join(f"{_quoted(c)} DESC" for c in ("ingested_at", *_TIES[record]))
     return (
+        f"WITH old AS (\n  SELECT {_names(columns)}\n  FROM {curated}\n), new AS (\n  {new_rows}\n)\n"
+        f"SELECT {_names(columns)}\nFROM old\n"
+        f"WHERE NOT EXISTS (SELECT 1 FROM new WHERE {_same(key, 'new')})\n"
+        f"UNION ALL\n"
         f"SELECT {_names(columns)}\nFROM (\n"
         f"  SELECT *, row_number() OVER (PARTITION BY {_names(key)} ORDER BY {order}) AS recency\n"
-        f"  FROM (\n  {rows}\n  )\n)\nWHERE recency = 1"
+        f"  FROM (\n"
+        f"    SELECT {_names(columns)}\n    FROM new\n"
+        f"    UNION ALL\n"
+        f"    SELECT {', '.join(f'old.{_quoted(c)}' for c in columns)}\n"
+        f"    FROM old JOIN (SELECT DISTINCT {_names(key)} FROM new) AS met ON {_same(key, 'met')}\n"
+        f"  )\n)\nWHERE recency = 1"
     )
+
+
+def _same(key: list[str], other: str) -> str:
+    return " AND ".join(f"{other}.{_quoted(name)} = old.{_quoted(name)}" for name in key)
 
 
 def ddl(database: str, table: TableInput) -> str:

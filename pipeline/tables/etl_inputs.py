@@ -21,7 +21,7 @@ def etl_files(settings: Settings, landings: dict[str, Landing]) -> dict[str, byt
     """
     modules = io.BytesIO()
     with zipfile.ZipFile(modules, "w") as archive:
-        for name in ("__init__.py", "curation.py", "publish.py", "raw_days.py", "unread.py"):
+        for name in ("__init__.py", "curation.py", "publish.py", "raw_days.py", "slices.py", "unread.py"):
             # ZipInfo's own date is 1980: the same files give the same bytes.
             archive.writestr(zipfile.ZipInfo(f"etl/{name}"), (ETL_FOLDER / name).read_bytes())
     tables = [asdict(table) for table in etl_tables(settings, landings).values()]

@@ -149,6 +149,21 @@ def test_topic_that_was_made_anew(lake: Settings) -> None:
     assert Athena(lake).query("SELECT count(*) AS n FROM raw_bars WHERE dt >= '2026-01-01'")["n"][0] == 7
 
 
+def test_topic_that_was_made_anew_between_two_runs(lake: Settings) -> None:
+    """A run reads no object again that an older one has read, and still all of a topic whose offsets began again."""
+    land(lake, "bars", [bar("A", "2025-01-06", 1.0)], start=5000, generation="a" * 32)
+    land(lake, "bars", [bar("B", "2025-02-06", 1.0)], start=6000, generation="a" * 32)
+    set_up(lake)
+    # As if these had been there for a while: uploads of the last two minutes before a run may have been under way.
+    curate(lake, now=datetime.now(UTC) + timedelta(minutes=5), run="one")
+    land(lake, "bars", [bar("C", "2025-03-06", 1.0)], start=7000, generation="a" * 32)
+    # The newest batch of the run before, and what came since.
+    assert curate(lake, now=datetime.now(UTC), run="two").partitions == 2
+    land(lake, "bars", [bar("D", "2025-04-06", 1.0)], start=0, generation="b" * 32)
+    curate(lake, now=datetime.now(UTC), run="three")
+    assert list(closes(lake, "curated_bars")) == ["A 2025-01-06", "B 2025-02-06", "C 2025-03-06", "D 2025-04-06"]
+
+
 def test_clock_of_the_future_does_not_win_for_ever(lake: Settings) -> None:
     """A bar whose ingested_at is years ahead counts as ingested when it arrived: a later correction replaces it, in the
     view and by the ETL.

@@ -1,14 +1,16 @@
 """etl/glue_job.py, the Glue job, run for real by pyspark against the embedded S3: the same rows as by Athena."""
 
+import subprocess
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from curated_lake import objects
 from glue_job_runs import glue_that_runs, spark_submit
 from raw_objects import TODAY, bar, curate, land, parameters_of, set_up, settings_of
-from spark_java import java_home
+from spark_java import java_home, s3_jars
 
 from etl import publish
 from local.stack import Stack
@@ -29,6 +31,13 @@ def job_by_hand(stack: Stack, settings: Settings, log: Path) -> None:
 
 def names_of(settings: Settings) -> dict[str, str]:
     return {name.upper(): getattr(settings, name) for name in ("s3_prefix", "glue_database", "athena_workgroup")}
+
+
+def by_spark_here(run: Callable, settings: Settings, *arguments: str) -> subprocess.CompletedProcess:
+    """`etl --engine spark` with the jars that the tests have."""
+    jars = ",".join(map(str, s3_jars()))
+    command = ("glue_setup.py", "etl", "--engine", "spark", "--spark-jars", jars, *arguments)
+    return run(*command, JAVA_HOME=str(java_home()), **names_of(settings))
 
 
 def records_of(day: int) -> dict[str, list[Record]]:
@@ -79,7 +88,8 @@ def test_spark_writes_what_athena_writes(
     stack: Stack, bucket: str, run: Callable, tmp_path: Path, *, form: str, rounds: list[tuple[int, ...]]
 ) -> None:
     """Two lakes with the same objects, one curated by Athena and one by the Spark job, hold the same rows, watermarks
-    and views; as JSON in two rounds, so that Spark reads what is curated, too, the second by `etl --engine glue`.
+    and views; as JSON in two rounds, so that Spark reads what is curated, too, the second by `etl --engine glue`; the
+    others by `etl --engine spark`.
     """
     java_home()
     by_athena, by_spark = settings_of(stack, bucket), settings_of(stack, bucket)
@@ -91,7 +101,12 @@ def test_spark_writes_what_athena_writes(
                         settings, record, some, day=TODAY - timedelta(days=4 * (6 - day)), start=100 * day, format=form
                     )
             set_up(settings, with_roles=True)
-        if number == 0:
+        if form != "json":
+            done = by_spark_here(run, by_spark)
+            assert done.returncode == 0, done.stderr
+            assert [line.split()[0] for line in done.stdout.splitlines()] == ["bars", "ticks", "news"]
+            assert "raw days into 4 partitions" in done.stdout
+        elif number == 0:
             job_by_hand(stack, by_spark, tmp_path / "spark.log")
         else:
             with glue_that_runs(stack, tmp_path) as address:
@@ -106,6 +121,46 @@ def test_spark_writes_what_athena_writes(
         "ticks": 2,
         "news": 2,
     }
+
+
+def test_one_more_day_by_spark(stack: Stack, bucket: str, run: Callable) -> None:
+    """By Spark, too, a new day of a large month is written alone: the older files are copied as they are."""
+    settings = settings_of(stack, bucket)
+
+    def minute_bars(day: int, symbols: int) -> list[bytes]:
+        times = [f"2025-01-{day:02} {14 + minute // 60}:{minute % 60:02}:00.000" for minute in range(400)]
+        fields = b'"interval":"1m","open":1,"high":2,"low":0,"close":1,"volume":1,"source":"s"'
+        ending = b'"ingested_at":"2026-01-01 00:00:00.000"}'
+        return [
+            b'{"symbol":"S%03d","time":"%s",%s,%s' % (symbol, time.encode(), fields, ending)
+            for time in times
+            for symbol in range(symbols)
+        ]
+
+    land(settings, "bars", minute_bars(2, 300), day=TODAY - timedelta(days=8))
+    set_up(settings)
+    curate(settings, now=datetime.now(UTC), run="athena")
+    before = {key.rpartition("/")[2] for key in objects(settings, "curated/bars/run=athena")}
+    new_day = TODAY - timedelta(days=4)
+    land(settings, "bars", minute_bars(3, 3), day=new_day, start=200_000)
+    done = by_spark_here(run, settings, "--tables", "bars", "--from", new_day.isoformat(), "--to", new_day.isoformat())
+    assert done.returncode == 0, done.stderr
+    assert Athena(settings).query("SELECT count(*) AS n FROM curated_bars")["n"][0] == 300 * 400 + 3 * 400
+    after = {key.rpartition("/")[2] for key in objects(settings, "curated/bars/") if "run=athena" not in key}
+    assert before < after
+
+
+def test_spark_that_cannot_run_is_told(stack: Stack, bucket: str, run: Callable, tmp_path: Path) -> None:
+    """`etl --engine spark` without a Java that Spark takes names the setting, and a job that fails says why."""
+    settings = settings_of(stack, bucket)
+    set_up(settings)
+    command = ("glue_setup.py", "etl", "--engine", "spark", "--tables", "bars")
+    without = run(*command, JAVA_HOME=str(tmp_path), **names_of(settings))
+    assert (without.returncode, "JAVA_HOME" in without.stderr) == (1, True)
+    aws.client(settings, "glue").delete_table(DatabaseName=settings.glue_database, Name="curated_bars")
+    failed = by_spark_here(run, settings, "--tables", "bars")
+    assert failed.returncode == 1
+    assert "EntityNotFound" in failed.stderr
 
 
 def test_glue_job_that_fails_is_told(stack: Stack, bucket: str, run: Callable, tmp_path: Path) -> None:

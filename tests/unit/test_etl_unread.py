@@ -3,7 +3,7 @@
 import re
 
 from etl import unread
-from etl.unread import Newest
+from etl.unread import Earliest, Newest
 
 FOLDER = "s3://lake/raw/bars/"
 
@@ -80,3 +80,23 @@ def test_folders_of_months() -> None:
     sql = condition({"stock_bars-0": 100}, watermark="2026-06-01", by_month=True)
     assert is_read(sql, f"{FOLDER}dt=2026-05-01/" + name(0))
     assert sql.count("NOT (") == 1
+
+
+def test_days_of_a_run_without_what_was_read() -> None:
+    """A run leaves out what older ones have read in each of its days, and everything else it reads."""
+    sql = unread.condition_in_days(FOLDER, ["2026-06-10", "2026-06-11"], {"stock_bars-0": 100}, has_hours=False)
+    assert is_read(sql, f"{FOLDER}dt=2026-06-11/{name(99)}")
+    assert not is_read(sql, f"{FOLDER}dt=2026-06-11/{name(100)}")
+    assert not is_read(sql, f"{FOLDER}dt=2026-06-12/{name(0)}")
+    many = [f"2026-06-{day:02}" for day in range(1, 8)]
+    assert unread.condition_in_days(FOLDER, many, {"stock_bars-0": 100}, has_hours=True) == "true"
+    assert unread.condition_in_days(FOLDER, many, {}, has_hours=False) == "true"
+
+
+def test_what_begins_again_is_not_left_out() -> None:
+    """A partition of which something new starts before what was read, as after a topic was made anew, is read whole."""
+    earliest = Earliest()
+    for key in (name(500), name(7, 1, generation="-0a1b2c3d"), "part-0001.parquet"):
+        earliest.note(f"raw/bars/dt=2026-06-10/{key}")
+    before = {"stock_bars-0": 500, "stock_bars-1": 20, "stock_bars-2": 30}
+    assert earliest.not_before(before) == {"stock_bars-0": 500, "stock_bars-2": 30}
