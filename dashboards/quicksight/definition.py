@@ -86,8 +86,7 @@ def data_set(name: str, data_source_arn: Value, database: Value, volatility_sql:
                 "DataSourceArn": data_source_arn,
                 "Catalog": "AwsDataCatalog",
                 "Schema": database,
-                # A chart over time needs prices on the shares of one day.
-                "Name": "adjusted_bars" if name == "bars" else name,
+                "Name": name,
                 "InputColumns": inputs,
             }
         }
