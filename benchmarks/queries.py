@@ -25,29 +25,20 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import numpy as np
 
+from benchmarks.dashboard_lake import BARS_AN_OBJECT, DASHBOARDS, LAST_DAY, SYMBOLS, WATCHED, carry_out, put_batch
 from dashboards.query_results import Narrowing, narrowed
 from etl.curation import Curation
 from pipeline import aws, records
 from pipeline.athena.client import Athena
 from pipeline.athena.queries import queries
-from pipeline.landing.block import Block
-from pipeline.landing.plan import Layout, Plan
-from pipeline.landing.positions import Partition
 from pipeline.records import Bar
 from pipeline.settings import Settings, load_settings
-from pipeline.sinks.lake.objects import objects_of
 from pipeline.sinks.lake.writer import ObjectWriter
 from pipeline.tables import catalog
 from pipeline.tables.athena_engine import AthenaEngine
 from pipeline.tables.etl_inputs import etl_tables
 from pipeline.tables.provision import Provision
 from pipeline.tables.removal import removals
-
-DASHBOARDS = ("monthly_performance", "closing_trend", "volume_by_ticker", "moving_averages", "volatility")
-SYMBOLS = [f"S{number:03}" for number in range(500)]
-WATCHED = tuple(SYMBOLS[::100])
-LAST_DAY = date(2025, 12, 31)
-BARS_AN_OBJECT = 100_000
 
 
 def main() -> None:
@@ -63,9 +54,7 @@ def main() -> None:
     )
     now = datetime.now(UTC)
     remove(settings)
-    for change in Provision(settings, today=now.date()).changes():
-        for call in change.calls:
-            call.run()
+    carry_out(Provision(settings, today=now.date()).changes())
     print(f"{options.bars:,} bars of {len(SYMBOLS)} tickers; asked for {len(WATCHED)} tickers and 12 months\n")
     print("| layout | bars | query | scanned | per million bars | seconds |\n|---|---:|---|---:|---:|---:|")
     try:
@@ -126,23 +115,13 @@ def one_object_an_event(settings: Settings, count: int) -> None:
 def land(settings: Settings, count: int, now: datetime) -> None:
     """As consumer.py lands them, without Kafka."""
     writer = ObjectWriter(settings, threads=1)
-    layout = Layout(bucket=settings.s3_bucket, root=settings.s3_root, table="bars")
     values: list[bytes] = []
-
-    def flush(end: int) -> None:
-        start = end - len(values)
-        times = np.full(len(values), int(now.timestamp() * 1000))
-        block = Block.of(Partition("stock_bars", 0), np.arange(start, end), times, values, "stock")
-        plan = Plan("stock_bars", 0, start, end, layout)
-        for an_object in objects_of(plan, [block]):
-            writer.put(plan, an_object)
-        values.clear()
-
     for number, bar in enumerate(bars(count), 1):
         values.append(records.encode(bar))
         # The newest batch is read again until the next one is there, so the last bar is a batch of its own.
         if len(values) == BARS_AN_OBJECT or number >= count - 1:
-            flush(number)
+            put_batch(settings, writer, values, number - len(values), int(now.timestamp() * 1000))
+            values.clear()
 
 
 def curate(settings: Settings, now: datetime) -> None:
@@ -170,9 +149,7 @@ def report(settings: Settings, layout: str, count: int, view: str = "bars", runs
 
 
 def remove(settings: Settings) -> None:
-    for change in removals(settings, with_roles=False, with_data=True):
-        for call in change.calls:
-            call.run()
+    carry_out(removals(settings, with_roles=False, with_data=True))
     # The table and the view of one_object_an_event, which removals() leaves alone as somebody else's.
     glue = aws.client(settings, "glue")
     try:

@@ -27,32 +27,23 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import numpy as np
 
+from benchmarks.dashboard_lake import BARS_AN_OBJECT, DASHBOARDS, LAST_DAY, SYMBOLS, WATCHED, carry_out, put_batch
 from dashboards.query_results import Narrowing, narrowed
 from etl.curation import Curation
 from local.stack import Stack
 from pipeline import aws
 from pipeline.athena.client import Athena, QueryFailed
 from pipeline.athena.queries import queries
-from pipeline.landing.block import Block
-from pipeline.landing.plan import Layout, Plan
-from pipeline.landing.positions import Partition
 from pipeline.settings import Settings, load_settings
-from pipeline.sinks.lake.objects import objects_of
 from pipeline.sinks.lake.writer import ObjectWriter
 from pipeline.tables.athena_engine import AthenaEngine
 from pipeline.tables.bucket_rules import bucket_changes
-from pipeline.tables.changes import Change
 from pipeline.tables.etl_inputs import etl_tables
 from pipeline.tables.lake_listing import LakeListing
 from pipeline.tables.provision import Provision
 from pipeline.tables.removal import removals
 
-DASHBOARDS = ("monthly_performance", "closing_trend", "volume_by_ticker", "moving_averages", "volatility")
-SYMBOLS = [f"S{number:03}" for number in range(500)]
-WATCHED = tuple(SYMBOLS[::100])
-LAST_DAY = date(2025, 12, 31)
 MINUTES_A_DAY = 390
-BARS_AN_OBJECT = 100_000
 LINE = (
     '{"symbol":"%s","time":"%s","interval":"%s","open":%.2f,"high":%.2f,"low":%.2f,"close":%.2f,"volume":%d.0,'
     '"source":"simulated","ingested_at":"2026-01-01 00:00:00.000"}'
@@ -79,15 +70,9 @@ class Lake:
             self._put(writer, values, day)
 
     def _put(self, writer: ObjectWriter, values: list[bytes], day: date) -> None:
-        layout = Layout(bucket=self.settings.s3_bucket, root=self.settings.s3_root, table="bars")
-        start, end = self.landed, self.landed + len(values)
         noon_ms = int(datetime(day.year, day.month, day.day, 12, tzinfo=UTC).timestamp() * 1000)
-        times = np.full(len(values), noon_ms)
-        block = Block.of(Partition("stock_bars", 0), np.arange(start, end), times, values, "stock")
-        plan = Plan("stock_bars", 0, start, end, layout)
-        for an_object in objects_of(plan, [block]):
-            writer.put(plan, an_object)
-        self.landed = end
+        put_batch(self.settings, writer, values, self.landed, noon_ms)
+        self.landed += len(values)
 
     def curate(self, run: str, now: datetime) -> int:
         """What `glue_setup.py etl --tables bars` does; return how many partitions it wrote."""
@@ -260,12 +245,6 @@ def step(name: str, work: Callable[[], Any]) -> Any:
     said = "" if result is None else f"; {result}"
     print(f"{name}: {seconds:.1f} s, Trino at most {most_kb / 1e3:,.0f} MB{said}", flush=True)
     return result
-
-
-def carry_out(changes: Iterator[Change]) -> None:
-    for change in changes:
-        for call in change.calls:
-            call.run()
 
 
 def remove(settings: Settings) -> None:
