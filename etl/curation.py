@@ -263,11 +263,11 @@ class Curation:
         curated = self._engine.curated(table, touched)
         before = self._counts(table, curated, table.touched(touched)) if merges else {}
         limits = self._engine.limits
-        large = [each for each in touched if slices.needs_cutting(arrived[each], before.get(each, 0), limits)]
-        small = {each: arrived[each] + before.get(each, 0) for each in touched if each not in set(large)}
+        large = {each for each in touched if slices.needs_cutting(arrived[each], before.get(each, 0), limits)}
+        small = {each: arrived[each] + before.get(each, 0) for each in touched if each not in large}
         for portion in slices.together(small, limits):
             yield portion, curated
-        for values in large:
+        for values in sorted(large):
             condition = table.touched([values])
             old = self._histogram(table, curated, condition) if values in before else {}
             files = self._files(table, curated, condition) if values in before else []
