@@ -108,6 +108,13 @@ def environment(stack: Stack, bucket: str) -> dict[str, str]:
 
 
 @pytest.fixture
+def credentials(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The user's AWS credentials also for what a test calls in this process."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, environment[name])
+
+
+@pytest.fixture
 def settings(environment: dict[str, str]) -> Settings:
     """The settings that a script started with `environment` has."""
     return load_settings(environ=environment, config_file="/dev/null")

@@ -31,10 +31,8 @@ LAND = ("consumer.py", "--sink", "dynamodb")
 
 
 @pytest.fixture
-def table(environment: dict[str, str], settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Any:
+def table(credentials: None, environment: dict[str, str], settings: Settings) -> Any:
     """A client; the table is there."""
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, environment[name])
     PriceTable(settings).create()
     return client(environment)
 

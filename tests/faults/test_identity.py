@@ -316,14 +316,11 @@ def committed(settings: Settings, offsets: dict[Partition, Committed]) -> bool:
     return True
 
 
-def test_a_look_at_the_lake_long_after_the_commit(
-    run: Run, settings: Settings, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("credentials")
+def test_a_look_at_the_lake_long_after_the_commit(run: Run, settings: Settings) -> None:
     """A consumer that slept between the group's commit and its look at the lake, while others landed more, goes on from
     the commit of now; a commit that has gone back is still refused.
     """
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, environment[name])
     produce(settings, 400)
     assert run("consumer.py", "--until-caught-up").returncode == 0
     before = reader.standings(settings, [settings.kafka_topic_bars])

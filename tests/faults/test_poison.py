@@ -38,10 +38,8 @@ TIMESTAMPS = [253_402_300_800_000, 2**62]  # the years 10000 and 146 million
 
 
 @pytest.fixture
-def poisoned(environment: dict[str, str], settings: Settings, monkeypatch: pytest.MonkeyPatch) -> int:
+def poisoned(credentials: None, settings: Settings) -> int:
     """Good records with every kind of poison between them in one partition; how many are good."""
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, environment[name])
     # Kafka 4 refuses timestamps an hour ahead by itself, and older brokers do not.
     config = {"message.timestamp.after.max.ms": str(2**63 - 1)}
     with KafkaAdminClient(**connection(settings)) as admin:

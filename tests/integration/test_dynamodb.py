@@ -27,10 +27,8 @@ LAND = ("consumer.py", "--sink", "dynamodb", "--create-table", "--until-caught-u
 
 
 @pytest.fixture
-def table(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Any:
+def table(credentials: None, environment: dict[str, str]) -> Any:
     """A client of the embedded DynamoDB; the credentials are for what a test calls in this process."""
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, environment[name])
     return client(environment)
 
 

@@ -15,10 +15,8 @@ FAR = 10_000_000
 
 
 @pytest.fixture
-def witness(environment: dict[str, str], settings: Settings, monkeypatch: pytest.MonkeyPatch) -> tuple[Witness, list]:
+def witness(credentials: None, settings: Settings) -> tuple[Witness, list]:
     """The witness, and the requests that it has made."""
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, environment[name])
     made, asked = Witness(settings), []
     made._s3.meta.events.register("before-call.s3", lambda model, **_: asked.append(model.name))
     return made, asked

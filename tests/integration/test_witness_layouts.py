@@ -14,12 +14,9 @@ HOURS = [f"dt=2025-03-22/hour={hour:02}" for hour in range(12, 20)]
 
 
 @pytest.mark.parametrize("newest", ["dt=2025-03-22", "dt=2025-03-01", "dt=2025-03-22/hour=19"])
-def test_folders_made_otherwise_before(
-    newest: str, s3: Any, settings: Settings, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("credentials")
+def test_folders_made_otherwise_before(newest: str, s3: Any, settings: Settings) -> None:
     """The newest batch is found in the day's or the month's folder though there are folders of many hours."""
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, environment[name])
     layout = Layout(bucket=settings.s3_bucket, root=settings.s3_root, table="ticks")
     for number, folder in enumerate([*HOURS, newest]):
         plan = Plan(settings.kafka_topic_ticks, 0, number * 10, number * 10 + 10, layout, GENERATION, 1)
