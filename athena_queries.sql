@@ -1,5 +1,7 @@
 -- Queries of the views bars, ticks and news, for Athena engine version 3. Each block is one statement: paste it into the console as
 -- it is, or run it with `python -m pipeline.athena NAME`. Change the literals in the first lines of a block as you like.
+-- Whatever compares prices of different days reads adjusted_bars, whose prices and volumes are on the shares of today: a split makes no
+-- jump there. For prices as traded run a block with `python -m pipeline.athena NAME --as-traded`; bars has them as they were stored.
 -- bars has one row per symbol, interval and time: the latest one. Give a condition on month ('YYYY-MM', a column of bars), so Athena
 -- skips the other months. Always give raw tables a condition on dt: without one Athena lists every day.
 
@@ -7,7 +9,7 @@
 -- How did each ticker do, month by month? Average, first and last close of every month, for a heatmap.
 WITH daily AS (
   SELECT symbol, time, "close"
-  FROM bars
+  FROM adjusted_bars
   WHERE "interval" = '1d' AND month >= '1970-01'
 )
 SELECT
@@ -24,14 +26,14 @@ ORDER BY symbol, month;
 -- name: closing_trend
 -- How did the closing prices move?
 SELECT symbol, date(time) AS day, "close"
-FROM bars
+FROM adjusted_bars
 WHERE "interval" = '1d' AND month >= '1970-01'
 ORDER BY symbol, day;
 
 -- name: daily_bars
 -- The daily bars themselves, for candles, files and other programs.
 SELECT symbol, date(time) AS day, "open", high, low, "close", volume
-FROM bars
+FROM adjusted_bars
 WHERE "interval" = '1d' AND month >= '1970-01'
 ORDER BY symbol, day;
 
@@ -43,7 +45,7 @@ SELECT
   avg(volume) AS average_volume,
   max(volume) AS highest_volume,
   count(*) AS days
-FROM bars
+FROM adjusted_bars
 WHERE "interval" = '1d' AND month >= '1970-01'
 GROUP BY symbol
 ORDER BY total_volume DESC, symbol;
@@ -52,7 +54,7 @@ ORDER BY total_volume DESC, symbol;
 -- When is each ticker traded most? Volume of every month, and its share of all tickers' volume in that month.
 WITH monthly AS (
   SELECT symbol, date(date_trunc('month', time)) AS month, sum(volume) AS total_volume, count(*) AS days
-  FROM bars
+  FROM adjusted_bars
   WHERE "interval" = '1d' AND month >= '1970-01'
   GROUP BY symbol, date_trunc('month', time)
 )
@@ -69,7 +71,7 @@ SELECT
   min(low) AS lowest_price,
   max(high) AS highest_price,
   count(*) AS bars
-FROM bars
+FROM adjusted_bars
 WHERE "interval" = '1d' AND month >= '1970-01'
 GROUP BY symbol, date(time)
 ORDER BY symbol, day;
@@ -78,7 +80,7 @@ ORDER BY symbol, day;
 -- Is the price above its own past? Averages of the last 10, 30 and 50 closes, empty until there are that many.
 WITH daily AS (
   SELECT symbol, date(time) AS day, "close", row_number() OVER (PARTITION BY symbol ORDER BY time) AS days
-  FROM bars
+  FROM adjusted_bars
   WHERE "interval" = '1d' AND month >= '1970-01'
 )
 SELECT
@@ -95,7 +97,7 @@ ORDER BY symbol, day;
 -- How much does each ticker swing? Standard deviation of the last 20 daily log returns, times the root of 252 trading days.
 WITH daily AS (
   SELECT symbol, date(time) AS day, ln("close" / nullif(lag("close") OVER (PARTITION BY symbol ORDER BY time), 0)) AS daily_return
-  FROM bars
+  FROM adjusted_bars
   WHERE "interval" = '1d' AND month >= '1970-01'
 ),
 windowed AS (
@@ -121,7 +123,7 @@ WITH daily AS (
     lag("close", 1) OVER (PARTITION BY symbol ORDER BY time) AS close_1_day_before,
     lag("close", 5) OVER (PARTITION BY symbol ORDER BY time) AS close_5_days_before,
     lag("close", 21) OVER (PARTITION BY symbol ORDER BY time) AS close_21_days_before
-  FROM bars
+  FROM adjusted_bars
   WHERE "interval" = '1d' AND month >= '1970-01'
 )
 SELECT
@@ -138,7 +140,7 @@ ORDER BY symbol, day;
 -- Which were the five best and the five worst days of each ticker?
 WITH daily AS (
   SELECT symbol, date(time) AS day, "close" / nullif(lag("close") OVER (PARTITION BY symbol ORDER BY time), 0) - 1 AS daily_return
-  FROM bars
+  FROM adjusted_bars
   WHERE "interval" = '1d' AND month >= '1970-01'
 ),
 ranked AS (
@@ -160,7 +162,7 @@ ORDER BY symbol, kind, place;
 -- Which tickers move together? Correlation of the daily returns of every pair, over the days that both have.
 WITH daily AS (
   SELECT symbol, date(time) AS day, "close" / nullif(lag("close") OVER (PARTITION BY symbol ORDER BY time), 0) - 1 AS daily_return
-  FROM bars
+  FROM adjusted_bars
   WHERE "interval" = '1d' AND month >= '1970-01'
 )
 SELECT
@@ -178,7 +180,7 @@ ORDER BY first_symbol, second_symbol;
 -- How are open, high, low, close and volume of one ticker related? Correlation of every pair.
 WITH daily AS (
   SELECT symbol, "open" AS o, high AS h, low AS l, "close" AS c, volume AS v
-  FROM bars
+  FROM adjusted_bars
   WHERE "interval" = '1d' AND month >= '1970-01'
 ),
 correlated AS (
@@ -201,7 +203,7 @@ ORDER BY symbol, first_column, second_column;
 -- How far is each ticker below its highest close so far? 0 is a new high, -0.2 is a fifth below it.
 WITH daily AS (
   SELECT symbol, date(time) AS day, "close", max("close") OVER (PARTITION BY symbol ORDER BY time) AS highest_close
-  FROM bars
+  FROM adjusted_bars
   WHERE "interval" = '1d' AND month >= '1970-01'
 )
 SELECT symbol, day, "close", highest_close, "close" / nullif(highest_close, 0) - 1 AS drawdown
@@ -213,7 +215,7 @@ ORDER BY symbol, day;
 -- (Cutler's form; Wilder's smoothing has no end in SQL). Empty until there are 14 changes.
 WITH daily AS (
   SELECT symbol, date(time) AS day, "close", "close" - lag("close") OVER (PARTITION BY symbol ORDER BY time) AS change
-  FROM bars
+  FROM adjusted_bars
   WHERE "interval" = '1d' AND month >= '1970-01'
 ),
 windowed AS (
@@ -235,7 +237,7 @@ ORDER BY symbol, day;
 -- Is the price outside its usual range? The average of 20 closes, and two standard deviations above and below it.
 WITH daily AS (
   SELECT symbol, date(time) AS day, "close"
-  FROM bars
+  FROM adjusted_bars
   WHERE "interval" = '1d' AND month >= '1970-01'
 ),
 windowed AS (
@@ -264,7 +266,7 @@ ORDER BY symbol, day;
 -- the typical price (high + low + close) / 3 of each bar.
 WITH daily AS (
   SELECT symbol, time, coalesce(vwap, (high + low + "close") / 3) AS price, volume, "close"
-  FROM bars
+  FROM adjusted_bars
   WHERE "interval" = '1d' AND month >= '1970-01'
 )
 SELECT
@@ -285,7 +287,7 @@ WITH daily AS (
     "close",
     row_number() OVER (PARTITION BY symbol ORDER BY "close") - 1 AS place,
     count(*) OVER (PARTITION BY symbol) - 1 AS last_place
-  FROM bars
+  FROM adjusted_bars
   WHERE "interval" = '1d' AND month >= '1970-01'
 )
 SELECT
@@ -323,6 +325,88 @@ FROM live
 GROUP BY symbol, date_trunc('minute', time)
 ORDER BY symbol, minute;
 
+-- name: total_return
+-- What is an investment worth, with its dividends put back into the share? Both grow from 1 on each ticker's first day; 1.5 is half as
+-- much again. Empty where nobody knows on which shares the prices are (bars_by_basis).
+WITH daily AS (
+  SELECT symbol, time, "close", total_return_close
+  FROM adjusted_bars
+  WHERE "interval" = '1d' AND month >= '1970-01'
+)
+SELECT
+  symbol,
+  date(time) AS day,
+  "close" / nullif(first_value("close") OVER (PARTITION BY symbol ORDER BY time), 0) AS price_growth,
+  total_return_close / nullif(first_value(total_return_close) OVER (PARTITION BY symbol ORDER BY time), 0) AS total_growth
+FROM daily
+ORDER BY symbol, day;
+
+-- name: prices_on_the_shares_of_a_day
+-- What were the prices up to a day, on the shares of that day? As a chart of that day would have shown them. Change the day in the
+-- first lines; --as-of also leaves out what was not known by then.
+WITH chosen AS (
+  SELECT DATE '2012-02-14' AS day
+)
+SELECT
+  bars.symbol,
+  date(bars.time) AS day,
+  bars."close" / coalesce(element_at(a.split_factors, 1 + width_bucket(to_unixtime(CAST(chosen.day AS timestamp)), a.days)), 1e0) AS "close",
+  bars.total_return_close / coalesce(
+    element_at(a.split_factors, 1 + width_bucket(to_unixtime(CAST(chosen.day AS timestamp)), a.days))
+    * element_at(a.spin_off_factors, 1 + width_bucket(to_unixtime(CAST(chosen.day AS timestamp)), a.days))
+    * element_at(a.dividend_factors, 1 + width_bucket(to_unixtime(CAST(chosen.day AS timestamp)), a.days)), 1e0) AS total_return_close
+FROM adjusted_bars AS bars
+CROSS JOIN chosen
+LEFT JOIN adjustments AS a ON a.symbol = bars.symbol
+WHERE bars."interval" = '1d' AND bars.month >= '1970-01' AND date(bars.time) <= chosen.day
+ORDER BY bars.symbol, day;
+
+-- name: dividend_yield
+-- What did each share pay in the year up to its last bar, on today's shares, and which part of its last close is that?
+WITH daily AS (
+  SELECT
+    symbol,
+    date(time) AS day,
+    "close",
+    -- A factor steps at each ex-date by 1 - D / close before.
+    lag("close") OVER by_day * (1 - lag(dividend_factor) OVER by_day / dividend_factor) AS dividend
+  FROM adjusted_bars
+  WHERE "interval" = '1d' AND month >= '1970-01'
+  WINDOW by_day AS (PARTITION BY symbol ORDER BY time)
+),
+ended AS (
+  SELECT symbol, max(day) AS last_day, max_by("close", day) AS last_close
+  FROM daily
+  GROUP BY symbol
+)
+SELECT
+  ended.symbol,
+  ended.last_day,
+  ended.last_close,
+  coalesce(sum(daily.dividend), 0) AS dividends,
+  count_if(daily.dividend > 0) AS payments,
+  coalesce(sum(daily.dividend), 0) / nullif(ended.last_close, 0) AS dividend_yield
+FROM ended
+JOIN daily ON daily.symbol = ended.symbol AND daily.day > ended.last_day - INTERVAL '365' DAY
+GROUP BY ended.symbol, ended.last_day, ended.last_close
+ORDER BY dividend_yield DESC, symbol;
+
+-- name: actions
+-- Which splits, dividends and changes of a symbol are known? Dividends with the last close before them, once the ETL has looked it up.
+SELECT
+  symbol,
+  date(time) AS day,
+  kind,
+  split_to / split_from AS ratio,
+  amount,
+  currency,
+  amount / nullif(reference_close, 0) AS share_of_close,
+  category,
+  new_symbol,
+  source
+FROM actions
+ORDER BY symbol, day, kind, source;
+
 -- name: news_sentiment
 -- What is written about each ticker? Articles by month and sentiment.
 SELECT
@@ -347,13 +431,16 @@ WITH daily AS (
     "close",
     lead(date(time)) OVER (PARTITION BY symbol ORDER BY time) AS next_day,
     lead("close") OVER (PARTITION BY symbol ORDER BY time) AS next_close
-  FROM bars
+  FROM adjusted_bars
   WHERE "interval" = '1d' AND month >= '1970-01'
 ),
 followed AS (
-  SELECT news.symbol, coalesce(news.sentiment, 'unknown') AS sentiment, daily.next_close / nullif(daily."close", 0) - 1 AS next_day_return
+  SELECT daily.symbol, coalesce(news.sentiment, 'unknown') AS sentiment, daily.next_close / nullif(daily."close", 0) - 1 AS next_day_return
   FROM news
-  JOIN daily ON daily.symbol = news.symbol AND date(news.time) >= daily.day AND date(news.time) < daily.next_day
+  -- An article about FB is one about META.
+  LEFT JOIN symbols ON symbols.symbol = news.symbol AND date(news.time) >= symbols.from_day AND date(news.time) < symbols.until_day
+    AND NOT symbols.is_before
+  JOIN daily ON daily.symbol = coalesce(symbols.name, news.symbol) AND date(news.time) >= daily.day AND date(news.time) < daily.next_day
   WHERE news.month >= '1970-01'
 )
 SELECT
@@ -378,6 +465,9 @@ FROM ticks
 UNION ALL
 SELECT 'news', count(*), count(DISTINCT symbol), min(time), max(time), max(ingested_at)
 FROM news
+UNION ALL
+SELECT 'actions', count(*), count(DISTINCT symbol), min(time), max(time), max(ingested_at)
+FROM actions
 UNION ALL
 SELECT 'dead_letters', count(*), NULL, CAST(min(time) AS timestamp), CAST(max(time) AS timestamp), NULL
 FROM dead_letters
@@ -477,6 +567,10 @@ WITH landed AS (
   SELECT 'news', dt, CAST(time AS timestamp), CAST(ingested_at AS timestamp)
   FROM raw_news
   WHERE dt >= date_format(current_date - INTERVAL '7' DAY, '%Y-%m-%d')
+  UNION ALL
+  SELECT 'actions', dt, CAST(time AS timestamp), CAST(ingested_at AS timestamp)
+  FROM raw_actions
+  WHERE dt >= date_format(current_date - INTERVAL '7' DAY, '%Y-%m-%d')
 )
 SELECT
   table_name,
@@ -488,3 +582,131 @@ SELECT
 FROM landed
 GROUP BY table_name
 ORDER BY table_name;
+
+-- name: bars_by_basis
+-- On which shares are the stored prices? as traded; adjusted up to a day; or unknown, which adjusted_bars leaves as they are. A ticker
+-- whose bars are partly unknown makes one chart of two bases.
+SELECT
+  symbol,
+  "interval",
+  IF(basis IN ('as traded', 'unknown'), basis, 'adjusted') AS basis,
+  count(*) AS bars,
+  date(min(time)) AS first_day,
+  date(max(time)) AS last_day,
+  min(IF(basis NOT IN ('as traded', 'unknown'), basis)) AS first_adjusted_to,
+  max(IF(basis NOT IN ('as traded', 'unknown'), basis)) AS last_adjusted_to
+FROM adjusted_bars
+WHERE month >= '1970-01'
+GROUP BY symbol, "interval", IF(basis IN ('as traded', 'unknown'), basis, 'adjusted')
+ORDER BY symbol, "interval", basis;
+
+-- name: suspicious_actions
+-- Which splits and dividends look wrong? Flags, not repairs; those that are never applied say so. What is left out of prices silently
+-- would be worse than a long list: tiny payments and real special dividends are among them.
+WITH bars_of_symbols AS (
+  SELECT DISTINCT symbol
+  FROM bars
+  WHERE month >= '1970-01'
+),
+splits AS (
+  SELECT symbol, date(time) AS day, source, split_to / split_from AS ratio,
+    lead(date(time)) OVER (PARTITION BY symbol, source, split_to / split_from ORDER BY time) AS same_again
+  FROM actions
+  WHERE kind = 'split' AND symbol IN (SELECT symbol FROM bars_of_symbols)
+),
+dividends AS (
+  SELECT symbol, date(time) AS day, source, amount, currency, reference_close,
+    amount / nullif(reference_close, 0) AS share_of_close,
+    approx_percentile(amount, 0.5) OVER (PARTITION BY symbol, source) AS usual_amount,
+    count(*) OVER (PARTITION BY symbol, source) AS payments,
+    date_diff('day', lag(date(time)) OVER (PARTITION BY symbol, source ORDER BY time), date(time)) AS days_since,
+    amount / lag(amount) OVER (PARTITION BY symbol, source ORDER BY time) AS to_last
+  FROM actions
+  WHERE kind = 'dividend' AND symbol IN (SELECT symbol FROM bars_of_symbols)
+),
+flagged AS (
+  SELECT symbol, day, 'split' AS kind, ratio AS value, source,
+    CASE
+      WHEN same_again > day AND same_again <= day + INTERVAL '30' DAY THEN 'listed twice: the later one counts'
+      WHEN ratio BETWEEN 0.8e0 AND 1.25e0 AND none_match(sequence(1, 50), n -> abs(ratio * n - round(ratio * n)) / n < 5e-5)
+        THEN 'near 1 and no n:m: taken for a spin-off'
+    END AS suspicion
+  FROM splits
+  UNION ALL
+  SELECT symbol, day, 'dividend', amount, source,
+    CASE
+      WHEN coalesce(currency, 'USD') <> 'USD' THEN 'not in dollars: not applied'
+      WHEN share_of_close >= 1 THEN 'more than the share was worth'
+      WHEN payments >= 3 AND (amount / usual_amount < 0.02 OR amount / usual_amount > 50) THEN 'unit of the amount (x 100)'
+      WHEN days_since <= 10 AND to_last BETWEEN 0.8 AND 1.25 THEN 'twice'
+      WHEN days_since <= 10 AND (to_last BETWEEN 80 AND 125 OR to_last BETWEEN 0.008 AND 0.0125) THEN 'twice, in two units'
+      WHEN share_of_close > 0.2 THEN 'more than a fifth of the price'
+    END
+  FROM dividends
+)
+SELECT symbol, day, kind, value, source, suspicion
+FROM flagged
+WHERE suspicion IS NOT NULL
+ORDER BY symbol, day, kind, source;
+
+-- name: unexplained_jumps
+-- Which jumps between two days look like a split, a change of unit or a bad bar that no action explains? A gap of more than 35 % and six
+-- usual days, near a usual ratio or near a known split of the 30 days around. Falls on high volume are left out.
+WITH daily AS (
+  SELECT symbol, date(time) AS day, dividend_factor / lag(dividend_factor) OVER by_day AS ex_dividend,
+    "open" / lag("close") OVER by_day AS opened, "close" / lag("close") OVER by_day AS closed,
+    lead("close") OVER by_day / lag("close") OVER by_day AS closed_after,
+    ln("close" / lag("close") OVER by_day) AS daily_return,
+    -- Geometric means of the volumes of five days from the day on and of twenty before.
+    avg(ln(nullif(volume, 0))) OVER (PARTITION BY symbol ORDER BY time ROWS BETWEEN CURRENT ROW AND 4 FOLLOWING)
+      - avg(ln(nullif(volume, 0))) OVER (PARTITION BY symbol ORDER BY time ROWS BETWEEN 20 PRECEDING AND 1 PRECEDING) AS more_volume
+  FROM adjusted_bars
+  WHERE "interval" = '1d' AND month >= '1970-01' AND "close" > 0 AND "open" > 0
+  WINDOW by_day AS (PARTITION BY symbol ORDER BY time)
+),
+moves AS (
+  -- A dividend that explains the fall is taken out of it.
+  SELECT *, -ln(opened * ex_dividend) AS gap, -ln(closed * ex_dividend) AS fall, -ln(opened) AS price_gap,
+    stddev_samp(daily_return) OVER (PARTITION BY symbol ORDER BY day ROWS BETWEEN 60 PRECEDING AND 1 PRECEDING) AS usual
+  FROM daily
+),
+sizes (size) AS (
+  SELECT sign * ln(ratio)
+  FROM UNNEST(ARRAY[1.5e0, 2, 2.5, 3, 4, 5, 6, 7, 8, 10, 12, 15, 20, 25, 30, 40, 50, 100]) AS ratios (ratio)
+  CROSS JOIN UNNEST(ARRAY[1, -1]) AS signs (sign)
+),
+candidates AS (
+  SELECT m.*, s.size, CAST(NULL AS date) AS known_day
+  FROM moves AS m
+  JOIN sizes AS s ON abs(m.gap - s.size) < IF(abs(s.size) < 0.6, 0.03, IF(abs(s.size) < 1, 0.06, 0.1))
+    AND abs(m.fall - s.size) < IF(abs(s.size) < 1, 0.16, 0.25)
+  UNION ALL
+  SELECT m.*, IF(m.gap > 0, 1, -1) * abs(ln(known.split_to / known.split_from)), date(known.time)
+  FROM moves AS m
+  JOIN actions AS known ON known.symbol = m.symbol AND known.kind = 'split'
+    AND date(known.time) BETWEEN m.day - INTERVAL '30' DAY AND m.day + INTERVAL '30' DAY
+    AND abs(abs(m.gap) - abs(ln(known.split_to / known.split_from))) < 0.1
+),
+found AS (
+  SELECT *, row_number() OVER (PARTITION BY symbol, day ORDER BY known_day NULLS LAST, abs(gap - size)) AS place
+  FROM candidates
+  WHERE abs(gap) > 0.35 AND abs(gap) > 6 * coalesce(usual, 0)
+),
+judged AS (
+  SELECT symbol, day, exp(size) AS ratio, exp(gap) AS gap, exp(more_volume) AS volume_ratio, known_day,
+    CASE
+      WHEN abs(price_gap) < abs(gap) / 2 THEN 'dividend too large'
+      WHEN abs(ln(closed_after)) < abs(gap) / 3 THEN 'bad bar'
+      WHEN known_day IS NOT NULL THEN 'known split on part of the bars'
+      WHEN abs(abs(size) - ln(100)) < 0.01 AND coalesce(abs(more_volume) < 2, true) THEN 'unit of the price changed'
+      WHEN size BETWEEN 0 AND 1.3 AND more_volume - size > 0.4 THEN 'a fall'
+      WHEN more_volume IS NULL THEN 'like a split, no volume'
+      ELSE 'like a split'
+    END AS verdict
+  FROM found
+  WHERE place = 1
+)
+SELECT symbol, day, ratio, gap, volume_ratio, known_day, verdict
+FROM judged
+WHERE verdict <> 'a fall'
+ORDER BY symbol, day;

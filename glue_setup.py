@@ -271,7 +271,11 @@ def _parser() -> argparse.ArgumentParser:
         "--spark-jars", default="", metavar="FILES", help="with --engine spark: jars of hadoop-aws, in place of Maven's"
     )
     command.add_argument(
-        "--tables", nargs="+", choices=list(catalog.CURATED), metavar="TABLE", help="bars, ticks, news (default: all)"
+        "--tables",
+        nargs="+",
+        choices=list(catalog.CURATED),
+        metavar="TABLE",
+        help="bars, ticks, news, actions (default: all)",
     )
     command.add_argument(
         "--from", dest="first", type=_day, metavar="DAY", help="first raw day to read, in place of the new ones"

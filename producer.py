@@ -5,6 +5,7 @@
   python producer.py stream --symbols AAPL,MSFT               live trades, seconds and minutes from Polygon/Massive
   python producer.py simulate --rate 100                      a simulated market, without any account
   python producer.py news --once --symbols NVDA               news with sentiment from Polygon/Massive
+  python producer.py actions --once --symbols NVDA            splits, dividends and symbol changes
 
 Delivery: exactly once from the source. Records and the checkpoint that says where the source was go in one
 transaction. Killed at any instant and started again, a run resumes from its last committed checkpoint. (stream: what a

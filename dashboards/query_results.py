@@ -1,7 +1,6 @@
 """Where every dashboard's numbers come from: the queries of athena_queries.sql, run on Athena or exported to CSV."""
 
 import argparse
-import re
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -12,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline import terminal
+from pipeline.athena import choices
 from pipeline.athena.client import AT_THE_SAME_TIME, Athena
 from pipeline.athena.queries import queries
 from pipeline.settings import Settings, SettingsError, load_settings
@@ -26,6 +26,7 @@ _SYMBOLS = ["symbol", "first_symbol", "second_symbol"]
 _LOOK_BACK = frozenset({"moving_averages", "volatility", "drawdown", "returns"})
 # These report on everything that landed, whatever a page shows.
 _WHOLE = frozenset({"data_quality"})
+_NARROWED = ("adjusted_bars", "bars", "news")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +36,8 @@ class Narrowing:
     symbols: tuple[str, ...] = ()
     first_day: date | None = None
     last_day: date | None = None
+    as_traded: bool = False  # prices of each day as they were traded that day, instead of on today's shares
+    as_of: str = ""  # what had been read by this UTC time, as records write it; empty means now
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,18 +47,37 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--tickers", default="", metavar="AAPL,MSFT,…", help="these tickers only")
     parser.add_argument("--from", dest="first_day", type=date.fromisoformat, metavar="YYYY-MM-DD", help="the first day")
+    parser.add_argument(
+        "--as-traded", action="store_true", help="prices as they were traded, with the jumps that splits make"
+    )
+    parser.add_argument(
+        "--as-of",
+        type=choices.instant,
+        metavar="TIME",
+        help="what had been read by then (UTC), prices on the shares of that day; reads all raw objects",
+    )
     parser.add_argument("--to", dest="last_day", type=date.fromisoformat, metavar="YYYY-MM-DD", help="the last day")
 
 
 def chosen(arguments: argparse.Namespace) -> Read:
     """Return the reader that the options ask for; raise SettingsError for options that contradict each other."""
     symbols = tickers(arguments.tickers)
-    narrowing = Narrowing(symbols=symbols, first_day=arguments.first_day, last_day=arguments.last_day)
+    narrowing = Narrowing(
+        symbols=symbols,
+        first_day=arguments.first_day,
+        last_day=arguments.last_day,
+        as_traded=arguments.as_traded,
+        as_of=arguments.as_of or "",
+    )
     mistakes = []
     if narrowing.first_day and narrowing.last_day and narrowing.first_day > narrowing.last_day:
         mistakes.append(f"--from {narrowing.first_day} is after --to {narrowing.last_day}")
     if arguments.csv and (narrowing.first_day or narrowing.last_day):
         mistakes.append("--from and --to narrow what Athena reads; exported totals can no longer be narrowed")
+    if arguments.csv and (arguments.as_traded or arguments.as_of):
+        mistakes.append(
+            "--as-traded and --as-of: exports have what they were made with (they are options of that, too)"
+        )
     if arguments.csv and not any(arguments.csv.glob("*.csv")):
         mistakes.append(f"--csv: {arguments.csv} is not a folder with exports such as monthly_performance.csv")
     if mistakes:
@@ -133,20 +155,12 @@ def from_athena(settings: Settings, narrowing: Narrowing) -> Read:
 
 
 def narrowed(sql: str, narrowing: Narrowing, *, look_back: bool = False) -> str:
-    """Return the statement with `bars` and `news` reduced to the narrowing's part of them.
-
-    A name given in WITH hides the view of the same name, and only after its own definition. All of it goes on the
-    statement's first line, so that the line numbers in Athena's errors stay right.
+    """Return the statement with `adjusted_bars`, `bars` and `news` reduced to the narrowing's part of them, with its
+    choice of prices and of what was known.
     """
-    first_day = None if look_back else narrowing.first_day
-    views = [view for view in ("bars", "news") if re.search(rf"\b(?:from|join)\s+{view}\b", sql, re.IGNORECASE)]
-    if not views or not (narrowing.symbols or first_day or narrowing.last_day):
-        return sql
-    condition = _condition(narrowing, first_day)
-    # The one free text in it, a symbol, is quoted.
-    named = ", ".join(f"{view} AS (SELECT * FROM {view} WHERE {condition})" for view in views)  # noqa: S608
-    own_with = re.match(r"with\b", sql, re.IGNORECASE)
-    return f"WITH {named},{sql[own_with.end() :]}" if own_with else f"WITH {named} {sql}"
+    condition = _condition(narrowing, None if look_back else narrowing.first_day)
+    conditions = dict.fromkeys(_NARROWED, condition)
+    return choices.chosen(sql, conditions=conditions, as_traded=narrowing.as_traded, as_of=narrowing.as_of)
 
 
 def _condition(narrowing: Narrowing, first_day: date | None) -> str:

@@ -16,7 +16,7 @@ from etl.publish import WATERMARK
 from pipeline import aws, bucket, terminal
 from pipeline.athena.queries import Query, queries
 from pipeline.settings import Settings, load_settings
-from pipeline.tables import catalog, resources
+from pipeline.tables import catalog, prices, resources
 from pipeline.tables.catalog import CURATED, Landing
 from pipeline.tables.etl_inputs import etl_files
 from pipeline.tables.lake_listing import LakeListing
@@ -29,6 +29,8 @@ _TYPES = {
     "string": "varchar",
     "boolean": "boolean",
     "timestamp": "timestamp(3)",
+    "array<double>": "array(double)",
+    "date": "date",
 }
 
 
@@ -64,6 +66,15 @@ def template() -> dict[str, Any]:
         }
     for record, landing in landings.items():
         found[_logical(f"view_{record}")] = _view(settings, record, landing)
+        landed = catalog.landed_sql(settings, record, landing)
+        columns = _view_columns(record) + ([] if record == "ticks" else [("dt", "string")])
+        needs = [_logical(f"raw_{record}")]
+        found[_logical(f"view_landed_{record}")] = _stored_view(settings, f"landed_{record}", landed, columns, needs)
+    for name, (own_columns, inputs) in prices.PRICE_VIEWS.items():
+        views = [_logical(f"view_{view}") for view in inputs]
+        found[_logical(f"view_{name}")] = _stored_view(
+            settings, name, prices.view_sql(settings, name), list(own_columns), views
+        )
     for query in queries().values():
         found[_logical(f"query_{query.name}")] = _query(query)
     found |= _machinery(settings)
@@ -151,7 +162,10 @@ def _database(name: str) -> dict[str, Any]:
         "Type": "AWS::Glue::Database",
         "Properties": {
             "CatalogId": {"Ref": "AWS::AccountId"},
-            "DatabaseInput": {"Name": _substituted(name), "Description": "Stock market data: bars, ticks and news"},
+            "DatabaseInput": {
+                "Name": _substituted(name),
+                "Description": "Stock market data: bars, ticks, news and actions",
+            },
         },
     }
 
@@ -176,11 +190,17 @@ def _with_watermark(table: dict[str, Any]) -> dict[str, Any]:
 
 
 def _view(settings: Settings, record: str, landing: Landing) -> dict[str, Any]:
+    sql = catalog.view_sql(settings, record, landing, "${FirstDay}")
+    needs = [_logical(f"raw_{record}"), _logical(f"curated_{record}")]
+    return _stored_view(settings, record, sql, _view_columns(record), needs)
+
+
+def _stored_view(
+    settings: Settings, name: str, sql: str, columns: list[tuple[str, str]], needs: list[str]
+) -> dict[str, Any]:
     """As Athena itself stores a view: JSON in base64 in a comment. Source: trinodb's ViewReaderUtil
     (PrestoViewReader).
     """
-    sql = catalog.view_sql(settings, record, landing, "${FirstDay}")
-    columns = _view_columns(record)
     definition = {
         "originalSql": sql,
         "catalog": "awsdatacatalog",
@@ -190,12 +210,12 @@ def _view(settings: Settings, record: str, landing: Landing) -> dict[str, Any]:
     text = {"Fn::Join": ["", ["/* Presto View: ", {"Fn::Base64": _substituted(json.dumps(definition))}, " */"]]}
     return {
         "Type": "AWS::Glue::Table",
-        "DependsOn": [_logical(f"raw_{record}"), _logical(f"curated_{record}")],
+        "DependsOn": needs,
         "Properties": {
             "CatalogId": {"Ref": "AWS::AccountId"},
             "DatabaseName": {"Ref": "Database"},
             "TableInput": {
-                "Name": record,
+                "Name": name,
                 "TableType": "VIRTUAL_VIEW",
                 "Description": "Presto View",
                 "Parameters": {"presto_view": "true", "comment": "Presto View"},

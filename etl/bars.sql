@@ -4,19 +4,21 @@
 -- curated rows that it meets, go through the window, as in the view.
 WITH old AS (
   SELECT
-    symbol, company, time, "open", high, low, "close", volume, vwap, trades, adjusted, source, ingested_at, "interval", month
+    symbol, company, time, "open", high, low, "close", volume, vwap, trades, adjusted, source, ingested_at,
+    adjusted_to, "interval", month
   FROM $curated
   WHERE $touched
 ), new AS (
   SELECT
-    symbol, company, time, "open", high, low, "close", volume, vwap, trades, adjusted, source, ingested_at, "interval", month
+    symbol, company, time, "open", high, low, "close", volume, vwap, trades, adjusted, source, ingested_at,
+    adjusted_to, "interval", month
   FROM (
     $raw
   )
   WHERE $touched
 )
 SELECT
-  symbol, company, time, "open", high, low, "close", volume, vwap, trades, adjusted, source, ingested_at,
+  symbol, company, time, "open", high, low, "close", volume, vwap, trades, adjusted, source, ingested_at, adjusted_to,
   "interval", month
 FROM old
 WHERE NOT EXISTS (
@@ -25,7 +27,7 @@ WHERE NOT EXISTS (
 )
 UNION ALL
 SELECT
-  symbol, company, time, "open", high, low, "close", volume, vwap, trades, adjusted, source, ingested_at,
+  symbol, company, time, "open", high, low, "close", volume, vwap, trades, adjusted, source, ingested_at, adjusted_to,
   "interval", month
 FROM (
   SELECT *, row_number() OVER (
@@ -36,12 +38,12 @@ FROM (
   FROM (
     SELECT
       symbol, company, time, "open", high, low, "close", volume, vwap, trades, adjusted, source, ingested_at,
-      "interval", month
+      adjusted_to, "interval", month
     FROM new
     UNION ALL
     SELECT
       old.symbol, old.company, old.time, old."open", old.high, old.low, old."close", old.volume, old.vwap, old.trades,
-      old.adjusted, old.source, old.ingested_at, old."interval", old.month
+      old.adjusted, old.source, old.ingested_at, old.adjusted_to, old."interval", old.month
     FROM old JOIN (SELECT DISTINCT symbol, "interval", time, month FROM new) AS met
       ON met.symbol = old.symbol AND met."interval" = old."interval" AND met.time = old.time AND met.month = old.month
   )

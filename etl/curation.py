@@ -9,7 +9,7 @@ publishing. Needs only the standard library and boto3's clients, because it also
 import json
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from string import Template
 from typing import Any, Protocol
@@ -28,7 +28,7 @@ class CuratedTable:
     Athena engine.
     """
 
-    record: str  # bars, ticks or news
+    record: str  # bars, ticks, news or actions
     database: str
     workgroup: str
     bucket: str
@@ -48,6 +48,8 @@ class CuratedTable:
     raw_select: str  # with $table and $condition
     view: str  # with $watermark and $late
     has_hours: bool  # raw folders of a day hold folders of hours
+    looks_up: str = ""  # the record whose curated table the SELECT also reads, as $bars
+    looking_up: list[list[str]] = field(default_factory=list)  # partitions whose rows depend on it and on each other
 
     @property
     def curated_location(self) -> str:
@@ -65,11 +67,13 @@ class CuratedTable:
         """Return the text of a value of that column, of a time its minute."""
         return expression if self.cut_by == "symbol" else f"substr(CAST({expression} AS varchar(23)), 1, 16)"
 
-    def sql(self, *, new_table: str, curated_table: str, piece: Slice) -> str:
-        """Return the SELECT of a slice, from the table of the new rows and from the curated one."""
+    def sql(self, *, new_table: str, curated_table: str, piece: Slice, bars: str = "") -> str:
+        """Return the SELECT of a slice, from the table of the new rows and from the curated one. `bars`: the curated
+        table to look closes up in.
+        """
         columns = ", ".join(f'"{name}"' for name in self.curated_columns)
         return Template(self.select).substitute(
-            raw=f"SELECT {columns} FROM {new_table}", curated=curated_table, touched=self._condition(piece)
+            raw=f"SELECT {columns} FROM {new_table}", curated=curated_table, touched=self._condition(piece), bars=bars
         )
 
     def _condition(self, piece: Slice) -> str:
@@ -140,6 +144,9 @@ class Engine(Protocol):
     def curated(self, table: CuratedTable, partitions: list[PartitionValues]) -> str:
         """Return the name of a table over the curated rows of some partitions at least."""
 
+    def looked_up(self, table: CuratedTable) -> str:
+        """Return the name of a table over all curated rows of the record that the table looks up."""
+
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
         """Return the rows of a SELECT."""
 
@@ -163,7 +170,7 @@ class RunOutcome:
         """What it did, for a terminal or a log."""
         done = self.why_not or f"{len(self.days)} raw days into {self.partitions} partitions"
         swept = f", {self.removed} superseded files removed" if self.removed else ""
-        return f"{self.record:<6}{done}{swept}; watermark {self.watermark}"
+        return f"{self.record + ' ':<6}{done}{swept}; watermark {self.watermark}"
 
 
 class Curation:
@@ -177,7 +184,7 @@ class Curation:
         Raises PublishFailed.
         """
         before = publish.begin(self._glue, table.database, f"curated_{table.record}")
-        found = self._raw_days(table, before, only_days)
+        found = self._with_looked_up(table, self._raw_days(table, before, only_days))
         notes = RunNotes(self._s3, table.bucket, table.run_notes_folder)
         why_not = _reason_to_skip(table, found, before, is_asked=only_days is not None)
         state = {publish.WATERMARK: found.watermark}
@@ -218,6 +225,13 @@ class Curation:
             read_before=json.loads(before.parameters.get(publish.READ_BEFORE, "{}")),
         )
 
+    def _with_looked_up(self, table: CuratedTable, found: RawDays) -> RawDays:
+        """Count a run of the table that is looked up as news: its rows may be other ones now."""
+        if not table.looks_up:
+            return found
+        other = publish.begin(self._glue, table.database, f"curated_{table.looks_up}").parameters
+        return replace(found, listing=f"{found.listing} {other.get(publish.LISTING, '')}")
+
     def _curate_days(
         self, table: CuratedTable, before: CuratedState, found: RawDays, notes: RunNotes, state: dict[str, str]
     ) -> int:
@@ -238,9 +252,11 @@ class Curation:
         locations: dict[PartitionValues, str] = {}
         try:
             new = self._engine.stage(table, found.days, _unread(table, found), stage)
+            bars = self._engine.looked_up(table) if table.looks_up else ""
             for number, (portion, curated) in enumerate(self._portions(table, new)):
                 place = f"{folder}_{number}/"
-                selects = [table.sql(new_table=new, curated_table=curated, piece=piece) for piece in portion.slices]
+                names = {"new_table": new, "curated_table": curated, "bars": bars}
+                selects = [table.sql(piece=piece, **names) for piece in portion.slices]
                 written = self._engine.write(table, selects, place)
                 for address in portion.kept:
                     self._copy(address, next(iter(written.values())))
@@ -255,7 +271,7 @@ class Curation:
         large ones one by one.
         """
         arrived = self._counts(table, new, "true")
-        touched = sorted(arrived)
+        touched = sorted({*arrived, *self._looking_up(table)})
         if not touched:
             return
         # A tick has no key: its day is written again from the raw rows alone.
@@ -263,8 +279,10 @@ class Curation:
         curated = self._engine.curated(table, touched)
         before = self._counts(table, curated, table.touched(touched)) if merges else {}
         limits = self._engine.limits
-        large = {each for each in touched if slices.needs_cutting(arrived[each], before.get(each, 0), limits)}
-        small = {each: arrived[each] + before.get(each, 0) for each in touched if each not in large}
+        rows = {each: (arrived.get(each, 0), before.get(each, 0)) for each in touched}
+        # Rows that depend on another table are all written again.
+        large = {each for each in touched if not table.looks_up and slices.needs_cutting(*rows[each], limits)}
+        small = {each: sum(rows[each]) for each in touched if each not in large}
         for portion in slices.together(small, limits):
             yield portion, curated
         for values in sorted(large):
@@ -272,6 +290,11 @@ class Curation:
             old = self._histogram(table, curated, condition) if values in before else {}
             files = self._files(table, curated, condition) if values in before else []
             yield slices.cut(values, self._histogram(table, new, condition), old, files, limits), curated
+
+    def _looking_up(self, table: CuratedTable) -> list[PartitionValues]:
+        """The partitions that are there whose rows may be other ones now, though nothing new came for them."""
+        published = publish.begin(self._glue, table.database, f"curated_{table.record}")
+        return list(publish.partition_locations(self._glue, published, [tuple(each) for each in table.looking_up]))
 
     def _counts(self, table: CuratedTable, name: str, condition: str) -> dict[PartitionValues, int]:
         columns = ", ".join(f'"{column}"' for column in table.partition_columns)

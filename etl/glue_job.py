@@ -105,6 +105,18 @@ class SparkEngine:
         found.createOrReplaceTempView("curated_rows")
         return "curated_rows"
 
+    def looked_up(self, table: CuratedTable) -> str:
+        """Name the view over the whole curated table whose rows the SELECT looks up, as it is published now."""
+        published = publish.begin(self._glue, table.database, f"curated_{table.looks_up}")
+        storage, keys = published.definition["StorageDescriptor"], published.definition["PartitionKeys"]
+        schema = ", ".join(f"`{column['Name']}` {column['Type']}" for column in storage["Columns"] + keys)
+        if locations := publish.all_locations(self._glue, published):
+            found = self._spark.read.schema(schema).option("basePath", storage["Location"]).parquet(*locations)
+        else:
+            found = self._spark.createDataFrame([], schema)
+        found.createOrReplaceTempView("looked_up_rows")
+        return "looked_up_rows"
+
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
         """Return the rows of a SELECT."""
         return [tuple(row) for row in self._spark.sql(sql).collect()]
@@ -127,6 +139,9 @@ class SparkEngine:
         """The objects of the raw days as the view raw_objects, with the raw table's columns and Athena's "$path"."""
         folder = f"s3://{table.bucket}/{table.raw_folder}"
         reader = self._spark.read.option("basePath", folder).option("mode", "FAILFAST")
+        if table.format == "csv":
+            # Objects of before a column was added are a column short; every other cell is text, which cannot be wrong.
+            reader = reader.option("mode", "PERMISSIVE")
         if table.format != "parquet":
             # Parquet tells its own types; the others have none.
             schema = ", ".join(f"`{name}` {kind}" for name, kind in table.raw_columns.items())
@@ -146,7 +161,7 @@ def _folder(columns: list[str], values: PartitionValues) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--configuration", required=True, help="s3:// address of tables.json, or a file")
-    parser.add_argument("--tables", default="bars,ticks,news", help="which tables (default: all)")
+    parser.add_argument("--tables", default="bars,ticks,news,actions", help="which tables (default: all)")
     parser.add_argument("--from", dest="first", default="", help="first raw day YYYY-MM-DD, in place of the new ones")
     parser.add_argument("--to", dest="last", default="", help="last raw day")
     return parser

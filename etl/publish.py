@@ -309,6 +309,11 @@ def _locations(glue: Any, table: CuratedState) -> Iterator[str]:
             yield partition["StorageDescriptor"]["Location"].rstrip("/") + "/"
 
 
+def all_locations(glue: Any, table: CuratedState) -> list[str]:
+    """Return the s3:// folders of all partitions of a table, as they are published now."""
+    return sorted(_locations(glue, table))
+
+
 def _chunks(items: list[_Item], size: int) -> Iterator[list[_Item]]:
     for start in range(0, len(items), size):
         yield items[start : start + size]

@@ -1,7 +1,7 @@
-"""What travels through the pipeline: bars, ticks and news items.
+"""What travels through the pipeline: bars, ticks, news items and corporate actions.
 
 This is the one definition of every record. The JSON on the wire, the CSV header, the Parquet schema, the Glue columns,
-the DynamoDB item and the table in the README all come from the three classes below, through `columns()`.
+the DynamoDB item and the table in the README all come from the four classes below, through `columns()`.
 """
 
 import json
@@ -21,6 +21,7 @@ TIME_FORMAT = "YYYY-MM-DD HH:MM:SS.SSS"
 FIRST_YEAR, LAST_YEAR = 1700, 2199
 LAST_TIME = f"{LAST_YEAR}-12-31 23:59:59.999"
 _CONTROL_CHARACTER = re.compile("[\x00-\x1f\x7f-\x9f]")
+_DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 _TIME = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}", re.ASCII)
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - naive on purpose: every time here is UTC
 
@@ -39,6 +40,10 @@ INTERVALS: tuple[str, ...] = get_args(Interval)
 # Bars of these lengths carry their trading date at midnight, whatever the source's time zone.
 DAILY_OR_LONGER = frozenset({"1d", "5d", "1w", "1mo", "3mo", "1y"})
 Sentiment = Literal["positive", "neutral", "negative"]
+ActionKind = Literal["split", "dividend", "symbol_change"]
+# What `adjusted_to` says where nobody knows on the shares of which day a price is.
+UNKNOWN_BASIS = "unknown"
+_Day = Annotated[str, Meta(description="YYYY-MM-DD")]
 _Source = Annotated[str, Meta(min_length=1, description="where it came from: polygon, csv:<file>, simulated, ...")]
 _IngestedAt = Annotated[Time, Meta(description="when the producer read it; of one key the greatest wins")]
 
@@ -60,6 +65,14 @@ class Bar(msgspec.Struct, kw_only=True, omit_defaults=True, forbid_unknown_field
     adjusted: Annotated[bool, Meta(description="prices adjusted for splits")] | None = None
     source: _Source
     ingested_at: _IngestedAt
+    # Last, for CSV objects that were landed before have no such column.
+    adjusted_to: (
+        Annotated[
+            str,
+            Meta(description="day YYYY-MM-DD on whose shares the prices are; unknown; or null: see adjusted_bars"),
+        ]
+        | None
+    ) = None
 
 
 class Tick(msgspec.Struct, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
@@ -88,10 +101,48 @@ class NewsItem(msgspec.Struct, kw_only=True, omit_defaults=True, forbid_unknown_
     ingested_at: _IngestedAt
 
 
-Record = Bar | Tick | NewsItem
+class Action(msgspec.Struct, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
+    """A split, a dividend or a span of days under one symbol. Key: (source, kind, id)."""
+
+    id: Annotated[str, Meta(min_length=1, description="the source's id of it; a later record of the id replaces it")]
+    symbol: Symbol
+    time: Annotated[Time, Meta(description="the ex-date, the execution day or the span's first day, at midnight")]
+    kind: Annotated[ActionKind, Meta(description="split, dividend or symbol_change")]
+    split_from: Annotated[float, Meta(gt=0, description="old shares of a split")] | None = None
+    split_to: Annotated[float, Meta(gt=0, description="new shares for them")] | None = None
+    amount: Annotated[float, Meta(gt=0, description="dividend per share", extra={"unit": "currency"})] | None = None
+    currency: Annotated[str, Meta(description="currency of the amount, such as USD")] | None = None
+    adjusted_to: (
+        Annotated[_Day, Meta(description="day on whose shares the amount is stated; null: as declared")] | None
+    ) = None
+    declaration_day: Annotated[_Day, Meta(description="day of the announcement")] | None = None
+    record_day: Annotated[_Day, Meta(description="day whose holders are paid")] | None = None
+    pay_day: Annotated[_Day, Meta(description="day of the payment")] | None = None
+    category: Annotated[str, Meta(description="the source's word, such as special or reverse_split")] | None = None
+    new_symbol: Annotated[str, Meta(min_length=1, description="the name that the span's symbol has today")] | None = (
+        None
+    )
+    until_day: Annotated[_Day, Meta(description="first day that is not of the span; null: it goes on")] | None = None
+    figi: Annotated[str, Meta(description="composite FIGI, which stays when the symbol changes")] | None = None
+    cancelled: Annotated[bool, Meta(description="true: the source no longer lists it")] | None = None
+    source: _Source
+    ingested_at: _IngestedAt
+
+    @property
+    def ratio(self) -> float:
+        """New shares per old one; 1 for what is no split."""
+        return self.split_to / self.split_from if self.split_to and self.split_from else 1.0
+
+
+Record = Bar | Tick | NewsItem | Action
 # The table that a record lands in, and the fields that say two records are the same fact.
-TABLES: dict[str, type[Record]] = {"bars": Bar, "ticks": Tick, "news": NewsItem}
-KEYS: dict[str, tuple[str, ...]] = {"bars": ("symbol", "interval", "time"), "ticks": (), "news": ("id", "symbol")}
+TABLES: dict[str, type[Record]] = {"bars": Bar, "ticks": Tick, "news": NewsItem, "actions": Action}
+KEYS: dict[str, tuple[str, ...]] = {
+    "bars": ("symbol", "interval", "time"),
+    "ticks": (),
+    "news": ("id", "symbol"),
+    "actions": ("source", "kind", "id"),
+}
 
 
 class InvalidRecord(ValueError):
@@ -154,11 +205,46 @@ def _check_values(record: Record, latest_ingestion: str = LAST_TIME) -> None:
         raise InvalidRecord(f"ingested_at: {record.ingested_at!r} is in the future, it would win over later records")
     if not is_printable(record.symbol):
         raise InvalidRecord(f"symbol: {record.symbol!r} has a control character")
-    if type(record) is Bar and record.high < record.low:
-        raise InvalidRecord(f"high: {record.high!r} is less than low {record.low!r}")
+    if type(record) is Bar:
+        if record.high < record.low:
+            raise InvalidRecord(f"high: {record.high!r} is less than low {record.low!r}")
+        if not _is_basis(record.adjusted_to):
+            raise InvalidRecord(f"adjusted_to: {record.adjusted_to!r} is neither a day YYYY-MM-DD nor {UNKNOWN_BASIS}")
+    if type(record) is Action:
+        _check_action(record)
 
 
-_DECODERS: dict[type[Record], Any] = {kind: msgspec.json.Decoder(kind) for kind in (Bar, Tick, NewsItem)}
+_DAYS_OF_ACTIONS = ("adjusted_to", "declaration_day", "record_day", "pay_day", "until_day")
+_NEEDS = {"split": ("split_from", "split_to"), "dividend": ("amount",), "symbol_change": ("new_symbol",)}
+
+
+def _check_action(action: Action) -> None:
+    """What an action of its kind must say; raises InvalidRecord."""
+    for name in _NEEDS[action.kind]:
+        if not getattr(action, name):
+            raise InvalidRecord(f"{name}: a {action.kind} needs one, not {getattr(action, name)!r}")
+    for name in ("split_from", "split_to", "amount"):
+        if (value := getattr(action, name)) is not None and not value > 0:
+            raise InvalidRecord(f"{name}: {value!r} is not above 0")
+    if action.kind == "split" and not 0 < action.ratio < math.inf:
+        raise InvalidRecord(f"split_to: {action.split_to!r} for {action.split_from!r} is no ratio")
+    if action.time[10:] != " 00:00:00.000":
+        raise InvalidRecord(f"time: {action.time!r} is not a day at midnight")
+    for name in _DAYS_OF_ACTIONS:
+        if (day := getattr(action, name)) is not None and not is_day(day):
+            raise InvalidRecord(f"{name}: {day!r} is not a day YYYY-MM-DD")
+    if action.until_day is not None and action.until_day < action.time[:10]:
+        raise InvalidRecord(f"until_day: {action.until_day!r} is before the span begins")
+    for name in ("id", "new_symbol"):
+        if (text := getattr(action, name)) is not None and not is_printable(text):
+            raise InvalidRecord(f"{name}: {text!r} has a control character")
+
+
+def _is_basis(adjusted_to: str | None) -> bool:
+    return adjusted_to is None or adjusted_to == UNKNOWN_BASIS or is_day(adjusted_to)
+
+
+_DECODERS: dict[type[Record], Any] = {kind: msgspec.json.Decoder(kind) for kind in TABLES.values()}
 
 
 def decode(kind: type[Record], value: bytes, *, latest_ingestion: str = LAST_TIME) -> Record:
@@ -202,9 +288,15 @@ def decode_lines(
         return None
     if kind is Bar and [r for r in decoded if r.high < r.low]:
         return None
+    if kind is Action:
+        return None  # there are few of them, and each is looked at
     quotes = np.count_nonzero(np.frombuffer(lines, np.uint8) == ord('"'))
     # Records without optional fields need not be looked at one by one.
-    if quotes != _QUOTES[kind][0] * count and quotes != _quotes(kind, decoded):
+    if quotes == _QUOTES[kind][0] * count:
+        return decoded
+    if quotes != _quotes(kind, decoded):
+        return None
+    if kind is Bar and not all(map(_is_basis, {r.adjusted_to for r in decoded})):
         return None
     return decoded
 
@@ -238,9 +330,7 @@ def encode(record: Record) -> bytes:
     return msgspec.json.encode(record)
 
 
-_NUMBERS = {
-    kind: tuple(c.name for c in columns(kind) if c.type in ("double", "bigint")) for kind in (Bar, Tick, NewsItem)
-}
+_NUMBERS = {kind: tuple(c.name for c in columns(kind) if c.type in ("double", "bigint")) for kind in TABLES.values()}
 
 
 def _quotes_of(kind: type[Record]) -> tuple[int, tuple[tuple[str, int], ...]]:
@@ -250,7 +340,7 @@ def _quotes_of(kind: type[Record]) -> tuple[int, tuple[tuple[str, int], ...]]:
     return sum(marks.values()) - sum(more for _, more in optional), optional
 
 
-_QUOTES = {kind: _quotes_of(kind) for kind in (Bar, Tick, NewsItem)}
+_QUOTES = {kind: _quotes_of(kind) for kind in TABLES.values()}
 
 
 @lru_cache(maxsize=1 << 16)
@@ -272,6 +362,12 @@ def is_time(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+@lru_cache(maxsize=1 << 14)
+def is_day(text: str) -> bool:
+    """Whether the text is a real day of the form YYYY-MM-DD, and of a year that makes sense."""
+    return bool(_DAY.fullmatch(text)) and is_time(f"{text} 00:00:00.000")
 
 
 def time_text(instant: datetime) -> str:

@@ -60,6 +60,7 @@ class Settings:
     kafka_topic_bars: str = _setting("stock_bars", "topic of bars")
     kafka_topic_ticks: str = _setting("stock_live_feed", "topic of ticks")
     kafka_topic_news: str = _setting("stock_news", "topic of news items")
+    kafka_topic_actions: str = _setting("stock_actions", "topic of splits, dividends and symbol changes")
     kafka_topic_dead_letters: str = _setting(
         "stock_dead_letters", "topic of bad records of the DynamoDB route without S3_BUCKET"
     )
@@ -116,7 +117,12 @@ class Settings:
     @property
     def topics(self) -> dict[str, str]:
         """Topic name to table name."""
-        return {self.kafka_topic_bars: "bars", self.kafka_topic_ticks: "ticks", self.kafka_topic_news: "news"}
+        return {
+            self.kafka_topic_bars: "bars",
+            self.kafka_topic_ticks: "ticks",
+            self.kafka_topic_news: "news",
+            self.kafka_topic_actions: "actions",
+        }
 
     @property
     def s3_root(self) -> str:
@@ -225,8 +231,10 @@ def _mistakes_between(settings: Settings) -> list[str]:
     ]
     if not re.fullmatch(r"[a-z0-9_]+", settings.glue_database):
         mistakes.append(f"GLUE_DATABASE: {settings.glue_database!r} is not lower-case letters, digits and _")
-    if len({settings.kafka_topic_bars, settings.kafka_topic_ticks, settings.kafka_topic_news}) < 3:
-        mistakes.append("KAFKA_TOPIC_BARS, KAFKA_TOPIC_TICKS, KAFKA_TOPIC_NEWS: two of them are the same topic")
+    if len(settings.topics) < 4:
+        mistakes.append(
+            "KAFKA_TOPIC_BARS, KAFKA_TOPIC_TICKS, KAFKA_TOPIC_NEWS, KAFKA_TOPIC_ACTIONS: two of them are the same topic"
+        )
     return mistakes
 
 

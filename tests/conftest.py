@@ -94,6 +94,7 @@ def environment(stack: Stack, bucket: str) -> dict[str, str]:
             "KAFKA_TOPIC_BARS": f"bars_{own}",
             "KAFKA_TOPIC_TICKS": f"ticks_{own}",
             "KAFKA_TOPIC_NEWS": f"news_{own}",
+            "KAFKA_TOPIC_ACTIONS": f"actions_{own}",
             "KAFKA_TOPIC_CHECKPOINTS": f"checkpoints_{own}",
             "KAFKA_GROUP": f"group_{own}",
             "KAFKA_SESSION_TIMEOUT_MS": "6000",

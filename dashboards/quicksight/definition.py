@@ -86,7 +86,8 @@ def data_set(name: str, data_source_arn: Value, database: Value, volatility_sql:
                 "DataSourceArn": data_source_arn,
                 "Catalog": "AwsDataCatalog",
                 "Schema": database,
-                "Name": name,
+                # A chart over time needs prices on the shares of one day.
+                "Name": "adjusted_bars" if name == "bars" else name,
                 "InputColumns": inputs,
             }
         }

@@ -17,7 +17,8 @@ from pipeline import terminal
 
 def main() -> None:
     arguments = parser().parse_args()
-    page = build(query_results.chosen(arguments), now=datetime.now(UTC))
+    choices = {"as_traded": arguments.as_traded, "as_of": arguments.as_of or ""}
+    page = build(query_results.chosen(arguments), now=datetime.now(UTC), **choices)
     arguments.output.write_text(page, encoding="utf-8")
     print(f"{arguments.output}: {len(page.encode()) / 1e6:.1f} MB")
     if arguments.open:

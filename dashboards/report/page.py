@@ -27,8 +27,8 @@ NOTHING = (
 Cells = list[int | float | None] | dict[str, list[Any]]
 
 
-def build(read: Read, *, now: datetime) -> str:
-    """Return the page's text."""
+def build(read: Read, *, now: datetime, as_traded: bool = False, as_of: str = "") -> str:
+    """Return the page's text. `as_traded`, `as_of`: what the reader was told, which the page says."""
     results = read(QUERIES)
     days, symbols = _days(results), symbols_of(results)
     shown = sections(results)
@@ -41,7 +41,7 @@ def build(read: Read, *, now: datetime) -> str:
     }
     span = f" · {days[0]:%d %b %Y} to {days[-1]:%d %b %Y}" if days else ""
     return _render(
-        subtitle=f"{', '.join(symbols)}{span}",
+        subtitle=f"{', '.join(symbols)}{span} · prices {_basis(as_traded=as_traded, as_of=as_of)}",
         symbols=symbols,
         sections=shown,
         tiles=tiles.tiles(results["data_quality"], now=now),
@@ -50,6 +50,12 @@ def build(read: Read, *, now: datetime) -> str:
         queries=sorted(rows),
         contents=_json(contents),
     )
+
+
+def _basis(*, as_traded: bool, as_of: str) -> str:
+    """What the page says of its prices."""
+    known = f", as of {as_of} UTC" if as_of else ""
+    return ("as traded" if as_traded else f"on the shares of {as_of[:10] or 'today'}") + known
 
 
 def _days(results: Results) -> list[pd.Timestamp]:

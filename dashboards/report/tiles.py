@@ -26,7 +26,9 @@ def tiles(quality: pd.DataFrame | None, *, now: datetime) -> list[Tile]:
     if quality is None or quality.empty:
         return []
     tables = {row["table_name"]: row for row in quality.to_dict("records")}
-    found = [_count(table, tables[table]) for table in ("bars", "ticks", "news") if _has_rows(tables.get(table))]
+    found = [
+        _count(table, tables[table]) for table in ("bars", "ticks", "news", "actions") if _has_rows(tables.get(table))
+    ]
     if _has_rows(tables.get("bars")):
         found += _freshness(tables["bars"], now)
     if "dead_letters" in tables:

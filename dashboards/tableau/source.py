@@ -1,4 +1,4 @@
-"""The Tableau data source as XML: a connection and the fields of the view `bars`. Pure.
+"""The Tableau data source as XML: a connection and the fields of the view `adjusted_bars`. Pure.
 
 Written against Tableau's published schema for 2026.2 (github.com/tableau/tableau-document-schemas).
 """
@@ -65,7 +65,7 @@ def athena(region: str, database: str) -> Connection:
     """
     server = f"athena.{region}.amazonaws.com"
     attributes = {"class": "athena", "dbname": "AwsDataCatalog", "port": "443", "schema": database, "server": server}
-    return Connection(attributes=attributes, caption=server, table=f"[{database}].[bars]")
+    return Connection(attributes=attributes, caption=server, table=f"[{database}].[adjusted_bars]")
 
 
 def csv_file(file: str, folder: str) -> Connection:

@@ -14,12 +14,14 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from pipeline import terminal
+from pipeline.athena import choices
 from pipeline.athena.client import AT_THE_SAME_TIME, Athena, QueryFailed, Result
 from pipeline.athena.queries import QUERIES_FILE, Query, queries
 from pipeline.settings import SettingsError, load_settings
@@ -40,6 +42,9 @@ def main() -> int:
         if options.sql
         else [known[n] for n in (known if options.all else options.names)]
     )
+    if options.as_traded or options.as_of:
+        how = {"as_traded": options.as_traded, "as_of": options.as_of or ""}
+        chosen = [replace(query, sql=choices.chosen(query.sql, conditions={}, **how)) for query in chosen]
     if not chosen:
         print(*(f"{query.name:<28} {query.description}" for query in known.values()), sep="\n")
         return terminal.EXIT_DONE
@@ -173,6 +178,17 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--json", metavar="FILE", help="write JSON, an array of objects, likewise")
     parser.add_argument(
         "--rows", type=int, metavar="N", help="print at most N rows, 0 for all (default 40 on a terminal)"
+    )
+    parser.add_argument(
+        "--as-traded",
+        action="store_true",
+        help="prices of adjusted_bars as they were traded, with the jumps that splits make",
+    )
+    parser.add_argument(
+        "--as-of",
+        type=choices.instant,
+        metavar="TIME",
+        help="what had been read by then (UTC), prices on the shares of that day; reads all raw objects",
     )
     parser.add_argument("--show-sql", action="store_true", help="print the SQL and run nothing")
     parser.add_argument("--database", dest="glue_database", help="GLUE_DATABASE")

@@ -34,7 +34,7 @@ class Layout:
 
     bucket: str
     root: str  # the prefix of the lake inside the bucket: empty, or ending in a slash
-    table: str  # folder below raw/: bars, ticks, news, or the topic's own name
+    table: str  # folder below raw/: bars, ticks, news, actions, or the topic's own name
     format: Format = "json"
     compression: str = "gzip"
     partition_by: PartitionBy = "day"

@@ -63,7 +63,11 @@ def parser_of(
     commands = parser.add_subparsers(dest="command", required=True, metavar="land|verify")
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument(
-        "--topics", "--topic", type=_topics, metavar="A,B", help="topics (default: those of bars, ticks and news)"
+        "--topics",
+        "--topic",
+        type=_topics,
+        metavar="A,B",
+        help="topics (default: those of bars, ticks, news and actions)",
     )
     common.add_argument(
         "--group",

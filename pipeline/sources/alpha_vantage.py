@@ -12,7 +12,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from pipeline.intervals import NEW_YORK, first_day
-from pipeline.records import DAILY_OR_LONGER, Bar, Interval, time_text
+from pipeline.records import DAILY_OR_LONGER, UNKNOWN_BASIS, Bar, Interval, time_text
 from pipeline.settings import Settings
 from pipeline.sources.recorded import Recorded
 from pipeline.sources.rest import Get, Json, Limited, RateLimit, Rest, SourceError
@@ -83,6 +83,8 @@ def bars(
                         interval=interval,
                         ingested_at=ingested_at(),
                         adjusted=adjusted and interval in _INTRADAY,
+                        # Adjusted for dividends too, which no split undoes.
+                        adjusted_to=UNKNOWN_BASIS if adjusted and interval in _INTRADAY else None,
                     ),
                     False,
                 )

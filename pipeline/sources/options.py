@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from pipeline.records import FIRST_YEAR, LAST_YEAR, time_text
+from pipeline.records import FIRST_YEAR, LAST_YEAR, UNKNOWN_BASIS, is_day, time_text
 
 _UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _LONGEST_SECONDS = 100 * 366 * 86400
@@ -88,6 +88,14 @@ def zone(text: str) -> str:
     except (KeyError, ValueError, OSError):
         raise ArgumentTypeError(f"{text!r} is not a time zone such as America/New_York or Europe/Madrid") from None
     return text
+
+
+def basis(text: str) -> str:
+    """Return on which shares prices are: as traded, unknown, or a day YYYY-MM-DD."""
+    found = "as traded" if text == "as-traded" else text
+    if found not in ("as traded", UNKNOWN_BASIS) and not is_day(found):
+        raise ArgumentTypeError(f"{text!r} is neither as-traded nor unknown nor a day such as 2024-01-31")
+    return found
 
 
 def encoding(text: str) -> str:

@@ -6,7 +6,7 @@ without a trade has no bar. The status of a success is OK, or DELAYED on plans w
 
 import re
 from collections.abc import Callable, Iterator
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from urllib.parse import quote
 from zoneinfo import ZoneInfo
 
@@ -77,7 +77,7 @@ def bars(
     path = f"/v2/aggs/ticker/{quote(symbol)}/range/{count}/{span}/{first}/{last}"
     parameters = {"adjusted": str(adjusted).lower(), "sort": "asc", "limit": _MOST_A_PAGE}
     for page in paginate(get, path, parameters):
-        for item in _results(page):
+        for item in results_of(page):
             yield _bar(item, symbol, interval, page, ingested_at()), page.get("status") == "DELAYED"
 
 
@@ -85,7 +85,7 @@ def grouped_daily(get: Get, day: date, *, adjusted: bool, ingested_at: Callable[
     """Yield one day's bar of every US stock in one request. `t` is the END of the window, the same day in New York."""
     path = f"/v2/aggs/grouped/locale/us/market/stocks/{day.isoformat()}"
     for page in paginate(get, path, {"adjusted": str(adjusted).lower()}):
-        for item in _results(page):
+        for item in results_of(page):
             yield _bar(item, str(item.get("T", "")), "1d", page, ingested_at()), page.get("status") == "DELAYED"
 
 
@@ -94,7 +94,7 @@ def previous_close(
 ) -> Iterator[tuple[Bar, bool]]:
     """Yield the last finished trading day of one symbol; `t` is the END of the window, the same day in New York."""
     page = get(f"/v2/aggs/ticker/{quote(symbol)}/prev", {"adjusted": str(adjusted).lower()})
-    for item in _results(page):
+    for item in results_of(page):
         yield _bar(item, symbol, "1d", page, ingested_at()), page.get("status") == "DELAYED"
 
 
@@ -116,17 +116,24 @@ def _bar(item: Json, symbol: str, interval: Interval, page: Json, ingested_at: s
             adjusted=page.get("adjusted"),
             source=NAME,
             ingested_at=ingested_at,
+            adjusted_to=max(day_in_new_york(ingested_at), time[:10]) if page.get("adjusted") else None,
         )
     except (KeyError, TypeError, ValueError, OverflowError, OSError) as error:
         raise SourceError(f"{NAME}: {symbol}: a bar that is not as documented ({error!r}): {str(item)[:300]}") from None
 
 
-def _results(page: Json) -> list[Json]:
-    """The objects of a page; none if it has none."""
+def results_of(page: Json) -> list[Json]:
+    """Return the objects of a page, none if it has none. Raises SourceError for anything else."""
     results = page.get("results") or []
     if not isinstance(results, list) or not all(isinstance(item, dict) for item in results):
         raise SourceError(f"{NAME}: results that are not as documented: {str(results)[:300]}")
     return results
+
+
+def day_in_new_york(time: str) -> str:
+    """Return the day in New York at a record's time: the market's splits are in force from its midnight on."""
+    instant = datetime.fromisoformat(time).replace(tzinfo=UTC)
+    return instant.astimezone(ZoneInfo(NEW_YORK)).date().isoformat()
 
 
 def trading_date(epoch_ms: int) -> str:
@@ -150,7 +157,7 @@ def news(get: Get, symbol: str, since: str, until: str, *, ingested_at: Callable
         "limit": _MOST_NEWS_A_PAGE,
     }
     for page in paginate(get, "/v2/reference/news", parameters if symbol == "*" else {"ticker": symbol, **parameters}):
-        for article in _results(page):
+        for article in results_of(page):
             try:
                 yield from _items(article, symbol, ingested_at())
             except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
@@ -190,4 +197,8 @@ def recorded_name(path: str, parameters: Json) -> str:
         return "grouped_daily"
     if found := re.match(r"/v2/aggs/ticker/([^/]+)/prev$", path):
         return f"previous_close_{found[1]}"
+    if found := re.match(r"/stocks/v1/(splits|dividends)$", path):
+        return f"{found[1]}_{parameters['ticker']}"
+    if found := re.match(r"/vX/reference/tickers/([^/]+)/events$", path):
+        return f"ticker_events_{found[1]}"
     return f"news_{parameters['ticker']}" if "ticker" in parameters else "news"

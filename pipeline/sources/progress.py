@@ -82,8 +82,11 @@ def earlier(time: str, by: timedelta) -> str:
 
 
 def checksum(record: Record) -> int:
-    """Return a checksum of what the record says, whenever it was read."""
-    fields = [getattr(record, name) for name in record.__struct_fields__ if name not in ("ingested_at", "source")]
+    """Return a checksum of what the record says, whenever it was read. Prices that did not change are no news because
+    they are adjusted up to a later day.
+    """
+    left_out = {"ingested_at", "source", "adjusted_to"} if isinstance(record, Bar) else {"ingested_at", "source"}
+    fields = [getattr(record, name) for name in record.__struct_fields__ if name not in left_out]
     return zlib.crc32(msgspec.json.encode(fields))
 
 

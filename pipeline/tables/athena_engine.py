@@ -47,6 +47,10 @@ class AthenaEngine:
         """Return the curated table's own name: a condition picks the partitions."""
         return _named(table, "curated")
 
+    def looked_up(self, table: CuratedTable) -> str:
+        """Return the name of the curated table of the other record."""
+        return f'"{table.database}"."curated_{table.looks_up}"'
+
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
         """Return the rows of a query."""
         return list(self._athena.query(sql).itertuples(index=False, name=None))

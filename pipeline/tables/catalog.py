@@ -2,7 +2,7 @@
 """What the Glue Data Catalog holds: tables and views, derived from the records. Pure: nothing here calls AWS.
 
 The raw tables read what consumer.py lands, the curated tables what the ETL writes. People and BI tools query the views
-bars, ticks and news, which read both. The definitions have the form of Glue's TableInput.
+bars, ticks, news and actions, which read both. The definitions have the form of Glue's TableInput.
 """
 
 from dataclasses import dataclass
@@ -17,11 +17,29 @@ TableInput = dict[str, Any]
 
 DEAD_LETTERS = "dead_letters"
 # How the curated tables are partitioned. A tick has no key, so its day is copied whole, once no more can arrive for it.
-CURATED: dict[str, tuple[str, ...]] = {"bars": ("interval", "month"), "ticks": ("dt",), "news": ("month",)}
+# An action may move to another month, so its partition is its kind. Actions stand last: their ETL reads closes of bars.
+CURATED: dict[str, tuple[str, ...]] = {
+    "bars": ("interval", "month"),
+    "ticks": ("dt",),
+    "news": ("month",),
+    "actions": ("kind",),
+}
+# Columns that the ETL adds. Rows that it has not seen yet are without.
+_OF_THE_ETL: dict[str, tuple[tuple[str, str, str], ...]] = {
+    "actions": (
+        ("reference_close", "double", "last close before the ex-date of a dividend"),
+        ("reference_adjusted_to", "string", "day on whose shares that close is, YYYY-MM-DD"),
+    )
+}
 
 # What chooses between two records of one key that were ingested in the same millisecond: the same row on every engine.
 # Few columns, for every query of the view reads them.
-_TIES = {"bars": ("source", "close", "volume"), "news": ("source", "title", "time")}
+_TIES = {
+    "bars": ("source", "close", "volume"),
+    "news": ("source", "title", "time"),
+    # The row of the ETL before the same one from the raw days, which has no reference_close.
+    "actions": ("time", "amount", "split_to", "cancelled", "reference_close"),
+}
 _TEXT_FILES = {
     "InputFormat": "org.apache.hadoop.mapred.TextInputFormat",
     "OutputFormat": "org.apache.hadoop.hive.ql.io.HiveIgnoreKeyTextOutputFormat",
@@ -68,8 +86,8 @@ class Landing:
 
 
 def raw_table(settings: Settings, record: str, landing: Landing) -> TableInput:
-    """Return the table over raw/bars, raw/ticks or raw/news. Its partitions are projected, so that queries see new
-    folders without a crawler.
+    """Return the table over raw/bars, raw/ticks, raw/news or raw/actions. Its partitions are projected, so that
+    queries see new folders without a crawler.
     """
     location = _location(settings, bucket.raw_folder(settings.s3_root, record))
     hours = [("hour", "string", "hour, UTC")] if landing.has_hours else []
@@ -107,8 +125,10 @@ def curated_table(settings: Settings, record: str) -> TableInput:
         "interval": "length of the bar",
         "month": "month of the time, YYYY-MM",
         "dt": "day of arrival, UTC",
+        "kind": "split, dividend or symbol_change",
     }
     columns = [(c.name, c.type, _comment(c)) for c in records.columns(TABLES[record]) if c.name not in CURATED[record]]
+    columns += _OF_THE_ETL.get(record, ())
     return _table(
         f"curated_{record}",
         f"Written by the ETL as Parquet; query the view {record} instead.",
@@ -121,8 +141,8 @@ def curated_table(settings: Settings, record: str) -> TableInput:
 
 
 def view_sql(settings: Settings, record: str, landing: Landing, watermark: str, *, late: str = "") -> str:
-    """Return the query of the view bars, ticks or news: the curated table, the raw days from the watermark on, and
-    `late`, a UNION ALL of what landed behind the watermark.
+    """Return the query of the view bars, ticks, news or actions: the curated table, the raw days from the watermark on,
+    and `late`, a UNION ALL of what landed behind the watermark.
     """
     curated, raw = (f'"{settings.glue_database}"."{kind}_{record}"' for kind in ("curated", "raw"))
     columns = view_columns(record)
@@ -138,9 +158,20 @@ def view_sql(settings: Settings, record: str, landing: Landing, watermark: str, 
 
 
 def view_columns(record: str) -> list[str]:
-    """Return the record's fields, then the partition column that is not one of them."""
+    """Return the record's fields, what the ETL adds, then the partition column that is not one of them."""
     names = [c.name for c in records.columns(TABLES[record])]
+    names += [name for name, _, _ in _OF_THE_ETL.get(record, ())]
     return names + [name for name in CURATED[record] if name not in names]
+
+
+def landed_sql(settings: Settings, record: str, landing: Landing) -> str:
+    """Return the query of the view of all landed rows with their types, each revision of a record: what --as-of reads.
+    Its dt is that of the raw folder.
+    """
+    raw = f'"{settings.glue_database}"."raw_{record}"'
+    within = arrived_within(record, landing)
+    rows = raw_select(record, landing.format, raw, f"dt >= '{landing.first_day}'", arrived_within=within)
+    return rows if record == "ticks" else rows.replace("\n  FROM ", ", dt\n  FROM ", 1)
 
 
 def raw_select(record: str, format: Format, table: str, condition: str, *, arrived_within: int | None = None) -> str:
@@ -154,7 +185,13 @@ def raw_select(record: str, format: Format, table: str, condition: str, *, arriv
         arrived = f"CAST(dt AS timestamp) + INTERVAL '{arrived_within}' DAY"
         expressions["ingested_at"] = f"least({expressions['ingested_at']}, {arrived})"
     columns = [f"{expression} AS {_quoted(name)}" for name, expression in expressions.items()]
-    columns.append("dt" if record == "ticks" else "substr(CAST(time AS varchar(23)), 1, 7) AS month")
+    # Trino has no string, and Spark no varchar without a length.
+    added = ((name, "varchar(10)" if kind == "string" else kind) for name, kind, _ in _OF_THE_ETL.get(record, ()))
+    columns += [f"CAST(NULL AS {kind}) AS {_quoted(name)}" for name, kind in added]
+    if record == "ticks":
+        columns.append("dt")
+    elif "month" in CURATED[record]:
+        columns.append("substr(CAST(time AS varchar(23)), 1, 7) AS month")
     return f"SELECT {', '.join(columns)}\n  FROM {table}\n  WHERE {condition}"
 
 
@@ -177,15 +214,23 @@ def typed(column: Column, format: Format) -> str:
 
 
 def latest(record: str, curated: str, new_rows: str) -> str:
-    """Return a SELECT that keeps of the rows with one key the one ingested last.
+    """Return a SELECT that keeps of the rows with one key the one ingested last; of actions those that stand.
 
     A curated table has one row per key already. So only what is new, and the curated rows that it meets, go through the
-    window; the other curated rows pass by, and memory follows what is new. The key is compared with the month, so that
-    a condition on any of them reaches both tables.
+    window; the other curated rows pass by, and memory follows what is new. The key is compared with the partition, so
+    that a condition on any of them reaches both tables. There are few actions, and views that read them several times:
+    all of them go through the window, which is a smaller plan.
     """
     columns = view_columns(record)
-    key = [*records.KEYS[record], "month"]
+    key = list(dict.fromkeys([*records.KEYS[record], *CURATED[record]]))
     order = ", ".join(f"{_quoted(c)} DESC" for c in ("ingested_at", *_TIES[record]))
+    if record == "actions":
+        return (
+            f"SELECT {_names(columns)}\nFROM (\n"
+            f"  SELECT *, row_number() OVER (PARTITION BY {_names(key)} ORDER BY {order}) AS recency\n"
+            f"  FROM (\n  SELECT {_names(columns)}\n  FROM {curated}\n  UNION ALL\n  {new_rows}\n  )\n)\n"
+            f"WHERE recency = 1\n  AND NOT coalesce(cancelled, false)"
+        )
     return (
         f"WITH old AS (\n  SELECT {_names(columns)}\n  FROM {curated}\n), new AS (\n  {new_rows}\n)\n"
         f"SELECT {_names(columns)}\nFROM old\n"

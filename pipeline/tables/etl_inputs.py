@@ -5,9 +5,11 @@ import json
 import zipfile
 from dataclasses import asdict
 from pathlib import Path
+from typing import get_args
 
 from etl.curation import CuratedTable
 from pipeline import bucket
+from pipeline.records import ActionKind
 from pipeline.settings import Settings
 from pipeline.tables.catalog import CURATED, Landing, arrived_within, curated_table, raw_select, raw_table, view_sql
 
@@ -62,4 +64,6 @@ def _described(settings: Settings, record: str, landing: Landing) -> CuratedTabl
         ),
         view=view_sql(settings, record, landing, "$watermark", late="$late"),
         has_hours=landing.has_hours,
+        looks_up="bars" if record == "actions" else "",
+        looking_up=[[kind] for kind in get_args(ActionKind)] if record == "actions" else [],
     )

@@ -9,7 +9,7 @@ from etl import publish
 from etl.publish import LAST_RUN, WATERMARK
 from pipeline import aws
 from pipeline.settings import ServiceError, Settings
-from pipeline.tables import catalog, resources
+from pipeline.tables import catalog, prices, resources
 from pipeline.tables.calls import call, found
 from pipeline.tables.catalog import CURATED, DEAD_LETTERS, Landing, TableInput
 from pipeline.tables.changes import Call, Change, differences, short
@@ -34,7 +34,7 @@ class GlueTables:
         name = self._settings.glue_database
         if found(self._glue.get_database, Name=name):
             return Change(f"database {name}", "keep")
-        wanted = {"Name": name, "Description": "Stock market data: bars, ticks and news"}
+        wanted = {"Name": name, "Description": "Stock market data: bars, ticks, news and actions"}
         create = call(self._glue, "create_database", DatabaseInput=wanted, **resources.tag_map(self._settings))
         return Change(f"database {name}", "create", calls=(create,))
 
@@ -73,23 +73,34 @@ class GlueTables:
         return Change(what, "update", "; ".join(why), (update,))
 
     def view(self, record: str) -> Change:
-        """Return the change of the view bars, ticks or news. Raises ServiceError where a table has its name."""
-        database, existing = self._settings.glue_database, self._existing(record)
+        """Return the change of a view of a record. Raises ServiceError where a table has its name."""
+        state = self._etl_state(record) | {WATERMARK: self._watermark(record)}
+        return self._replaced(record, etl_tables(self._settings, self.landings)[record].view_sql(state))
+
+    def landed_view(self, record: str) -> Change:
+        """Return the change of the view of all landed rows. Raises ServiceError where a table has its name."""
+        return self._replaced(f"landed_{record}", catalog.landed_sql(self._settings, record, self.landings[record]))
+
+    def price_view(self, name: str) -> Change:
+        """Return the change of a view of prices.py. Raises ServiceError where a table has its name."""
+        return self._replaced(name, prices.view_sql(self._settings, name))
+
+    def _replaced(self, name: str, sql: str) -> Change:
+        """Return the change of a view to this query. Raises ServiceError where a table has its name."""
+        database, existing = self._settings.glue_database, self._existing(name)
         if existing and existing.get("TableType") != "VIRTUAL_VIEW":
             raise ServiceError(
-                f"GLUE_DATABASE={database}: {record} is a table, and is needed as a view; rename or drop it"
+                f"GLUE_DATABASE={database}: {name} is a table, and is needed as a view; rename or drop it"
             )
-        state = self._etl_state(record) | {WATERMARK: self._watermark(record)}
-        sql = etl_tables(self._settings, self.landings)[record].view_sql(state)
         if existing and existing.get("Parameters", {}).get(publish.VIEW_DEFINITION) == publish.view_mark(sql, existing):
-            return Change(f"view {record}", "keep")
+            return Change(f"view {name}", "keep")
         address = {"database": database, "workgroup": self._settings.athena_workgroup}
-        make = partial(publish.replace_view, self._glue, self._athena, **address, name=record, sql=sql)
-        text = f'athena.start_query_execution CREATE OR REPLACE VIEW "{database}"."{record}" AS\n{sql}'
+        make = partial(publish.replace_view, self._glue, self._athena, **address, name=name, sql=sql)
+        text = f'athena.start_query_execution CREATE OR REPLACE VIEW "{database}"."{name}" AS\n{sql}'
         calls = (Call(text, make),)
         if existing:
-            return Change(f"view {record}", "update", "definition", calls)
-        return Change(f"view {record}", "create", calls=calls)
+            return Change(f"view {name}", "update", "definition", calls)
+        return Change(f"view {name}", "create", calls=calls)
 
     def _first_day(self, table: str, oldest_landed: str | None = None) -> str:
         """That of the settings; else the one chosen before, or a year ago, or the oldest day landed where that is

@@ -21,9 +21,9 @@ class LakeListing:
         self._s3, self._glue = aws.client(settings, "s3"), aws.client(settings, "glue")
 
     def landing(self, record: str, first_day: str) -> Landing:
-        """Return how `record` (bars, ticks, news) is landed, by the oldest and the newest folder; the consumer's
-        defaults when there is nothing yet. Raises ServiceError when the objects have two formats, which no table can
-        read.
+        """Return how `record` (bars, ticks, news, actions) is landed, by the oldest and the newest folder; the
+        consumer's defaults when there is nothing yet. Raises ServiceError when the objects have two formats, which no
+        table can read.
         """
         folder, days = self._days(record)
         if not days:

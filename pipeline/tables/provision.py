@@ -15,6 +15,7 @@ from pipeline.tables.catalog import CURATED, TableInput
 from pipeline.tables.changes import Change
 from pipeline.tables.glue_tables import GlueTables
 from pipeline.tables.machinery import Machinery
+from pipeline.tables.prices import PRICE_VIEWS
 from pipeline.tables.tagging import tag_changes
 from pipeline.tables.workgroups import saved_query_changes, workgroup_changes
 
@@ -45,6 +46,9 @@ class Provision:
         yield from workgroup_changes(self._settings)
         for record in CURATED:
             yield self._tables.view(record)
+            yield self._tables.landed_view(record)
+        for name in PRICE_VIEWS:
+            yield self._tables.price_view(name)
         yield from saved_query_changes(self._settings)
         yield from self._machinery.changes(self._tables.landings)
         yield from tag_changes(self._settings)

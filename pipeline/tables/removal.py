@@ -6,14 +6,15 @@ from typing import Any
 
 from pipeline import aws
 from pipeline.settings import Settings
-from pipeline.tables import catalog, resources
+from pipeline.tables import catalog, prices, resources
 from pipeline.tables.calls import found
 from pipeline.tables.changes import Call, Change
 from pipeline.tables.lake_listing import LakeListing
 
 OWN_TABLES = (
+    *prices.PRICE_VIEWS,
     *catalog.CURATED,
-    *(f"{kind}_{record}" for kind in ("raw", "curated") for record in catalog.CURATED),
+    *(f"{kind}_{record}" for kind in ("raw", "curated", "landed") for record in catalog.CURATED),
     catalog.DEAD_LETTERS,
 )
 

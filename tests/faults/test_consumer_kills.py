@@ -35,7 +35,7 @@ def test_kill_before_the_plan(start: Start, run: Run, s3: object, settings: Sett
     """A consumer killed while it only holds records has changed nothing, and its successor lands them."""
     produce(settings, 5_000)
     process = start("consumer.py", "--flush-seconds", "600", KAFKA_INSTANCE="a")
-    wait_for(lambda: "assigned=bars" in process.log_path.read_text(), 90, process)
+    wait_for(lambda: f"{settings.kafka_topic_bars}-0" in process.log_path.read_text(), 90, process)
     time.sleep(1)
     process.kill()
     assert keys(s3, settings) == []

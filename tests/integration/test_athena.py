@@ -90,7 +90,7 @@ def test_printed_rows_and_names_on_the_command_line(query: Callable, lake: Setti
     shown = query("closing_trend", "--show-sql", AWS_ENDPOINT_URL="http://127.0.0.1:1")
     assert shown.returncode == 0, shown.stderr
     assert shown.stdout.startswith("-- closing_trend\n")
-    assert "FROM bars" in shown.stdout
+    assert "FROM adjusted_bars" in shown.stdout
 
 
 def test_unknown_query_names_the_known(query: Callable) -> None:

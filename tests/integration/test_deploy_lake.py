@@ -80,7 +80,12 @@ def test_the_stack_is_a_lake_that_works(lake, run):
 def test_the_stack_has_what_glue_setup_makes(lake, run):
     """glue_setup.py finds the tables, the workgroup and the bucket's rules of the stack as it would have made them."""
     # The template's table of dead letters knows the topics by their default names.
-    names = {"KAFKA_TOPIC_BARS": "stock_bars", "KAFKA_TOPIC_TICKS": "stock_live_feed", "KAFKA_TOPIC_NEWS": "stock_news"}
+    names = {
+        "KAFKA_TOPIC_BARS": "stock_bars",
+        "KAFKA_TOPIC_TICKS": "stock_live_feed",
+        "KAFKA_TOPIC_NEWS": "stock_news",
+        "KAFKA_TOPIC_ACTIONS": "stock_actions",
+    }
     done = run("glue_setup.py", "show", **lake | names)
     # The state stands in the first 13 columns.
     found = {line[13:].split(" (")[0]: line for line in done.stdout.splitlines()}
@@ -91,7 +96,7 @@ def test_the_stack_has_what_glue_setup_makes(lake, run):
         for name, line in found.items()
         if name.startswith(("table", "database", "workgroup", "bucket")) and "as defined" not in line
     }
-    assert sum(name.startswith("table") for name in found) == 7
+    assert sum(name.startswith("table") for name in found) == 9
     assert differing == {}
 
 

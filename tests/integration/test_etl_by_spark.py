@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from actions_of import dividend, split
 from curated_lake import objects
 from glue_job_runs import glue_that_runs, spark_submit
 from raw_objects import TODAY, bar, curate, land, parameters_of, set_up, settings_of
@@ -64,6 +65,12 @@ def records_of(day: int) -> dict[str, list[Record]]:
         ],
         "ticks": [Tick(symbol="A", time="2026-01-05 10:00:00.001", price=1.5, volume=2.0, source="s", ingested_at=time)]
         * 2,
+        "actions": [
+            split("A", "2026-01-04", 2 + day),
+            split("B", "2026-01-07", 3, ingested_at=time, cancelled=day == 6),
+            dividend("A", "2026-01-05", 0.5, ingested_at=time, category='Quote " and, comma'),
+            dividend("C", "2026-02-03", 0.25, adjusted_to="2026-03-01"),
+        ],
         "news": [NewsItem(id="1", title=title, sentiment="positive", **news), NewsItem(id="2", title="two", **news)],
     }
 
@@ -75,7 +82,7 @@ def everything(settings: Settings, record: str) -> pd.DataFrame:
 
 def assert_same_lakes(one: Settings, other: Settings) -> None:
     """The same rows, watermarks and views, and nothing that a set-up would change."""
-    for record in ("bars", "ticks", "news"):
+    for record in ("bars", "ticks", "news", "actions"):
         pd.testing.assert_frame_equal(everything(one, record), everything(other, record))
         assert parameters_of(one, record)[publish.WATERMARK] == parameters_of(other, record)[publish.WATERMARK]
     count = 'SELECT count(*) AS n, sum("close") AS total FROM bars'
@@ -104,7 +111,8 @@ def test_spark_writes_what_athena_writes(
         if form != "json":
             done = by_spark_here(run, by_spark)
             assert done.returncode == 0, done.stderr
-            assert [line.split()[0] for line in done.stdout.splitlines()] == ["bars", "ticks", "news"]
+            said = [line.split()[0] for line in done.stdout.splitlines() if not line.startswith("INFO ")]
+            assert said == ["bars", "ticks", "news", "actions"]
             assert "raw days into 4 partitions" in done.stdout
         elif number == 0:
             job_by_hand(stack, by_spark, tmp_path / "spark.log")
@@ -113,14 +121,17 @@ def test_spark_writes_what_athena_writes(
                 done = run("glue_setup.py", "etl", "--engine", "glue", AWS_ENDPOINT_URL=address, **names_of(by_spark))
             assert (done.returncode, done.stderr) == (0, "")
             assert f"job {by_spark.glue_database}_curate: succeeded" in done.stdout
-        for record in ("bars", "ticks", "news"):
+        for record in ("bars", "ticks", "news", "actions"):
             curate(by_athena, record, now=datetime.now(UTC), run=f"run_{number}")
         assert_same_lakes(by_spark, by_athena)
-    assert {record: len(everything(by_spark, record)) for record in ("bars", "ticks", "news")} == {
+    assert {record: len(everything(by_spark, record)) for record in ("bars", "ticks", "news", "actions")} == {
         "bars": 6,
         "ticks": 2,
         "news": 2,
+        "actions": 4,
     }
+    closes = everything(by_spark, "actions").set_index(["kind", "symbol"])["reference_close"].dropna()
+    assert closes.to_dict() == {("dividend", "A"): 0.1 + 0.2 * 6, ("dividend", "C"): 4.0}
 
 
 def test_one_more_day_by_spark(stack: Stack, bucket: str, run: Callable) -> None:

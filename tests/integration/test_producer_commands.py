@@ -45,7 +45,7 @@ def test_a_simulation_resumes_from_its_own_start_only(run: Callable, settings: S
     assert sorted(bar.time[:10] for bar in bars) == ["2023-02-28", "2023-03-07"]
 
 
-@pytest.mark.parametrize("command", ["replay", "poll", "stream", "simulate", "news"])
+@pytest.mark.parametrize("command", ["replay", "poll", "stream", "simulate", "news", "actions"])
 def test_help_shows_examples(run: Callable, command: str) -> None:
     """Each command's help shows an example to copy."""
     shown = run("producer.py", command, "--help")

@@ -187,7 +187,7 @@ def test_poll_every_is_stopped(start: Callable, settings: Settings) -> None:
 
 def test_poll_sends_open_bars_and_their_changes(run: Callable, bars: Callable) -> None:
     """With --include-open a bar that is still forming is sent, and again when it has changed; prices are as traded
-    with --no-adjusted.
+    unless --adjusted is given.
     """
     today = pd.Timestamp(datetime.now(ZoneInfo("America/New_York")).date(), tz="America/New_York")
     closes = iter([2.0, 2.0, 2.5])
@@ -199,7 +199,7 @@ def test_poll_sends_open_bars_and_their_changes(run: Callable, bars: Callable) -
     with api_server(answer) as server:
         changes = {"POLYGON_API_KEY": KEY, "POLYGON_BASE_URL": server.url, "POLYGON_REQUESTS_PER_MINUTE": "0"}
         for _ in range(3):
-            arguments = ["--symbols", "AAPL", "--include-open", "--no-adjusted"]
+            arguments = ["--symbols", "AAPL", "--include-open"]
             done = run("producer.py", "poll", *arguments, **changes)
             assert done.returncode == 0, done.stderr
     assert [(bar.close, bar.adjusted) for bar in bars()] == [(2.0, False), (2.5, False)]

@@ -10,10 +10,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from raw_objects import TODAY, land, set_up, settings_of
+from actions_by_pandas import ACTIONS, SPLIT_DAY, of_actions
+from raw_objects import TODAY, curate, land, set_up, settings_of
 
 from local.stack import Stack
 from pipeline import records
+from pipeline.athena.choices import chosen
 from pipeline.athena.client import Athena
 from pipeline.athena.queries import queries
 from pipeline.records import Bar, NewsItem, Tick
@@ -109,19 +111,24 @@ def athena(stack: Stack, bucket: str, daily: pd.DataFrame, news: pd.DataFrame, t
             for row in ticks.itertuples()
         ],
     )
+    land(settings, "actions", ACTIONS)
     set_up(settings)
+    for record in ("bars", "actions"):
+        curate(settings, record, now=NOW, run="one")
     return Athena(settings)
 
 
 def _bar(row: object, ingested_at: str, factor: float = 1.0) -> Bar:
-    prices = {name: getattr(row, name) * factor for name in ("open", "high", "low", "close")}
+    # Stored as traded: four old shares were worth one of today's before the split.
+    shares = 4 if row.symbol == "AAPL" and row.day < SPLIT_DAY else 1
+    prices = {name: getattr(row, name) * factor * shares for name in ("open", "high", "low", "close")}
     # A few bars of the CSV have an open outside of high and low; the records allow that.
-    vwap = row.close + 0.25 if row.symbol == "AAPL" else None
+    vwap = (row.close + 0.25) * shares if row.symbol == "AAPL" else None
     return Bar(
         symbol=row.symbol,
         time=records.time_text(row.day),
         interval="1d",
-        volume=float(row.volume),
+        volume=float(row.volume) / shares,
         vwap=vwap,
         **prices,
         source="test",
@@ -149,6 +156,7 @@ def expected(daily: pd.DataFrame, news: pd.DataFrame, ticks: pd.DataFrame) -> di
         **of_prices(daily),
         **of_volumes(daily),
         **indicators(daily),
+        **of_actions(daily),
         "tick_fluctuation": by_minute(ticks),
         "news_sentiment": sentiment_by_month(news),
         "news_and_next_day_return": after_news(daily, news),
@@ -314,6 +322,7 @@ def wanted(daily: pd.DataFrame, news: pd.DataFrame, ticks: pd.DataFrame) -> dict
 
 
 CHECKED_APART = {"data_quality", "duplicates_and_revisions", "dead_letters_by_reason", "landing_freshness"}
+CHECKED_APART |= {"unexplained_jumps"}  # tests/integration/test_price_flags.py
 
 
 @pytest.mark.parametrize("name", [name for name in queries() if name not in CHECKED_APART])
@@ -343,6 +352,13 @@ def test_block_gives_what_pandas_gives(name: str, athena: Athena, wanted: dict[s
     pd.testing.assert_frame_equal(rows, right, check_dtype=False, rtol=1e-9, atol=1e-12)
 
 
+def test_prices_as_traded_are_one_choice_away(athena: Athena, daily: pd.DataFrame) -> None:
+    """With --as-traded a query has the prices of each day as they were, with the jump of the split."""
+    rows = athena.query(chosen(queries()["closing_trend"].sql, conditions={}, as_traded=True))
+    shares = np.where((daily["symbol"] == "AAPL") & (daily["day"] < SPLIT_DAY), 4, 1)
+    assert rows["close"].tolist() == pytest.approx((daily["close"] * shares).tolist(), rel=1e-12)
+
+
 def test_data_quality_counts_everything(
     athena: Athena, daily: pd.DataFrame, news: pd.DataFrame, ticks: pd.DataFrame
 ) -> None:
@@ -352,6 +368,7 @@ def test_data_quality_counts_everything(
         "bars": len(daily),
         "news": len(news),
         "ticks": len(ticks),
+        "actions": len(ACTIONS),
         "dead_letters": 3,
     }
     assert rows["symbols"]["bars"] == daily["symbol"].nunique()
@@ -376,5 +393,5 @@ def test_dead_letters_of_one_kind_are_counted_together(athena: Athena) -> None:
 def test_landing_freshness_is_a_duration(athena: Athena) -> None:
     """The age of the newest record is told in minutes: two hours here."""
     rows = athena.query(queries()["landing_freshness"]).set_index("table_name")
-    assert set(rows.index) == {"bars", "news", "ticks"}
-    assert rows["minutes_since"].between(119, 240).all()
+    assert set(rows.index) == {"bars", "news", "ticks", "actions"}
+    assert rows.drop("actions")["minutes_since"].between(119, 240).all()

@@ -9,6 +9,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from pipeline import records
+from pipeline.athena import choices
 from pipeline.settings import Settings
 from pipeline.tables import bucket_rules, catalog, machinery, resources
 from pipeline.tables.athena_engine import create_table_as
@@ -77,11 +78,13 @@ def _order(sql: str) -> str:
     return re.sub(r"\s+", " ", found[1].replace('"', ""))
 
 
-@pytest.mark.parametrize("record", ["bars", "news"])
+@pytest.mark.parametrize("record", ["bars", "news", "actions"])
 def test_etl_and_view_choose_the_same_record(record: str) -> None:
     """Of two records with one key the SQL of the ETL and that of the view choose by the same order."""
     select = (ETL_FOLDER / f"{record}.sql").read_text(encoding="utf-8")
-    assert _order(select) == _order(catalog.view_sql(SETTINGS, record, DAYS, "2026-03-04"))
+    # What the ETL adds is no difference between the rows that it chooses from.
+    view = _order(catalog.view_sql(SETTINGS, record, DAYS, "2026-03-04")).removesuffix(", reference_close DESC")
+    assert _order(select) == view
     assert select.count("PARTITION BY") == 1
 
 
@@ -218,3 +221,12 @@ def test_a_role_just_made_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None
     answers[:] = [refused("no such bucket"), None]
     with pytest.raises(ClientError, match="no such bucket"):
         machinery._once_role_is_known(call)
+
+
+@pytest.mark.parametrize("record", ["bars", "news", "actions"])
+def test_as_of_chooses_what_the_views_choose(record: str) -> None:
+    """Of the records of one key, `--as-of` takes the one that the view would take, but for columns of the ETL."""
+    key, order = (text.replace('"', "").split(", ") for text in choices._LATEST[record])
+    assert key == list(dict.fromkeys([*records.KEYS[record], *catalog.CURATED[record]]))
+    ties = [name for name in catalog._TIES[record] if name in {c.name for c in records.columns(records.TABLES[record])}]
+    assert order == [f"{name} DESC" for name in ("ingested_at", *ties)]

@@ -104,9 +104,9 @@ def commands() -> list[str]:
     return sorted({found.strip() for found in re.findall(r"\.venv/bin/python ([a-z_]+\.py [^>\n]*)", units)})
 
 
-def test_the_schedule_covers_daily_weekly_and_etl():
+def test_the_schedule_covers_daily_weekly_actions_and_etl():
     """The list that the next test goes through is not empty by accident."""
-    assert len(commands()) == 4
+    assert len(commands()) == 5
 
 
 @pytest.mark.parametrize("command", commands())
@@ -127,7 +127,7 @@ def test_lines_of_the_crontab_can_write_their_logs(tmp_path):
     lines = re.findall(
         r"^[\d*].{8,}?  (.*cd /opt/stock-market .*)$", (DEPLOY / "crontab.example").read_text(), re.MULTILINE
     )
-    assert len(lines) == 4
+    assert len(lines) == 5
 
     def run_all() -> list[int]:
         places = {
@@ -140,9 +140,9 @@ def test_lines_of_the_crontab_can_write_their_logs(tmp_path):
 
     assert 0 not in run_all()
     subprocess.run(words, cwd=tmp_path, check=True)
-    assert run_all() == [0] * 4
+    assert run_all() == [0] * 5
     logs = {path.name: path.read_text() for path in (tmp_path / "logs").iterdir()}
-    assert sorted(logs) == ["doctor.jsonl", "etl.log", "poll.log", "weekly.log"]
+    assert sorted(logs) == ["actions.log", "doctor.jsonl", "etl.log", "poll.log", "weekly.log"]
     assert all(logs.values())
 
 

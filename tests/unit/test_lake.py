@@ -150,6 +150,7 @@ def test_parquet_has_the_types_of_the_tables() -> None:
         "bool",
         "string",
         "timestamp[ms]",
+        "string",
     ]
     rows = file.read().to_pylist()
     assert str(rows[1]["time"]) == "2024-01-02 00:00:00"
@@ -165,8 +166,8 @@ def test_csv_is_read_back() -> None:
     (made,) = objects_of(plan(2, format="csv"), [block(values)])
     header, first, second = gzip.decompress(made.body).decode().splitlines()
     assert header == ",".join(column.name for column in records.columns(Bar))
-    assert first == 'AAPL,"Apple, ""Inc"" US",2024-01-01 00:00:00.000,1d,1.5,2.0,0.1,1.0,0.0,,,false,s,' + TIME
-    assert second == "AAPL,,2024-01-01 00:00:00.000,1d,1.5,2.0,0.1,1.0,0.0,,,,s," + TIME
+    assert first == 'AAPL,"Apple, ""Inc"" US",2024-01-01 00:00:00.000,1d,1.5,2.0,0.1,1.0,0.0,,,false,s,' + TIME + ","
+    assert second == "AAPL,,2024-01-01 00:00:00.000,1d,1.5,2.0,0.1,1.0,0.0,,,,s," + TIME + ","
 
 
 @pytest.mark.parametrize("form", ["json", "csv", "parquet"])

@@ -12,11 +12,11 @@ from pipeline.sources.pacing import Clock
 
 EXAMPLES = [(name, example) for name, command in all_commands().items() for example in command.examples]
 NAMES = {
-    "poll": (
+    "poll --adjusted": (
         ("polygon/A/1d/adjusted/stock_bars", "polygon/B/1d/adjusted/stock_bars"),
         "poll-100a557d77365614",
     ),
-    "poll --grouped": (("polygon/A,B/grouped/adjusted/stock_bars",), "poll-59d8ad1142eaf85d"),
+    "poll --adjusted --grouped": (("polygon/A,B/grouped/adjusted/stock_bars",), "poll-59d8ad1142eaf85d"),
     "news": (("polygon/news/A/stock_news", "polygon/news/B/stock_news"), "news-cd0b072ecfe1528e"),
     "stream": (
         ("polygon/stream/seconds,minutes/A,B", "polygon/stream/seconds,minutes/A,B/ticks"),
@@ -32,6 +32,29 @@ def test_every_example_of_the_help_is_understood(name: str, example: str) -> Non
     """Each example of a command's help parses, and so do the defaults."""
     options = producer.parser(all_commands()).parse_args([name, *shlex.split(example.partition("<")[0])])
     assert options.command == name
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ("poll", "as traded"),
+        ("poll --interval 1m", "as traded"),
+        ("poll --grouped", "as traded"),
+        ("poll --interval 1w", "adjusted"),
+        ("poll --interval 1mo", "adjusted"),
+        ("poll --interval 1w --no-adjusted", "as traded"),
+        ("poll --adjusted", "adjusted"),
+        ("poll --previous-close --adjusted", "adjusted"),
+    ],
+)
+def test_poll_asks_for_prices_as_traded(arguments: str, expected: str) -> None:
+    """Days and shorter bars are asked for as traded, weeks and months adjusted, unless the user says otherwise; the two
+    have checkpoints of their own.
+    """
+    options = producer.parser(all_commands()).parse_args(arguments.split())
+    settings = Settings(symbols="A,B", polygon_api_key="k")
+    (source,) = all_commands()["poll"].sources(settings, options, Clock(lambda: False))
+    assert {key.split("/")[-2] for key in source.keys} == {expected}
 
 
 def test_two_hundred_tickers_on_the_command_line() -> None:
@@ -55,6 +78,8 @@ def test_two_hundred_tickers_on_the_command_line() -> None:
         ["poll", "--symbols", " , "],
         ["stream", "--channels", "trades,quotes"],
         ["simulate", "--count", "1e3"],
+        ["replay", "x.csv", "--basis", "adjusted"],
+        ["replay", "x.csv", "--basis", "2024-02-30"],
     ],
 )
 def test_options_that_make_no_sense_are_refused(arguments: list[str], capsys: pytest.CaptureFixture) -> None:

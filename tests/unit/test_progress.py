@@ -5,7 +5,7 @@ from datetime import timedelta
 import msgspec
 
 from pipeline.records import Bar
-from pipeline.sources.progress import Progress, SentMinutes
+from pipeline.sources.progress import Progress, SentMinutes, checksum
 
 TWO_DAYS = timedelta(days=2)
 
@@ -121,3 +121,11 @@ def test_minutes_of_a_stream_are_known_again_after_a_restart() -> None:
     assert [again.has(bar) for bar in (minute("A", 1), minute("B", 2), minute("B", 3))] == [False, True, False]
     sent.forget(but_minutes=1)
     assert [sent.has(bar) for bar in (minute("A", 2), minute("A", 3))] == [False, True]
+
+
+def test_a_later_basis_alone_is_no_news() -> None:
+    """A bar with the prices of before is not sent again because they are adjusted up to a later day."""
+    fields = {"symbol": "A", "time": "2024-01-07 00:00:00.000", "interval": "1w", "open": 1.0, "high": 1.0, "low": 1.0}
+    fields |= {"close": 1.0, "volume": 1.0, "source": "s", "ingested_at": "2024-01-15 00:00:00.000"}
+    first, later = (Bar(**fields, adjusted=True, adjusted_to=day) for day in ("2024-01-15", "2024-01-16"))
+    assert checksum(first) == checksum(later)

@@ -129,6 +129,7 @@ def test_columns_follow_the_definition() -> None:
         "adjusted",
         "source",
         "ingested_at",
+        "adjusted_to",
     ]
     assert [columns[name].type for name in ("time", "open", "trades", "adjusted", "symbol")] == [
         "timestamp",
@@ -137,7 +138,13 @@ def test_columns_follow_the_definition() -> None:
         "boolean",
         "string",
     ]
-    assert {name for name, column in columns.items() if column.optional} == {"company", "vwap", "trades", "adjusted"}
+    assert {name for name, column in columns.items() if column.optional} == {
+        "company",
+        "vwap",
+        "trades",
+        "adjusted",
+        "adjusted_to",
+    }
     assert all(column.description for kind in records.TABLES.values() for column in records.columns(kind))
 
 

@@ -203,3 +203,14 @@ def test_alpha_vantage_series(tmp_path: Path) -> None:
     assert times("5m") == ["2024-06-03 13:30:00.000"]
     assert times("1w") == ["2024-06-02 00:00:00.000"]
     assert times("1mo") == ["2024-06-01 00:00:00.000"]
+
+
+def test_a_bar_says_up_to_which_day_it_is_adjusted() -> None:
+    """Adjusted prices are on the shares of the day in New York on which they were asked for; others are as traded."""
+    item = {"t": 1704171600000, "o": 1, "h": 1, "l": 1, "c": 1, "v": 1}
+    for asked, basis in (("2024-06-10 03:00:00.000", "2024-06-09"), ("2024-06-10 05:00:00.000", "2024-06-10")):
+        for adjusted in (True, False):
+            body = {"status": "OK", "adjusted": adjusted, "results": [item]}
+            how = {"adjusted": adjusted, "ingested_at": lambda asked=asked: asked}
+            [(bar, _)] = polygon.bars(lambda *_, body=body: body, "A", "1d", START, END, **how)
+            assert bar.adjusted_to == (basis if adjusted else None)

@@ -26,8 +26,15 @@ def add_options(command: ArgumentParser) -> None:
         default="1d",
         help="default 1d",
     )
-    command.add_argument(
-        "--no-adjusted", dest="adjusted", action="store_false", help="prices as traded, not adjusted for splits"
+    basis = command.add_mutually_exclusive_group()
+    basis.add_argument(
+        "--adjusted",
+        action="store_true",
+        default=None,
+        help="prices adjusted for splits up to today (default of weeks and months; the views adjust the others)",
+    )
+    basis.add_argument(
+        "--no-adjusted", dest="adjusted", action="store_false", help="prices as traded (default of days and shorter)"
     )
     command.add_argument(
         "--include-open", action="store_true", help="send bars that are still forming, and each change of them"
@@ -63,6 +70,9 @@ class _Bars:
         self._api, self._symbols, self._topic = _APIS[options.source], settings.symbol_list, settings.kafka_topic_bars
         self._get = self._api.client(settings, clock.sleep, recorded=options.load)
         self._options, self._clock = options, clock
+        # A week that holds a split is on two bases at once, unless the source adjusts it.
+        is_long = options.interval in DAILY_OR_LONGER - {"1d"} and not (options.grouped or options.previous_close)
+        self._is_adjusted = is_long if options.adjusted is None else options.adjusted
 
     def bars(self, symbol: str) -> rounds.Series:
         """Return the bars of a symbol, of the interval that was asked for."""
@@ -107,10 +117,10 @@ class _Bars:
 
     @property
     def _how(self) -> dict[str, Any]:
-        return {"adjusted": self._options.adjusted, "ingested_at": self._clock.now_text}
+        return {"adjusted": self._is_adjusted, "ingested_at": self._clock.now_text}
 
     def _key(self, name: str, what: str) -> str:
-        adjusted = "adjusted" if self._options.adjusted else "as traded"
+        adjusted = "adjusted" if self._is_adjusted else "as traded"
         return f"{self._api.NAME}/{name}/{what}/{adjusted}/{self._topic}"
 
     def _finished(self, found: Iterable[tuple[Bar, bool]]) -> Iterator[Bar]:

@@ -2,12 +2,13 @@
 
 import logging
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Self
 
 from pipeline import terminal
-from pipeline.records import INTERVALS, Bar
+from pipeline.records import INTERVALS, Action, Bar, Record
 from pipeline.settings import Settings
 from pipeline.sources import options as given
 from pipeline.sources.csv import file as csv_file
@@ -58,6 +59,13 @@ def add_options(command: ArgumentParser) -> None:
         metavar="NAME",
         help="default: UTF-8, UTF-16 or Windows-1252, as the file begins",
     )
+    said.add_argument(
+        "--basis",
+        type=given.basis,
+        metavar="BASIS",
+        help="of the prices: as-traded, unknown, or the day YYYY-MM-DD up to which they are adjusted for splits "
+        "(default: as the vendor has it)",
+    )
     command.add_argument(
         "--rejects", metavar="FILE", help="keep the rows that are not sent, each with its line and the reason"
     )
@@ -73,7 +81,9 @@ def sources(settings: Settings, options: Namespace, clock: Clock) -> list[Source
 
 
 class Replay(Source):
-    """One price CSV as bars. Its position is the row, counted in the order of reading; resuming repeats no row."""
+    """One price CSV as bars and, where it has columns for them, actions. Its position is the row, counted in the order
+    of reading; resuming repeats no row.
+    """
 
     def __init__(self, name: str, settings: Settings, options: Namespace, clock: Clock, rejects: Rejects) -> None:
         self.name, self.topics = name, (settings.kafka_topic_bars,)
@@ -86,6 +96,7 @@ class Replay(Source):
             day_first=options.day_first,
             ends=options.stamped_end,
             missing=options.missing,
+            basis=options.basis or "",
         )
         self._pace = Pace(rate=options.rate, speed=options.speed, clock=clock.monotonic, sleep=clock.sleep)
         self._closing = ExitStack()
@@ -100,6 +111,8 @@ class Replay(Source):
                 for _ in csv_file.chunks(self._file, self._reading, self._new_cleaner()):
                     pass  # Refused before the first record is sent, not in the middle.
             self._closing = opening.pop_all()
+        if any(prices.actions.any for prices in self._reading.columns.prices):
+            self.topics = (self._settings.kafka_topic_bars, self._settings.kafka_topic_actions)
         self._replays = Replays(self._file.fingerprint, self._reading.named_symbol, self.topics[0])
         self._key = self._replays.key(self._options, self._encoding)
         self.keys = (self._key,)
@@ -123,12 +136,16 @@ class Replay(Source):
                 for chunk in csv_file.chunks(self._file, self._reading, self._cleaner):
                     self._summary.read(chunk)
                     self._rejects.keep(self.name, chunk.rejects)
-                    for bars, row in self._due(chunk.since(position["row"])):
+                    for bars, actions, row in self._due(chunk.since(position["row"])):
                         reached = {"row": row}
                         if "sent" in position:  # Checkpoints of earlier versions do not say it.
                             reached["sent"] = position["sent"] + self._summary.sent + len(bars)
-                        yield Batch({self.topics[0]: bars}, {self._key: reached, **registration})
+                        by_topic: dict[str, Sequence[Record]] = {self.topics[0]: bars}
+                        if actions:
+                            by_topic[self.topics[1]] = actions
+                        yield Batch(by_topic, {self._key: reached, **registration})
                         self._summary.sent += len(bars)
+                        self._summary.actions += len(actions)
                         registration = {}
                     bar.update(chunk.rows)
                     if self._clock.is_stopping():
@@ -137,12 +154,16 @@ class Replay(Source):
         except UnusableFile as error:
             self.failure = str(error)
 
-    def _due(self, waiting: Chunk) -> Iterator[tuple[list[Bar], int]]:
-        """The bars that may go now, and the row behind them, as often as it takes."""
-        while waiting.bars and not self._clock.is_stopping():
-            if due := self._pace.due(waiting.bars):
+    def _due(self, waiting: Chunk) -> Iterator[tuple[list[Bar], list[Action], int]]:
+        """The bars that may go now, the actions of the rows up to them, and the row behind, as often as it takes."""
+        while (waiting.bars or waiting.actions) and not self._clock.is_stopping():
+            # Actions behind the last bar have no time to wait for.
+            due = self._pace.due(waiting.bars) if waiting.bars else 0
+            if due or not waiting.bars:
                 bars, waiting = waiting.bars[:due], waiting.after(due)
-                yield bars, waiting.start
+                actions = [action for at, action in waiting.actions if at < waiting.start]
+                waiting = replace(waiting, actions=[one for one in waiting.actions if one[0] >= waiting.start])
+                yield bars, actions, waiting.start
 
     def _tell_of_other_replays(self, position_of: Callable[[str], Position | None]) -> None:
         for note in self._replays.notes(self._key, position_of):

@@ -9,12 +9,14 @@ from bisect import bisect_left, insort
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from operator import itemgetter
 from typing import NamedTuple
 
-from pipeline.records import Bar
+from pipeline.records import Action, Bar
+from pipeline.sources.csv.action_columns import ActionColumns
+from pipeline.sources.csv.actions import ActionRow, BadAction, row_actions
 from pipeline.sources.csv.cells import number
 from pipeline.sources.csv.dialects import UnusableFile
 from pipeline.sources.csv.reading import Reading, Row
@@ -46,6 +48,7 @@ class Chunk:
     positions: list[int] = field(default_factory=list)
     bars: list[Bar] = field(default_factory=list)
     rejects: list[Reject] = field(default_factory=list)
+    actions: list[tuple[int, Action]] = field(default_factory=list)  # each with the position of its row
 
     @property
     def start(self) -> int:
@@ -54,11 +57,12 @@ class Chunk:
 
     def since(self, position: int) -> "Chunk":
         """Return the same chunk without the bars before a position."""
-        return self.after(bisect_left(self.positions, position))
+        found = self.after(bisect_left(self.positions, position))
+        return replace(found, actions=[one for one in self.actions if one[0] >= position])
 
     def after(self, count: int) -> "Chunk":
         """Return the same chunk without its first bars."""
-        return Chunk(self.end, self.rows, self.positions[count:], self.bars[count:], self.rejects) if count else self
+        return replace(self, positions=self.positions[count:], bars=self.bars[count:]) if count else self
 
 
 class _Series(NamedTuple):
@@ -67,6 +71,7 @@ class _Series(NamedTuple):
     symbol: str
     pick: Callable[[Row], tuple[str, ...]]
     has_volume: bool
+    actions: ActionColumns
 
 
 class Cleaner:
@@ -74,12 +79,15 @@ class Cleaner:
 
     def __init__(self, reading: Reading, *, source: str, ingested_at: Callable[[], str]) -> None:
         self._reading, self._columns, self._missing = reading, reading.columns, reading.missing
-        self._source, self._ingested_at, self._adjusted = source, ingested_at, reading.columns.dialect.adjusted
+        self._source, self._ingested_at = source, ingested_at
+        self._adjusted = {"as traded": False, "unknown": None}.get(reading.basis, True)
+        self._adjusted_to = reading.basis if self._adjusted else ""
         self._series = [
             _Series(
                 p.symbol,
                 itemgetter(p.open, p.high, p.low, p.close, p.close if p.volume is None else p.volume),
                 p.volume is not None,
+                p.actions,
             )
             for p in self._columns.prices
         ]
@@ -156,6 +164,8 @@ class Cleaner:
                     continue
                 chunk.rows += 1
                 for at, series in enumerate(self._series, start=position):
+                    if series.actions.any and (reason := self._add_actions(chunk, at, cells, series, time)):
+                        self._reject(chunk, first_line + step * (reader.line_num - 1), _Unusable(reason), cells)
                     try:
                         chunk.bars.append(self._bar(cells, series, time, order, ingested_at))
                         chunk.positions.append(at)
@@ -168,6 +178,22 @@ class Cleaner:
             damage = _Damaged("a field longer than 131,072 characters")
             self._reject_row(chunk, first_line, damage, [lines[0][:_SHOWN_CHARACTERS]])
         return len(lines)
+
+    def _add_actions(self, chunk: Chunk, at: int, cells: Row, series: _Series, time: str) -> str:
+        """Add the row's split and dividend, whether or not its prices can be used; return why that cannot be done."""
+        columns = self._columns
+        row = ActionRow(
+            symbol=series.symbol if columns.symbol is None else cells[columns.symbol].strip(),
+            day=self._reading.day_of(cells, time),
+            adjusted_to=self._reading.amounts_adjusted_to,
+            source=self._source,
+            ingested_at=self._ingested_at(),
+        )
+        try:
+            chunk.actions += [(at, action) for action in row_actions(cells, series.actions, row)]
+        except BadAction as why:
+            return str(why)
+        return ""
 
     def _count_sound_lines(self, lines: Sequence[str]) -> int:
         """How many lines stand before the first row that spoils its neighbours: by a quote without an end, or by a
@@ -196,7 +222,7 @@ class Cleaner:
 
     def _bar(self, cells: Row, series: _Series, time: str, order: int, ingested_at: str) -> Bar:
         columns = self._columns
-        symbol, pick, has_volume = series
+        symbol, pick, has_volume, _ = series
         if columns.symbol is not None:
             symbol = cells[columns.symbol].strip()
             if not symbol:
@@ -231,6 +257,8 @@ class Cleaner:
             adjusted=self._adjusted,
             source=self._source,
             ingested_at=ingested_at,
+            # A file that is older than its last bar was given another date since.
+            adjusted_to=max(self._adjusted_to, time[:10]) if self._adjusted_to else None,
         )
 
     def _numbers(self, texts: Sequence[str], symbol: str, has_volume: bool) -> tuple[float, float, float, float, float]:

@@ -9,14 +9,19 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePath
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from pipeline.intervals import NEW_YORK
+from pipeline.sources.csv.action_columns import ActionColumns
 from pipeline.sources.source import Unusable
 
 
 class UnusableFile(Unusable):
     """A file of which nothing can be used; the text is a sentence for whoever has the file."""
+
+
+# On the shares of which day a vendor states its prices: each bar's own, or the day of the download.
+Basis = Literal["unknown", "as traded", "download"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +32,7 @@ class Dialect:
     header: str
     timezone: str = ""  # the zone of times without an offset, where the vendor fixes it
     month_first: bool = False  # whether 01/02/2024 is always the second of January
-    adjusted: bool | None = None
+    basis: Basis = "unknown"
 
     @property
     def columns(self) -> frozenset[str]:
@@ -41,18 +46,39 @@ DIALECTS = (
         name="Polygon/Massive flat file",
         header="ticker,volume,open,close,high,low,window_start,transactions",
         timezone=NEW_YORK,
-        adjusted=False,
+        basis="as traded",
+    ),
+    # Raw prices with the actions beside them, and its own adjusted columns, which are not read.
+    Dialect(
+        name="Quandl WIKI", header="Date,Open,High,Low,Close,Volume,Ex-Dividend,Split Ratio,[Ticker]", basis="as traded"
+    ),
+    Dialect(
+        name="Quandl WIKI, shorter names",
+        header="Date,Open,High,Low,Close,Volume,ExDividend,SplitRatio,[Ticker]",
+        basis="as traded",
     ),
     Dialect(name="Stooq ASCII", header="<TICKER>,<PER>,<DATE>,<TIME>,<OPEN>,<HIGH>,<LOW>,<CLOSE>,<VOL>,[<OPENINT>]"),
     Dialect(name="Nasdaq.com", header="Date,Close/Last,Volume,Open,High,Low", month_first=True),
     # Its editions write dates in the reader's own order, so the order has to be proven.
     Dialect(name="Investing.com", header="Date,Price,Open,High,Low,Vol.,[Change %]"),
     # https://www.alphavantage.co/documentation: "timestamps are US Eastern".
-    Dialect(name="Alpha Vantage", header="timestamp,open,high,low,close,[adjusted_close],volume", timezone=NEW_YORK),
-    Dialect(name="index set", header="Index,Date,Open,High,Low,Close,Adj Close,Volume,[CloseUSD]"),
-    Dialect(name="Kaggle", header="date,open,high,low,close,volume,Name"),
+    # Daily prices are as traded; of shorter bars the file does not say whether they were asked for adjusted.
     Dialect(
-        name="Yahoo, yfinance, Stooq", header="Date,Open,High,Low,Close,[Adj Close],[Volume],[Symbol],[Company Name]"
+        name="Alpha Vantage",
+        header="timestamp,open,high,low,close,[adjusted_close],volume,[dividend_amount],[split_coefficient]",
+        timezone=NEW_YORK,
+        basis="as traded",
+    ),
+    Dialect(name="index set", header="Index,Date,Open,High,Low,Close,Adj Close,Volume,[CloseUSD]", basis="download"),
+    Dialect(name="Kaggle", header="date,open,high,low,close,volume,Name"),
+    # Close is adjusted for splits as of the download. Without Adj Close it may be adjusted for dividends too.
+    Dialect(
+        name="Yahoo",
+        header="Date,Open,High,Low,Close,Adj Close,[Volume],[Symbol],[Dividends],[Stock Splits],[Capital Gains]",
+        basis="download",
+    ),
+    Dialect(
+        name="Yahoo, yfinance, Stooq", header="Date,Open,High,Low,Close,[Volume],[Symbol],[Company Name],[Dividends]"
     ),
     Dialect(name="closing prices", header="Date,Close,[Volume],[Symbol]"),
 )
@@ -75,12 +101,13 @@ COLUMN_NAMES = {
     "trades": ("transactions", "trades"),
     "symbol": ("symbol", "ticker", "index", "name"),
     "company": ("company name", "company", "name"),
+    "dividend": ("dividends", "dividend amount", "ex-dividend", "exdividend"),
+    "split": ("stock splits", "split coefficient", "split ratio", "splitratio"),
+    "gain": ("capital gains",),
 }
 _PRICES = ("open", "high", "low", "close")
 # Columns that say something of a day, and so are no tickers of a wide table.
-_OTHER_COLUMNS = frozenset(
-    {"adj close", "adjusted close", "dividends", "stock splits", "capital gains", "change %", "openint"}
-)
+_OTHER_COLUMNS = frozenset({"adj close", "adjusted close", "change %", "openint"})
 _FIELD_NAMES = frozenset(name for names in COLUMN_NAMES.values() for name in names) | _OTHER_COLUMNS
 # What headers in capitals say besides: no exchange lists these as tickers.
 _NO_TICKERS = frozenset(
@@ -99,6 +126,7 @@ class PriceColumns(NamedTuple):
     low: int
     close: int
     volume: int | None
+    actions: ActionColumns = ActionColumns()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,11 +219,12 @@ def _yfinance_columns(rows: list[list[str]], delimiter: str) -> Columns | None:
     if not whole:
         return None
     prices = tuple(
-        PriceColumns(ticker, at["open"], at["high"], at["low"], at["close"], at.get("volume"))
+        PriceColumns(ticker, at["open"], at["high"], at["low"], at["close"], at.get("volume"), _actions(at))
         for ticker, at in whole.items()
     )
+    has_adjusted = all("adj close" in at for at in whole.values())
     return Columns(
-        dialect=_YFINANCE,
+        dialect=replace(_YFINANCE, basis="download") if has_adjusted else _YFINANCE,
         delimiter=delimiter,
         header=tuple(f"{f} {t}".strip() for f, t in zip(fields, tickers, strict=True)),
         header_lines=3,
@@ -231,19 +260,25 @@ def _long_columns(header: list[str], delimiter: str, symbol_column: str) -> Colu
         open_ = high = low = close
     if columns["volume"] is None:
         notes.append("no volume: it is 0")
+    actions = ActionColumns(columns["dividend"], columns["split"], columns["gain"])
     return Columns(
         dialect=dialect,
         delimiter=delimiter,
         header=tuple(header),
         header_lines=1,
         time=time,
-        prices=(PriceColumns("", open_, high, low, close, columns["volume"]),),
+        prices=(PriceColumns("", open_, high, low, close, columns["volume"], actions),),
         symbol=columns["symbol"],
         company=columns["company"],
         vwap=columns["vwap"],
         trades=columns["trades"],
         notes=tuple(notes),
     )
+
+
+def _actions(at: dict[str, int]) -> ActionColumns:
+    """The action columns among a ticker's columns."""
+    return ActionColumns(at.get("dividends"), at.get("stock splits"), at.get("capital gains"))
 
 
 def _stand_ins(names: list[str]) -> set[str]:
@@ -278,8 +313,9 @@ def _quantmod_columns(header: list[str], delimiter: str) -> Columns | None:
         open_, high, low, close = (at.get(name, at["close"]) for name in _PRICES)
         prices.append(PriceColumns(ticker, open_, high, low, close, at.get("volume")))
     is_whole = all({*_PRICES, "volume"} <= at.keys() for at in places.values())
+    has_adjusted = all("adjusted" in at for at in places.values())
     return Columns(
-        dialect=_QUANTMOD,
+        dialect=replace(_QUANTMOD, basis="download") if has_adjusted else _QUANTMOD,
         delimiter=delimiter,
         header=tuple(header),
         header_lines=1,

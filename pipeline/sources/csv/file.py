@@ -14,10 +14,13 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import islice, pairwise
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, BinaryIO, cast
+from zoneinfo import ZoneInfo
 
+from pipeline.intervals import NEW_YORK
 from pipeline.settings import ServiceError, Settings
 from pipeline.sources.csv.bars import Chunk, Cleaner
 from pipeline.sources.csv.dialects import UnusableFile
@@ -41,6 +44,7 @@ class PriceFile:
     path: Path
     fingerprint: str
     encoding: str
+    written_on: str  # day YYYY-MM-DD in New York; of a stream or a copy from S3 the day of the copy
 
     @property
     def source(self) -> str:
@@ -115,7 +119,8 @@ def at_hand(name: str, settings: Settings, *, encoding: str = "") -> Iterator[Pr
         try:
             with path.open("rb") as raw:
                 fingerprint = hashlib.file_digest(raw, "sha256").hexdigest()[:32]
-            found = PriceFile(name, path, fingerprint, encoding or _encoding(path))
+            written_on = datetime.fromtimestamp(path.stat().st_mtime, ZoneInfo(NEW_YORK)).date().isoformat()
+            found = PriceFile(name, path, fingerprint, encoding or _encoding(path), written_on)
         except (OSError, *DAMAGED) as error:
             raise UnusableFile(f"cannot be read: {error}") from error
         yield found
@@ -162,7 +167,7 @@ def reading(file: PriceFile, options: Options) -> Reading:
         with file.open() as text:
             head = _next_lines(text, _HEAD_LINES)
         name = "" if file.name == STANDARD_INPUT else file.name
-        return decide(head, file_name=name, options=options, all_lines=file.lines)
+        return decide(head, file_name=name, options=options, all_lines=file.lines, written_on=file.written_on)
 
 
 def chunks(file: PriceFile, reading: Reading, cleaner: Cleaner) -> Iterator[Chunk]:

@@ -10,8 +10,9 @@ from typing import Literal, cast
 from zoneinfo import ZoneInfo
 
 from pipeline.intervals import INTRADAY
-from pipeline.records import Interval
+from pipeline.records import DAILY_OR_LONGER, Interval
 from pipeline.sources.csv import cells as csv_cells
+from pipeline.sources.csv.actions import local_day
 from pipeline.sources.csv.dialects import Columns, UnusableFile, recognise
 
 Missing = Literal["refuse", "drop", "fill"]
@@ -29,6 +30,7 @@ class Options:
     day_first: bool | None = None
     ends: bool = False  # times are the bars' ends
     missing: Missing = "drop"
+    basis: str = ""  # of the prices: as traded, unknown, or a day YYYY-MM-DD
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +42,15 @@ class Reading:
     time_of: Callable[[Row], tuple[str, int]]  # of a row: the record's time, and a number that sorts alike
     newest_first: bool
     missing: Missing
+    basis: str  # of the prices: as traded, unknown, or a day YYYY-MM-DD
+    written_on: str  # day YYYY-MM-DD
+    day_of: Callable[[Row, str], str]  # of a row and its time: the exchange's day
     notes: tuple[str, ...]
+
+    @property
+    def amounts_adjusted_to(self) -> str | None:
+        """The day on whose shares dividends are stated; None: each as declared."""
+        return {"as traded": None, "unknown": self.written_on}.get(self.basis, self.basis)
 
     @property
     def named_symbol(self) -> str:
@@ -49,11 +59,13 @@ class Reading:
         return columns.prices[0].symbol if columns.symbol is None and len(columns.prices) == 1 else ""
 
 
-def decide(head: Sequence[str], *, file_name: str, options: Options, all_lines: Callable[[], Iterable[str]]) -> Reading:
+def decide(
+    head: Sequence[str], *, file_name: str, options: Options, all_lines: Callable[[], Iterable[str]], written_on: str
+) -> Reading:
     """Return how a file is read, from its first lines (some thousands, or all of it).
 
-    `all_lines` gives the whole file; it is called only when the order of day and month needs proof. Raises
-    UnusableFile.
+    `all_lines` gives the whole file; it is called only when the order of day and month needs proof. `written_on` is the
+    day YYYY-MM-DD of the file, which stands for that of the download. Raises UnusableFile.
     """
     columns = recognise(head, file_name=file_name, symbol=options.symbol, symbol_column=options.symbol_column)
     cell_of = _time_cell(columns)
@@ -71,13 +83,23 @@ def decide(head: Sequence[str], *, file_name: str, options: Options, all_lines: 
     instants = _instants(rows, columns, cell_of, read, zone)
     interval = cast("Interval", options.interval or csv_cells.infer_interval(instants, zone))
     time_of_cell = csv_cells.time_reader(csv_cells.TimeRules(read, interval, zone, options.ends))
+    # A file that was given an earlier date since was still downloaded after its bars.
+    written_on = max([written_on, *(f"{max(times):%Y-%m-%d}" for times in instants.values())])
+    basis = _basis(columns, interval, options, written_on)
     return Reading(
         columns=columns,
         interval=interval,
         time_of=lambda cells: time_of_cell(cell_of(cells)),
         newest_first=csv_cells.newest_first(list(instants.values())),
         missing=options.missing,
-        notes=(*columns.notes, *_time_notes(instants, interval, options, zone)),
+        basis=basis,
+        written_on=written_on,
+        day_of=lambda cells, time: local_day(cell_of(cells), time),
+        notes=(
+            *columns.notes,
+            *_time_notes(instants, interval, options, zone),
+            *_basis_notes(columns, basis, options),
+        ),
     )
 
 
@@ -133,6 +155,22 @@ def _instants(
         local = ZoneInfo(zone) if zone else UTC
         found = {symbol: [i if i.tzinfo else i.replace(tzinfo=local) for i in times] for symbol, times in found.items()}
     return found
+
+
+def _basis(columns: Columns, interval: str, options: Options, written_on: str) -> str:
+    if options.basis:
+        return options.basis
+    vendor = columns.dialect.basis
+    if columns.dialect.name == "Alpha Vantage" and interval not in DAILY_OR_LONGER:
+        vendor = "unknown"
+    return written_on if vendor == "download" else vendor
+
+
+def _basis_notes(columns: Columns, basis: str, options: Options) -> Iterator[str]:
+    if columns.dialect.basis == "download" and not options.basis:
+        yield f"prices are on the shares of {basis}, when the file was written (another day: --basis YYYY-MM-DD)"
+    if columns.dialect.basis == "unknown" and not options.basis:
+        yield "nothing says on which shares its prices are, so no split will be applied to them (--basis says it)"
 
 
 def _time_notes(instants: dict[str, list[datetime]], interval: str, options: Options, zone: str) -> Iterator[str]:

@@ -30,6 +30,7 @@ class Replays:
             "stamped-end" if options.ends else "",
             "missing=fill" if options.missing == "fill" else "",
             encoding and f"encoding={encoding}",
+            options.basis and f"basis={options.basis}",
         )
         return "/".join([self._plain, *filter(None, [",".join(filter(None, changes))])])
 

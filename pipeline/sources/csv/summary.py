@@ -30,7 +30,7 @@ class Summary:
         self._name, self._reading, self._cleaner = name, reading, cleaner
         self._symbols: dict[str, _Seen] = {}
         self.notes: list[str] = []  # further ones, beside those of the reading
-        self.rows = self.usable = self.sent = 0
+        self.rows = self.usable = self.sent = self.actions = 0
 
     def read(self, chunk: Chunk) -> None:
         """Count what was read."""
@@ -56,6 +56,8 @@ class Summary:
         counts = [f"rows read {self.rows:,}", f"sent {self.sent:,}"]
         if not stopped and self.usable > self.sent:
             counts.append(f"sent by an earlier run {self.usable - self.sent:,}")
+        if self.actions:
+            counts.append(f"splits and dividends {self.actions:,}")
         counts.append(f"dropped {sum(dropped.values()):,}")
         if self._cleaner.filled:
             counts.append(f"filled {self._cleaner.filled:,}")

@@ -1,0 +1,89 @@
+"""The stored prices: splits that nobody told, actions that look wrong, bars of an unknown basis.
+
+Runs four queries on Athena over the last thirteen months; the other areas of the doctor run none.
+"""
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+
+import pandas as pd
+
+from pipeline import aws
+from pipeline.athena.choices import hiding
+from pipeline.athena.client import Athena
+from pipeline.athena.queries import queries
+from pipeline.doctor.finding import Finding, ok, warning
+from pipeline.settings import Settings
+from pipeline.tables.prices import PRICE_VIEWS
+
+_LOOK_BACK = timedelta(days=400)
+# Somebody pays a dividend every quarter.
+_OLD_ACTIONS = timedelta(days=100)
+_AGES = "SELECT (SELECT max(ingested_at) FROM {bars}) AS bars, (SELECT max(ingested_at) FROM actions) AS actions"
+_SHOWN = 5
+
+
+def findings(settings: Settings, *, now: datetime) -> Iterator[Finding]:
+    """Yield what the flags of athena_queries.sql show; nothing without the views, which the tables' area reports."""
+    if not settings.s3_bucket or not _has_views(settings):
+        return
+    athena, known = Athena(settings), queries()
+    first_month = f"{now - _LOOK_BACK:%Y-%m}"
+    lately = {name: f"SELECT * FROM {name} WHERE month >= '{first_month}'" for name in ("bars", "adjusted_bars")}  # noqa: S608
+
+    def rows(name: str) -> pd.DataFrame:
+        used = {view: select for view, select in lately.items() if f"FROM {view}\n" in known[name].sql}
+        return athena.query(hiding(known[name].sql, used))
+
+    found = [
+        *_flags(rows("unexplained_jumps"), "unexplained_jumps", "verdict"),
+        *_flags(rows("suspicious_actions"), "suspicious_actions", "suspicion"),
+        *_mixtures(rows("bars_by_basis")),
+        *_ages(athena.query(hiding(_AGES.format(bars="bars"), {"bars": lately["bars"]}))),
+    ]
+    yield from found or [ok("prices", f"nothing is suspicious since {first_month}")]
+
+
+def _has_views(settings: Settings) -> bool:
+    glue = aws.client(settings, "glue")
+    try:
+        for name in PRICE_VIEWS:
+            glue.get_table(DatabaseName=settings.glue_database, Name=name)
+    except glue.exceptions.EntityNotFoundException:
+        return False
+    return True
+
+
+def _flags(rows: pd.DataFrame, query: str, column: str) -> Iterator[Finding]:
+    if rows.empty:
+        return
+    shown = [f"{row.symbol} {row.day:%Y-%m-%d} ({getattr(row, column)})" for row in rows.head(_SHOWN).itertuples()]
+    more = f" and {len(rows) - _SHOWN} more" if len(rows) > _SHOWN else ""
+    cure = f"python -m pipeline.athena {query}; `producer.py actions` reads splits and dividends"
+    yield warning("prices", f"{query}: {', '.join(shown)}{more}", cure)
+
+
+def _mixtures(rows: pd.DataFrame) -> Iterator[Finding]:
+    """Bars of an unknown basis beside others of the same ticker and interval make one chart of two bases."""
+    for (symbol, interval), bases in rows.groupby(["symbol", "interval"]) if len(rows) else ():
+        if len(bases) > 1 and (bases["basis"] == "unknown").any():
+            unknown = int(bases.loc[bases["basis"] == "unknown", "bars"].iloc[0])
+            others = int(bases["bars"].sum()) - unknown
+            yield warning(
+                "prices",
+                f"{symbol} {interval}: {unknown:,} bars of an unknown basis beside {others:,} others",
+                "replay their file again with --basis, which says on which shares its prices are",
+            )
+
+
+def _ages(rows: pd.DataFrame) -> Iterator[Finding]:
+    bars, actions = rows["bars"].iloc[0], rows["actions"].iloc[0]
+    if pd.isna(bars) or (not pd.isna(actions) and bars - actions < _OLD_ACTIONS):
+        return
+    said = (
+        "there are none"
+        if pd.isna(actions)
+        else f"the newest was read {(bars - actions).days} days before the newest bar"
+    )
+    cure = "python producer.py actions --once, and then every day: without splits, prices over time are wrong"
+    yield warning("prices", f"splits and dividends: {said}", cure)
