@@ -106,6 +106,12 @@ class Settings:
     alpha_vantage_base_url: str = _setting("https://www.alphavantage.co", "where Alpha Vantage is")
     alpha_vantage_requests_per_minute: int = _setting(5, "requests to it in any minute; 0 is no limit")
     symbols: str = _setting("AAPL,AMZN,GOOG,META,MSFT,NFLX,NVDA,TSLA", "tickers, comma-separated")
+    exchange: str = _setting(
+        "XNYS", "exchange of the symbols, for its sessions: XNYS, XTKS, 24/7, …; none: only what SYMBOL_EXCHANGES names"
+    )
+    symbol_exchanges: str = _setting(
+        "X:*=24/7,C:*=24/5", "other exchanges of symbols, comma-separated: 7203.T=XTKS; * stands for any characters"
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = _setting("INFO", "DEBUG, INFO, WARNING or ERROR")
     log_format: Literal["text", "json"] = _setting("text", "text or json, one object a line")
 
@@ -113,6 +119,12 @@ class Settings:
     def symbol_list(self) -> tuple[str, ...]:
         """The tickers of SYMBOLS, without blanks and repeats, in their order."""
         return tuple(dict.fromkeys(s.strip() for s in self.symbols.split(",") if s.strip()))
+
+    @property
+    def symbol_exchange_list(self) -> tuple[tuple[str, str], ...]:
+        """The symbols of SYMBOL_EXCHANGES, which may hold *, each with its exchange; the first that fits counts."""
+        pairs = (entry.rpartition("=") for entry in self.symbol_exchanges.split(",") if entry.strip())
+        return tuple((symbol.strip(), exchange.strip()) for symbol, _, exchange in pairs)
 
     @property
     def topics(self) -> dict[str, str]:
@@ -209,6 +221,11 @@ def _mistakes_between(settings: Settings) -> list[str]:
     for name in ("s3_tags", "aws_tags"):
         if not re.fullmatch(r"([^=,]+=[^=,]*(,[^=,]+=[^=,]*)*)?", getattr(settings, name)):
             mistakes.append(f"{name.upper()}: {getattr(settings, name)!r} is not name=value, comma-separated")
+    mistakes += [
+        f"SYMBOL_EXCHANGES: {symbol or exchange!r} has no exchange; an entry is symbol=exchange, such as 7203.T=XTKS"
+        for symbol, exchange in settings.symbol_exchange_list
+        if not symbol or not exchange
+    ]
     if settings.athena_output and not settings.athena_output.startswith("s3://"):
         mistakes.append(f"ATHENA_OUTPUT: {settings.athena_output!r} does not begin with s3://")
     if settings.first_day and not re.fullmatch(r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])", settings.first_day):

@@ -14,7 +14,7 @@ SCRIPTS = ("producer.py", "consumer.py", "glue_setup.py")
 # The house from the ground up: each room, and the rooms that it may import beside itself. A file belongs to the longest
 # name here that its own begins with, and a file that belongs to none has no place in the product.
 GROUND = ["pipeline.records", "pipeline.settings", "pipeline.bucket", "pipeline.spreadsheet", "pipeline.intervals"]
-GROUND += ["pipeline.terminal", "pipeline.aws"]
+GROUND += ["pipeline.terminal", "pipeline.aws", "pipeline.sessions"]
 PIPELINE = [*GROUND, "pipeline.landing", "pipeline.sources", "pipeline.streams", "pipeline.sinks", "pipeline.athena"]
 PIPELINE += ["pipeline.tables", "pipeline.process", "pipeline.doctor", "pipeline.dynamodb", "etl"]
 LAYERS: dict[str, list[str]] = {
@@ -24,6 +24,7 @@ LAYERS: dict[str, list[str]] = {
     "pipeline.spreadsheet": [],
     "pipeline.settings": ["pipeline.bucket"],
     "pipeline.intervals": ["pipeline.records"],
+    "pipeline.sessions": ["pipeline.settings", "pipeline.records"],
     "pipeline.terminal": ["pipeline.settings"],
     "pipeline.aws": ["pipeline.settings"],
     "pipeline.landing": GROUND,
@@ -52,6 +53,7 @@ PURE = {
     *(
         "pipeline/records.py",
         "pipeline/intervals.py",
+        "pipeline/sessions.py",
         "pipeline/bucket.py",
         "pipeline/spreadsheet.py",
         "pipeline/landing",
