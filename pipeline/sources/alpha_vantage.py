@@ -7,7 +7,7 @@ under Note or Information.
 
 import re
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -21,6 +21,8 @@ NAME = "alpha_vantage"
 _INTRADAY: dict[Interval, str] = {"1m": "1min", "5m": "5min", "15m": "15min", "30m": "30min", "1h": "60min"}
 _FUNCTIONS: dict[Interval, str] = {"1d": "TIME_SERIES_DAILY", "1w": "TIME_SERIES_WEEKLY", "1mo": "TIME_SERIES_MONTHLY"}
 SPANS = (*_INTRADAY, *_FUNCTIONS)
+# It says nothing of its delay; data that is not real-time is 15 minutes late by the exchanges' rules.
+DELAY = timedelta(minutes=15)
 # outputsize=compact holds a hundred bars; as calendar days that errs on the side of asking for all.
 _COMPACT_DAYS = 100
 
@@ -58,12 +60,13 @@ def bars(
     adjusted: bool,
     ingested_at: Callable[[], str],
 ) -> Iterator[tuple[Bar, bool]]:
-    """Yield one symbol's bars from `start` to `end` (aware, both included), oldest first, each with False: the API
-    says nothing of delay.
+    """Yield one symbol's bars from `start` to `end` (aware, both included), oldest first, each as delayed: the
+    API says nothing of delay.
 
     `adjusted` chooses the adjusted intraday series; the free daily ones are as traded.
     """
-    for parameters in _requests(symbol, interval, start, end, adjusted=adjusted):
+    now = datetime.fromisoformat(ingested_at()).replace(tzinfo=UTC)
+    for parameters in _requests(symbol, interval, start, end, now, adjusted=adjusted):
         body = get("/query", parameters)
         series: Json = next((value for name, value in body.items() if "Time Series" in name), {})
         if not isinstance(series, dict):
@@ -86,13 +89,16 @@ def bars(
                         # Adjusted for dividends too, which no split undoes.
                         adjusted_to=UNKNOWN_BASIS if adjusted and interval in _INTRADAY else None,
                     ),
-                    False,
+                    True,
                 )
 
 
-def _requests(symbol: str, interval: Interval, start: datetime, end: datetime, *, adjusted: bool) -> Iterator[Json]:
+def _requests(
+    symbol: str, interval: Interval, start: datetime, end: datetime, now: datetime, *, adjusted: bool
+) -> Iterator[Json]:
     if interval not in _INTRADAY:
-        size = {"outputsize": "compact" if (end - start).days < _COMPACT_DAYS else "full"} if interval == "1d" else {}
+        # The hundred bars are the last ones, whatever is asked for.
+        size = {"outputsize": "compact" if (now - start).days < _COMPACT_DAYS else "full"} if interval == "1d" else {}
         yield {"function": _FUNCTIONS[interval], "symbol": symbol, **size}
         return
     month = start.replace(day=1)

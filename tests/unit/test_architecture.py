@@ -23,8 +23,8 @@ LAYERS: dict[str, list[str]] = {
     "pipeline.bucket": [],
     "pipeline.spreadsheet": [],
     "pipeline.settings": ["pipeline.bucket"],
-    "pipeline.intervals": ["pipeline.records"],
-    "pipeline.sessions": ["pipeline.settings", "pipeline.records"],
+    "pipeline.sessions": ["pipeline.settings"],
+    "pipeline.intervals": ["pipeline.records", "pipeline.sessions"],
     "pipeline.terminal": ["pipeline.settings"],
     "pipeline.aws": ["pipeline.settings"],
     "pipeline.landing": GROUND,
@@ -59,6 +59,7 @@ PURE = {
         "pipeline/landing",
     ),
     *("pipeline/sources/csv/dialects.py", "pipeline/sources/csv/cells.py", "pipeline/sources/csv/bars.py"),
+    *("pipeline/sources/due.py", "pipeline/sources/progress.py"),
     *("pipeline/tables/catalog.py", "pipeline/tables/resources.py", "pipeline/sinks/dynamodb/items.py"),
     *("pipeline/sinks/checks.py", "pipeline/sinks/lake/objects.py", "pipeline/sinks/lake/dead_letters.py"),
 }
