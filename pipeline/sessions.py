@@ -17,6 +17,7 @@ from zoneinfo import ZoneInfo
 
 from pipeline.settings import Settings, SettingsError
 
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # In place of an exchange: every symbol has to be listed in SYMBOL_EXCHANGES.
 NO_EXCHANGE = "none"
 # Sessions are loaded some at a time: 28 years of New York take 0.1 s. So many days always hold one.
@@ -34,13 +35,17 @@ class Session:
     break_from: datetime | None = None
     break_until: datetime | None = None
 
-    def instants(self, step: timedelta) -> Iterator[datetime]:
-        """Yield where each bar of a length starts, without those of the break."""
-        at = self.opens_at
+    def starts(self, step: timedelta) -> list[datetime]:
+        """Return where the bars of a length start that hold a part of the session, by the clock as APIs cut them: the
+        first hour of New York at 9:00. Those that lie in the break are left out.
+        """
+        at = EPOCH + (self.opens_at - EPOCH) // step * step
+        found = []
         while at < self.closes_at:
-            if self.break_from is None or self.break_until is None or not self.break_from <= at < self.break_until:
-                yield at
+            if not (self.break_from and self.break_until and self.break_from <= at and at + step <= self.break_until):
+                found.append(at)
             at += step
+        return found
 
 
 class Exchange:

@@ -103,6 +103,11 @@ def empty_days(state: Mapping[str, Any]) -> dict[str, set[str]]:
     return {symbol: set(days) for symbol, days in unpacked(state.get("empty", "")).items()}
 
 
+def sent_days(state: Mapping[str, Any]) -> dict[str, set[str]]:
+    """Return by symbol the days (YYYY-MM-DD) that a back-fill's checkpoint has as sent."""
+    return {symbol: set(days) for symbol, days in unpacked(state.get("sent", "")).items()}
+
+
 def packed(value: Mapping[str, Any]) -> str:
     """Return what a checkpoint holds of a mapping. Three days of every US stock are 0.4 MB: they have to fit into a
     message of Kafka's 1 MB.

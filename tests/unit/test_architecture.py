@@ -16,7 +16,7 @@ SCRIPTS = ("producer.py", "consumer.py", "glue_setup.py")
 GROUND = ["pipeline.records", "pipeline.settings", "pipeline.bucket", "pipeline.spreadsheet", "pipeline.intervals"]
 GROUND += ["pipeline.terminal", "pipeline.aws", "pipeline.sessions"]
 PIPELINE = [*GROUND, "pipeline.landing", "pipeline.sources", "pipeline.streams", "pipeline.sinks", "pipeline.athena"]
-PIPELINE += ["pipeline.tables", "pipeline.process", "pipeline.doctor", "pipeline.dynamodb", "etl"]
+PIPELINE += ["pipeline.tables", "pipeline.process", "pipeline.doctor", "pipeline.dynamodb", "pipeline.coverage", "etl"]
 LAYERS: dict[str, list[str]] = {
     "pipeline": [],  # pipeline/__init__.py
     "pipeline.records": [],
@@ -35,8 +35,11 @@ LAYERS: dict[str, list[str]] = {
     "pipeline.athena": GROUND,
     "etl": [],
     "pipeline.tables": [*GROUND, "pipeline.landing", "pipeline.athena", "etl"],
+    "pipeline.coverage": [*GROUND, "pipeline.sources", "pipeline.streams", "pipeline.athena"],
     "pipeline.dynamodb": [*GROUND, "pipeline.sinks"],
-    "pipeline.doctor": [*GROUND, "pipeline.landing", "pipeline.streams", "pipeline.athena", "pipeline.tables"],
+    "pipeline.doctor": [
+        *(*GROUND, "pipeline.landing", "pipeline.streams", "pipeline.athena", "pipeline.tables", "pipeline.coverage")
+    ],
     "dashboards": PIPELINE,
     "deploy": [*PIPELINE, "dashboards"],
     "producer": PIPELINE,
@@ -59,7 +62,13 @@ PURE = {
         "pipeline/landing",
     ),
     *("pipeline/sources/csv/dialects.py", "pipeline/sources/csv/cells.py", "pipeline/sources/csv/bars.py"),
-    *("pipeline/sources/due.py", "pipeline/sources/progress.py"),
+    *(
+        "pipeline/sources/due.py",
+        "pipeline/sources/progress.py",
+        "pipeline/sources/asked.py",
+        "pipeline/sources/gaps.py",
+    ),
+    *("pipeline/coverage/covered.py", "pipeline/coverage/output.py"),
     *("pipeline/tables/catalog.py", "pipeline/tables/resources.py", "pipeline/sinks/dynamodb/items.py"),
     *("pipeline/sinks/checks.py", "pipeline/sinks/lake/objects.py", "pipeline/sinks/lake/dead_letters.py"),
 }

@@ -53,10 +53,19 @@ def test_the_minutes_of_tokyo_leave_out_its_noon() -> None:
     """The minutes of a session with a break are those in which there is trading."""
     session = Exchange("XTKS").session(date(2026, 1, 15))
     assert session is not None
-    minutes = list(session.instants(timedelta(minutes=1)))
+    minutes = session.starts(timedelta(minutes=1))
     assert len(minutes) == 330
     assert session.break_from not in minutes
     assert session.break_until in minutes
+
+
+def test_hours_are_those_of_the_clock() -> None:
+    """A session from 9:30 to 16:00 has seven bars of an hour, of which the first begins at 9:00."""
+    session = NEW_YORK.session(date(2025, 11, 26))
+    assert session is not None
+    hours = session.starts(timedelta(hours=1))
+    assert (hours[0], len(hours)) == (datetime(2025, 11, 26, 14, tzinfo=UTC), 7)
+    assert session.starts(timedelta(minutes=5))[0] == session.opens_at
 
 
 def test_crypto_and_currencies_have_days_in_utc() -> None:
