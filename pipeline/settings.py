@@ -21,6 +21,12 @@ SecurityProtocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
 SaslMechanism = Literal["", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "AWS_MSK_IAM"]
 
 
+_NOT_NEGATIVE = (
+    *("polygon_requests_per_minute", "polygon_delay_minutes"),
+    *("alpha_vantage_requests_per_minute", "alpha_vantage_delay_minutes", "etl_late_days"),
+)
+
+
 class SettingsError(ValueError):
     """All the mistakes found in the settings, one a line."""
 
@@ -99,12 +105,16 @@ class Settings:
     polygon_requests_per_minute: int = _setting(
         5, "requests to it in any minute, for all symbols together; 0 is no limit"
     )
+    polygon_delay_minutes: int = _setting(
+        15, "how late the plan's bars are after a close, in minutes; 0 in real time, 360 on a plan of end-of-day data"
+    )
     polygon_stream_url: str = _setting(
         "wss://delayed.massive.com/stocks", "wss://socket.massive.com/stocks is not delayed"
     )
     alpha_vantage_api_key: str = _setting("", "key of Alpha Vantage", secret=True)
     alpha_vantage_base_url: str = _setting("https://www.alphavantage.co", "where Alpha Vantage is")
     alpha_vantage_requests_per_minute: int = _setting(5, "requests to it in any minute; 0 is no limit")
+    alpha_vantage_delay_minutes: int = _setting(15, "how late its bars are after a close, in minutes")
     symbols: str = _setting("AAPL,AMZN,GOOG,META,MSFT,NFLX,NVDA,TSLA", "tickers, comma-separated")
     exchange: str = _setting(
         "XNYS", "exchange of the symbols, for its sessions: XNYS, XTKS, 24/7, …; none: only what SYMBOL_EXCHANGES names"
@@ -243,7 +253,7 @@ def _mistakes_between(settings: Settings) -> list[str]:
             mistakes.append(f"{name.upper()}: {getattr(settings, name)} is less than 1")
     mistakes += [
         f"{name.upper()}: {getattr(settings, name)} is less than 0"
-        for name in ("polygon_requests_per_minute", "alpha_vantage_requests_per_minute", "etl_late_days")
+        for name in _NOT_NEGATIVE
         if getattr(settings, name) < 0
     ]
     if not re.fullmatch(r"[a-z0-9_]+", settings.glue_database):

@@ -7,9 +7,10 @@ python -m pipeline.coverage --csv coverage.csv                   a line a symbol
 python -m pipeline.coverage --prometheus coverage.prom           gauges, for node_exporter's textfile collector
 
 A bar that is not there is `empty` if a source was asked for it and had nothing, as the checkpoints in Kafka say, and
-`missing` if nobody asked, or it was sent and has not landed. `outside` are days with bars and without a session. A
-session is expected from an hour after its close on. Exit code 1 when something is missing; `producer.py backfill` asks
-for it. Athena reads the months asked for, and of them the columns of the view `bars` that it needs.
+`missing` if nobody asked, or it was sent and has not landed. `outside` are days with bars and without a session,
+`behind` the sessions at the end that nothing is known of. A session is expected from 45 minutes after its close and
+POLYGON_DELAY_MINUTES on. Exit code 1 when something is missing; `producer.py backfill` asks for it. Athena reads the
+months asked for, and of them the columns of the view `bars` that it needs.
 """
 
 import argparse

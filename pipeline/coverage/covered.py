@@ -9,8 +9,8 @@ from pipeline.intervals import INTERVAL_SECONDS, Period, first_day
 from pipeline.records import time_text
 from pipeline.sessions import EPOCH, Exchange, Session
 
-# A session is expected from so long after its close: sources are late, and so is the consumer.
-GRACE = timedelta(hours=1)
+# A session is expected from so long after its close and the source's delay: the requests and the landing take time.
+GRACE = timedelta(minutes=45)
 
 
 @dataclass(frozen=True)

@@ -47,25 +47,26 @@ class _Look:
     def __init__(self, settings: Settings, wanted: Wanted, now: datetime, known: Asked) -> None:
         self._athena, self._exchanges = Athena(settings), Exchanges(settings)
         self._wanted, self._now, self._known = wanted, now, known
+        self._over = now - GRACE - timedelta(minutes=settings.polygon_delay_minutes)
         # No exchange is further ahead than the next day.
         self._last = wanted.last or (now + timedelta(days=1)).date()
 
     def days(self) -> Iterator[Covered]:
         """Bars of a day or longer."""
-        wanted, over = self._wanted, self._now - GRACE
+        wanted = self._wanted
         present = stored.stored_days(self._athena, wanted.interval, wanted.symbols, wanted.first, self._last)
         for symbol in wanted.symbols or present:
             exchange, days = self._exchanges.of(symbol), present.get(symbol, set())
             first = wanted.first or min(days, default=self._last - _LOOKBACK)
             aligned = first_day(datetime.combine(first, datetime.min.time()), wanted.interval).date()
             last = min(self._last, exchange.local_day(self._now))
-            spans = [one for one in periods(exchange, wanted.interval, aligned, last) if one.closes_at <= over]
+            spans = [one for one in periods(exchange, wanted.interval, aligned, last) if one.closes_at <= self._over]
             empty = self._known.empty.get(symbol, set())
             yield cover_periods(symbol, exchange, wanted.interval, spans, present=days, empty=empty)
 
     def sessions(self) -> Iterator[Covered]:
         """Bars within the day."""
-        wanted, over = self._wanted, self._now - GRACE
+        wanted = self._wanted
         first = wanted.first or self._last - _INTRADAY_LOOKBACK
         names = wanted.symbols or stored.symbols(self._athena, wanted.interval, first, self._last)
         by_exchange: dict[str, tuple[Exchange, list[str]]] = {}
@@ -74,7 +75,7 @@ class _Look:
             by_exchange.setdefault(exchange.name, (exchange, []))[1].append(symbol)
         for exchange, of_exchange in by_exchange.values():
             last = min(self._last, exchange.local_day(self._now))
-            sessions = [one for one in exchange.sessions(first, max(first, last)) if one.closes_at <= over]
+            sessions = [one for one in exchange.sessions(first, max(first, last)) if one.closes_at <= self._over]
             there = stored.stored_sessions(self._athena, wanted.interval, of_exchange, first, last, exchange=exchange)
             for symbol in of_exchange:
                 was_empty = self._was_empty(symbol)

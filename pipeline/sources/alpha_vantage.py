@@ -7,7 +7,7 @@ under Note or Information.
 
 import re
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -21,8 +21,6 @@ NAME = "alpha_vantage"
 _INTRADAY: dict[Interval, str] = {"1m": "1min", "5m": "5min", "15m": "15min", "30m": "30min", "1h": "60min"}
 _FUNCTIONS: dict[Interval, str] = {"1d": "TIME_SERIES_DAILY", "1w": "TIME_SERIES_WEEKLY", "1mo": "TIME_SERIES_MONTHLY"}
 SPANS = (*_INTRADAY, *_FUNCTIONS)
-# It says nothing of its delay; data that is not real-time is 15 minutes late by the exchanges' rules.
-DELAY = timedelta(minutes=15)
 # outputsize=compact holds a hundred bars; as calendar days that errs on the side of asking for all.
 _COMPACT_DAYS = 100
 

@@ -31,7 +31,9 @@ class Due:
 
 @dataclass(frozen=True, kw_only=True)
 class Asking:
-    """How a series is asked. `delay`: how late the source's data is; `include_open`: bars that still form, too."""
+    """How a series is asked. `delay`: how late the source's bars are after a close, before which some plans refuse to
+    answer; `include_open`: bars that still form, too.
+    """
 
     exchange: Exchange
     interval: str
@@ -70,7 +72,7 @@ class Asking:
         return Due(first=max(first, found[0].time), last=min(max(last, found[-1].time), end), days=over)
 
     def _may_be_asked(self, period: Period, now: datetime) -> bool:
-        return (period.opens_at if self.include_open else period.closes_at) <= now
+        return (period.opens_at if self.include_open else period.closes_at + self.delay) <= now
 
     def _due_sessions(self, part: Part, now: datetime, is_done: Callable[[str], bool]) -> Due | None:
         """Bars within the day: also those before the opening and after the close, from midnight to midnight."""

@@ -72,17 +72,17 @@ def test_days_without_a_session_are_not_asked_for() -> None:
     assert due(asking("1d"), "2025-11-27 00:00:00", "2025-11-27 23:59:59", "2025-12-01 12:00") is None
 
 
-def test_a_session_is_settled_only_after_the_sources_delay() -> None:
-    """At its close a session is asked for; that it has no bar is believed when the source's delay has passed, too."""
-    first, last = "2025-11-26 00:00:00", "2025-11-28 18:01:00"
-    early = due(asking("1d"), first, last, "2025-11-28 18:01")
+def test_a_session_is_asked_for_after_the_sources_delay() -> None:
+    """A plan that is late may refuse to answer before: at 18:14 the early close of 18:00 is not asked for, at 18:15 it
+    is, and that it has no bar is then believed.
+    """
+    first = "2025-11-26 00:00:00"
+    early = due(asking("1d"), first, "2025-11-28 18:14:00", "2025-11-28 18:14")
     assert early is not None
-    assert (early.last, early.days) == ("2025-11-28 18:01:00.000", ("2025-11-26",))
+    assert (early.last, early.days) == ("2025-11-26 23:59:59.999", ("2025-11-26",))
     late = due(asking("1d"), first, "2025-11-28 18:15:00", "2025-11-28 18:15")
     assert late is not None
-    assert late.days == ("2025-11-26", "2025-11-28")
-    before = due(asking("1d"), "2025-11-28 00:00:00", last, "2025-11-28 17:59")
-    assert before is None
+    assert (late.last, late.days) == ("2025-11-28 18:15:00.000", ("2025-11-26", "2025-11-28"))
 
 
 def test_open_bars_are_asked_for_once_the_session_has_opened() -> None:

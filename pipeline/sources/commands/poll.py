@@ -73,6 +73,7 @@ class _Bars:
         self._api, self._symbols, self._topic = _APIS[options.source], settings.symbol_list, settings.kafka_topic_bars
         self._get = self._api.client(settings, clock.sleep, recorded=options.load)
         self._options, self._clock, self._exchanges = options, clock, Exchanges(settings)
+        self._delay = timedelta(minutes=getattr(settings, f"{options.source}_delay_minutes"))
         # A week that holds a split is on two bases at once, unless the source adjusts it.
         is_long = options.interval in DAILY_OR_LONGER - {"1d"} and not (options.grouped or options.previous_close)
         self._is_adjusted = is_long if options.adjusted is None else options.adjusted
@@ -116,7 +117,7 @@ class _Bars:
     def _asking(self, exchange: Exchange, interval: str) -> Asking | None:
         """By which sessions to ask; recorded answers are read whatever they are of."""
         options = self._options
-        how = {"delay": self._api.DELAY, "revise": options.revise, "include_open": options.include_open}
+        how = {"delay": self._delay, "revise": options.revise, "include_open": options.include_open}
         return None if options.load else Asking(exchange=exchange, interval=interval, **how)
 
     def _ask_bars(self, symbol: str, start: str, end: str) -> Iterator[tuple[str, Record]]:
@@ -150,7 +151,7 @@ class _Bars:
         """The bars that are over; with --include-open all of them."""
         now = self._clock.now()
         for bar, is_delayed in found:
-            delay = self._api.DELAY if is_delayed else timedelta(0)
+            delay = self._delay if is_delayed else timedelta(0)
             if self._options.include_open or is_finished(bar, exchange, now, delay):
                 yield bar
 
