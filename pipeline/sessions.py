@@ -20,6 +20,8 @@ from pipeline.settings import Settings, SettingsError
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # In place of an exchange: every symbol has to be listed in SYMBOL_EXCHANGES.
 NO_EXCHANGE = "none"
+# Known without the library.
+_ZONES = {"XNYS": "America/New_York", "XNAS": "America/New_York", "24/7": "UTC", "24/5": "UTC"}
 # Sessions are loaded some at a time: 28 years of New York take 0.1 s. So many days always hold one.
 _MARGIN = timedelta(days=366)
 
@@ -74,15 +76,10 @@ class Exchange:
         """Return the session of a day; None for a day without one. Raises SettingsError."""
         return next(iter(self.sessions(day, day)), None)
 
-    def closed(self, first: date, now: datetime) -> list[Session]:
-        """Return the sessions from a day on that have closed at `now` (aware). Raises SettingsError."""
-        found = self.sessions(first, max(first, self.local_day(now)))
-        return [session for session in found if session.closes_at <= now]
-
     @property
     def zone(self) -> ZoneInfo:
         """The time zone of the exchange's clock; UTC for 24/7 and 24/5. Raises SettingsError."""
-        return ZoneInfo(str(self._calendar.tz))
+        return ZoneInfo(_ZONES.get(self.name) or str(self._calendar.tz))
 
     def local_day(self, instant: datetime) -> date:
         """Return the date of an instant (aware) by the exchange's clock. Raises SettingsError."""

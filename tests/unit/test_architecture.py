@@ -62,6 +62,7 @@ PURE = {
         "pipeline/landing",
     ),
     *("pipeline/sources/csv/dialects.py", "pipeline/sources/csv/cells.py", "pipeline/sources/csv/bars.py"),
+    "pipeline/sources/csv/clock.py",
     *(
         "pipeline/sources/due.py",
         "pipeline/sources/progress.py",

@@ -77,13 +77,6 @@ def test_crypto_and_currencies_have_days_in_utc() -> None:
     assert weekdays[0].closes_at - weekdays[0].opens_at == timedelta(days=1)
 
 
-def test_closed_sessions_end_with_the_clock() -> None:
-    """At 18:00 UTC the session of the early close is over, a second before it is not."""
-    at = datetime(2025, 11, 28, 18, tzinfo=UTC)
-    assert [one.day.day for one in NEW_YORK.closed(date(2025, 11, 26), at)] == [26, 28]
-    assert [one.day.day for one in NEW_YORK.closed(date(2025, 11, 26), at - timedelta(seconds=1))] == [26]
-
-
 @pytest.mark.parametrize(
     ("exchange", "days", "said"),
     [

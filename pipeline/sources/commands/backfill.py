@@ -240,7 +240,7 @@ class _FromFiles(_Backfill):
         options = Options(symbol=self._options.symbol, timezone=self._options.timezone or "")
         for name in csv_file.find(self._options.files, self._settings):
             with csv_file.at_hand(name, self._settings) as file:
-                reading = csv_file.reading(file, options)
+                reading = csv_file.reading(file, options, exchange_of=self._exchanges.of)
                 cleaner = Cleaner(reading, source=file.source, ingested_at=self._clock.now_text)
                 rows = (chunk.bars for chunk in csv_file.chunks(file, reading, cleaner))
                 bars = self._missing(chain.from_iterable(rows))
