@@ -78,7 +78,8 @@ class Asking:
         """Bars within the day: also those before the opening and after the close, from midnight to midnight."""
         first, last = instant(part[0]), instant(part[1])
         begin, until = (self.exchange.local_day(at) for at in (first, min(last, now)))
-        sessions = self.exchange.sessions(begin, until + timedelta(days=1))
+        self.exchange.sessions(begin, until)  # raises for days that the calendar does not know
+        sessions = self.exchange.known_sessions(begin, until + timedelta(days=1))
         spans = [span for session in sessions if (span := self._span(session))[0] <= min(last, now) and span[1] > first]
         if not spans:
             return None

@@ -7,6 +7,7 @@ import pytest
 from pipeline.intervals import finished_at
 from pipeline.records import Bar
 from pipeline.sessions import Exchange
+from pipeline.settings import SettingsError
 from pipeline.sources.due import Asking, Due
 
 QUARTER, TWO_DAYS = timedelta(minutes=15), timedelta(days=2)
@@ -126,3 +127,11 @@ def test_sydney_is_asked_for_by_its_own_days() -> None:
     found = due(sydney, "2026-01-14 13:00:00", "2026-01-15 20:00:00", "2026-01-15 20:00")
     assert found is not None
     assert found.days == ("2026-01-15",)
+
+
+def test_minutes_of_the_last_day_that_the_calendar_knows() -> None:
+    """On its last day a calendar is still of use; a day later the error names the setting."""
+    shanghai = asking("1m", "XSHG")
+    assert due(shanghai, "2026-12-31 00:00:00", "2026-12-31 08:00:00", "2026-12-31 08:00") is not None
+    with pytest.raises(SettingsError, match=r"EXCHANGE.*up to 2026-12-31"):
+        due(shanghai, "2027-01-04 00:00:00", "2027-01-04 08:00:00", "2027-01-04 08:00")

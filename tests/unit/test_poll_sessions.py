@@ -99,3 +99,31 @@ def test_grouped_asks_for_sessions_only(monkeypatch) -> None:
     world = World("2025-11-30 12:00", WEEKDAYS)
     world.poll(monkeypatch, "--grouped", "--from", "2025-11-24")
     assert [path[-2:] for path in world.paths] == ["24", "25", "26", "28"]
+
+
+def test_minutes_of_a_whole_session_without_a_bar_are_remembered(monkeypatch) -> None:
+    """A session without any minute is noted once it is over, also the last ones that were asked for."""
+    world = World("2025-11-16 12:00", set())
+    stamps = [datetime(2025, 11, day, 15, minute, tzinfo=UTC) for day in (12, 13, 17) for minute in (0, 1)]
+
+    def get(path: str, _parameters: object = None) -> dict:
+        world.paths.append(path)
+        first, last = (int(text) for text in path.split("/")[-2:])
+        found = [int(stamp.timestamp() * 1000) for stamp in stamps if stamp <= world.at]
+        bars = [{"t": at, "o": 1, "h": 1, "l": 1, "c": 1, "v": 1} for at in found if first <= at <= last]
+        return {"status": "OK", "results": bars}
+
+    world.get = get
+    arguments = ["--interval", "1m", "--from", "2025-11-12"]
+    assert world.poll(monkeypatch, *arguments) == ["12", "12", "13", "13"]
+    assert world.empty == {"2025-11-14"}
+    world.at = datetime(2025, 11, 17, 9, tzinfo=UTC)
+    world.paths.clear()
+    world.poll(monkeypatch, "--interval", "1m")
+    assert len(world.paths) == 1  # a day that has begun may have minutes before the opening
+    world.at = datetime(2025, 11, 18, 4, tzinfo=UTC)
+    assert world.poll(monkeypatch, "--interval", "1m") == ["17", "17"]
+    assert world.empty == {"2025-11-14"}
+    world.at = datetime(2025, 11, 23, 12, tzinfo=UTC)
+    world.poll(monkeypatch, "--interval", "1m")
+    assert world.empty == {f"2025-11-{day}" for day in (14, 18, 19, 20, 21)}
