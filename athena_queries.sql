@@ -428,25 +428,37 @@ GROUP BY symbol, date_trunc('month', time)
 ORDER BY symbol, month;
 
 -- name: news_and_next_day_return
--- Does the price follow the news? The return of the next trading day, by the sentiment of the day before. An article of a day
--- without trading counts for the trading day before it.
+-- Does the price follow the news? The return of the next session, by the sentiment of the day before. An article of a day without a
+-- session counts for the session before it; where the next session has no bar, no return is known.
 WITH daily AS (
   SELECT
     symbol,
     date(time) AS day,
     "close",
-    lead(date(time)) OVER (PARTITION BY symbol ORDER BY time) AS next_day,
+    lead(date(time)) OVER (PARTITION BY symbol ORDER BY time) AS following_day,
     lead("close") OVER (PARTITION BY symbol ORDER BY time) AS next_close
   FROM adjusted_bars
   WHERE "interval" = '1d' AND month >= '1970-01'
 ),
+traded_at AS (
+  SELECT symbol, min_by(exchange, place) AS exchange
+  FROM (SELECT DISTINCT symbol FROM news WHERE month >= '1970-01')
+  JOIN symbol_exchanges ON symbol LIKE pattern ESCAPE '|'
+  GROUP BY symbol
+),
+sessions AS (
+  SELECT exchange, session AS day, lead(session) OVER (PARTITION BY exchange ORDER BY session) AS next_day
+  FROM trading_sessions
+),
 followed AS (
   SELECT daily.symbol, coalesce(news.sentiment, 'unknown') AS sentiment, daily.next_close / nullif(daily."close", 0) - 1 AS next_day_return
   FROM news
+  JOIN traded_at ON traded_at.symbol = news.symbol
+  JOIN sessions ON sessions.exchange = traded_at.exchange AND date(news.time) >= sessions.day AND date(news.time) < sessions.next_day
   -- An article about FB is one about META.
   LEFT JOIN symbols ON symbols.symbol = news.symbol AND date(news.time) >= symbols.from_day AND date(news.time) < symbols.until_day
     AND NOT symbols.is_before
-  JOIN daily ON daily.symbol = coalesce(symbols.name, news.symbol) AND date(news.time) >= daily.day AND date(news.time) < daily.next_day
+  JOIN daily ON daily.symbol = coalesce(symbols.name, news.symbol) AND daily.day = sessions.day AND daily.following_day = sessions.next_day
   WHERE news.month >= '1970-01'
 )
 SELECT
@@ -480,9 +492,9 @@ FROM dead_letters
 WHERE dt >= date_format(current_date - INTERVAL '30' DAY, '%Y-%m-%d')
 ORDER BY table_name;
 
--- name: missing_trading_days
--- Which trading days is a ticker missing? Days between its first and its last on which more than half of the others that it could have
--- traded with did trade.
+-- name: missing_sessions
+-- Which sessions is a ticker missing? Those of its exchange from its first daily bar to its last that have none. What is behind the last,
+-- and what was asked for in vain, says `python -m pipeline.coverage`.
 WITH daily AS (
   SELECT symbol, date(time) AS day
   FROM bars
@@ -493,24 +505,131 @@ spans AS (
   FROM daily
   GROUP BY symbol
 ),
-expected AS (
-  SELECT days.day, spans.symbol, count(*) OVER (PARTITION BY days.day) - 1 AS others
-  FROM (SELECT DISTINCT day FROM daily) AS days
-  JOIN spans ON days.day BETWEEN spans.first_day AND spans.last_day
+traded_at AS (
+  SELECT symbol, min_by(exchange, place) AS exchange
+  FROM spans
+  JOIN symbol_exchanges ON symbol LIKE pattern ESCAPE '|'
+  GROUP BY symbol
+)
+SELECT spans.symbol, sessions.exchange, sessions.session AS day, sessions.is_early_close
+FROM spans
+JOIN traded_at ON traded_at.symbol = spans.symbol
+JOIN trading_sessions AS sessions ON sessions.exchange = traded_at.exchange
+  AND sessions.session BETWEEN spans.first_day AND spans.last_day
+LEFT JOIN daily ON daily.symbol = spans.symbol AND daily.day = sessions.session
+WHERE daily.symbol IS NULL
+ORDER BY symbol, day;
+
+-- name: coverage_by_month
+-- How complete is each month? The sessions of the exchange and those with a daily bar, from each ticker's first bar to its last.
+WITH daily AS (
+  SELECT symbol, date(time) AS day
+  FROM bars
+  WHERE "interval" = '1d' AND month >= '1970-01'
+),
+spans AS (
+  SELECT symbol, min(day) AS first_day, max(day) AS last_day
+  FROM daily
+  GROUP BY symbol
+),
+traded_at AS (
+  SELECT symbol, min_by(exchange, place) AS exchange
+  FROM spans
+  JOIN symbol_exchanges ON symbol LIKE pattern ESCAPE '|'
+  GROUP BY symbol
+)
+SELECT
+  spans.symbol,
+  date(date_trunc('month', sessions.session)) AS month,
+  count(*) AS sessions,
+  count(daily.symbol) AS bars,
+  count(*) - count(daily.symbol) AS missing
+FROM spans
+JOIN traded_at ON traded_at.symbol = spans.symbol
+JOIN trading_sessions AS sessions ON sessions.exchange = traded_at.exchange
+  AND sessions.session BETWEEN spans.first_day AND spans.last_day
+LEFT JOIN daily ON daily.symbol = spans.symbol AND daily.day = sessions.session
+GROUP BY spans.symbol, date_trunc('month', sessions.session)
+ORDER BY symbol, month;
+
+-- name: coverage_calendar
+-- Which sessions have a daily bar? One row a session, from each ticker's first bar to its last; bars is 1 or 0.
+WITH daily AS (
+  SELECT symbol, date(time) AS day
+  FROM bars
+  WHERE "interval" = '1d' AND month >= '1970-01'
+),
+spans AS (
+  SELECT symbol, min(day) AS first_day, max(day) AS last_day
+  FROM daily
+  GROUP BY symbol
+),
+traded_at AS (
+  SELECT symbol, min_by(exchange, place) AS exchange
+  FROM spans
+  JOIN symbol_exchanges ON symbol LIKE pattern ESCAPE '|'
+  GROUP BY symbol
+)
+SELECT spans.symbol, sessions.session AS day, IF(daily.symbol IS NULL, 0, 1) AS bars
+FROM spans
+JOIN traded_at ON traded_at.symbol = spans.symbol
+JOIN trading_sessions AS sessions ON sessions.exchange = traded_at.exchange
+  AND sessions.session BETWEEN spans.first_day AND spans.last_day
+LEFT JOIN daily ON daily.symbol = spans.symbol AND daily.day = sessions.session
+ORDER BY symbol, day;
+
+-- name: minutes_by_session
+-- How many minutes of each session have a bar? Without a trade a minute has none; a session far below its neighbours has a gap. From the
+-- session of each ticker's first minute bar to that of its last; bars before the opening and after the close are not counted.
+WITH minutes AS (
+  SELECT symbol, time
+  FROM bars
+  WHERE "interval" = '1m' AND month >= '1970-01'
+),
+spans AS (
+  SELECT symbol, min(time) AS first_time, max(time) AS last_time
+  FROM minutes
+  GROUP BY symbol
+),
+traded_at AS (
+  SELECT symbol, min_by(exchange, place) AS exchange
+  FROM spans
+  JOIN symbol_exchanges ON symbol LIKE pattern ESCAPE '|'
+  GROUP BY symbol
+),
+-- A session may have minutes of two days in UTC.
+days AS (
+  SELECT exchange, session, opens_at, closes_at, break_from, break_until, day
+  FROM trading_sessions
+  CROSS JOIN UNNEST(array_distinct(ARRAY[date(opens_at), date(closes_at)])) AS of_session (day)
 ),
 counted AS (
-  SELECT expected.symbol, expected.day, expected.others, daily.symbol IS NULL AS is_missing,
-    count(daily.symbol) OVER (PARTITION BY expected.day) AS traded
-  FROM expected
-  LEFT JOIN daily ON daily.symbol = expected.symbol AND daily.day = expected.day
+  SELECT minutes.symbol, days.exchange, days.session, count(*) AS bars, min(minutes.time) AS first_time, max(minutes.time) AS last_time
+  FROM minutes
+  JOIN traded_at ON traded_at.symbol = minutes.symbol
+  JOIN days ON days.exchange = traded_at.exchange AND days.day = date(minutes.time)
+    AND minutes.time >= days.opens_at AND minutes.time < days.closes_at
+    AND (days.break_from IS NULL OR minutes.time < days.break_from OR minutes.time >= days.break_until)
+  GROUP BY minutes.symbol, days.exchange, days.session
 )
-SELECT symbol, day, traded AS others_traded, others
-FROM counted
-WHERE is_missing AND traded * 2 > others
+SELECT
+  spans.symbol,
+  sessions.session AS day,
+  date_diff('minute', sessions.opens_at, sessions.closes_at)
+    - coalesce(date_diff('minute', sessions.break_from, sessions.break_until), 0) AS minutes,
+  coalesce(counted.bars, 0) AS bars,
+  counted.first_time,
+  counted.last_time,
+  sessions.is_early_close
+FROM spans
+JOIN traded_at ON traded_at.symbol = spans.symbol
+JOIN trading_sessions AS sessions ON sessions.exchange = traded_at.exchange
+  AND sessions.closes_at > spans.first_time AND sessions.opens_at <= spans.last_time
+LEFT JOIN counted ON counted.symbol = spans.symbol AND counted.session = sessions.session
 ORDER BY symbol, day;
 
 -- name: stale_symbols
--- Which tickers no longer arrive? Those whose last bar is more than 5 days older than the newest bar of the same interval.
+-- Which tickers no longer arrive? Those whose last bar is more than 3 sessions behind the newest bar of the same interval.
 WITH latest AS (
   SELECT symbol, "interval", max(time) AS last_time, max(ingested_at) AS last_ingested_at
   FROM bars
@@ -518,13 +637,25 @@ WITH latest AS (
   GROUP BY symbol, "interval"
 ),
 compared AS (
-  SELECT symbol, "interval", last_time, last_ingested_at, max(last_time) OVER (PARTITION BY "interval") AS newest_time
+  SELECT symbol, "interval", last_time, last_ingested_at, max(last_time) OVER (PARTITION BY "interval") AS newest_time,
+    "interval" IN ('1d', '5d', '1w', '1mo', '3mo', '1y') AS is_by_day
   FROM latest
+),
+traded_at AS (
+  SELECT symbol, min_by(exchange, place) AS exchange
+  FROM (SELECT DISTINCT symbol FROM latest)
+  JOIN symbol_exchanges ON symbol LIKE pattern ESCAPE '|'
+  GROUP BY symbol
 )
-SELECT symbol, "interval", last_time, date_diff('day', last_time, newest_time) AS days_behind, last_ingested_at
+SELECT compared.symbol, compared."interval", compared.last_time, count(*) AS sessions_behind, compared.last_ingested_at
 FROM compared
-WHERE date_diff('day', last_time, newest_time) > 5
-ORDER BY days_behind DESC, symbol, "interval";
+JOIN traded_at ON traded_at.symbol = compared.symbol
+JOIN trading_sessions AS sessions ON sessions.exchange = traded_at.exchange AND sessions.opens_at > compared.last_time
+  AND NOT (compared.is_by_day AND sessions.session = date(compared.last_time))
+  AND IF(compared.is_by_day, sessions.session <= date(compared.newest_time), sessions.opens_at <= compared.newest_time)
+GROUP BY compared.symbol, compared."interval", compared.last_time, compared.last_ingested_at
+HAVING count(*) > 3
+ORDER BY sessions_behind DESC, symbol, "interval";
 
 -- name: duplicates_and_revisions
 -- How often did the same bar arrive more than once, and how often with other prices? Of what landed in the last 7 days.

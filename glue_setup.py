@@ -31,6 +31,7 @@ from pipeline.tables.etl_inputs import etl_tables
 from pipeline.tables.lake_listing import LakeListing
 from pipeline.tables.provision import Provision
 from pipeline.tables.removal import removals
+from pipeline.tables.sessions import session_changes
 
 COMMANDS = ("create", "show", "crawl", "etl", "delete")
 _DONE = {"create": "created", "update": "updated", "delete": "deleted", "keep": "unchanged", "skip": "skipped"}
@@ -162,9 +163,14 @@ def crawl(settings: Settings, _options: argparse.Namespace) -> int:
 def etl(settings: Settings, options: argparse.Namespace) -> int:
     """Update the curated tables one by one; what is published stays published if a later table fails."""
     tables = [record for record in catalog.CURATED if not options.tables or record in options.tables]
+    now = datetime.now(UTC)
+    for change in session_changes(settings, today=now.date()):
+        if change.calls:
+            _say(change, _DONE)
+        for call in change.calls:
+            call.run()
     if options.engine == "glue":
         return _run_job(settings, options, tables)
-    now = datetime.now(UTC)
     listing = LakeListing(settings)
     landings = {record: listing.landing(record, listing.first_day_declared(record)) for record in tables}
     if options.engine == "spark":

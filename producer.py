@@ -6,6 +6,7 @@
   python producer.py simulate --rate 100                      a simulated market, without any account
   python producer.py news --once --symbols NVDA               news with sentiment from Polygon/Massive
   python producer.py actions --once --symbols NVDA            splits, dividends and symbol changes
+  python producer.py backfill --dry-run                       what is missing in the lake, and only that
 
 Delivery: exactly once from the source. Records and the checkpoint that says where the source was go in one
 transaction. Killed at any instant and started again, a run resumes from its last committed checkpoint. (stream: what a
@@ -16,10 +17,12 @@ import hashlib
 import sys
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from contextlib import suppress
+from datetime import UTC, datetime
 
 from pipeline import terminal
 from pipeline.settings import Settings, load_settings
 from pipeline.sources.commands import all_commands
+from pipeline.sources.gaps import Gap
 from pipeline.sources.pacing import Clock, Interrupted
 from pipeline.sources.source import Command, Source, Unusable
 from pipeline.streams.kafka.producer import Producer
@@ -32,6 +35,8 @@ def main() -> int:
     settings = load_settings(vars(options), required=command.required(options))
     terminal.configure_logging(settings)
     has_failed = False
+    if command.fills_gaps:
+        options.gaps = missing(settings, options)
     with terminal.stop_signals() as is_stopping:
         for source in command.sources(settings, options, Clock(is_stopping)):
             if failure := run(source, settings, options):
@@ -40,6 +45,13 @@ def main() -> int:
             if is_stopping():
                 break
     return terminal.EXIT_FAILED if has_failed else terminal.EXIT_DONE
+
+
+def missing(settings: Settings, options: Namespace) -> list[Gap]:
+    """Return what is missing in the lake, of what the options choose."""
+    from pipeline.coverage.gaps import gaps  # noqa: PLC0415 - with pandas it takes longer than all else here
+
+    return gaps(settings, options, now=datetime.now(UTC))
 
 
 def run(source: Source, settings: Settings, options: Namespace) -> str:

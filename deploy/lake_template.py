@@ -1,13 +1,14 @@
 """deploy/lake.yaml from the definitions that glue_setup.py uses; `python -m deploy.generated` writes it.
 
 python -m deploy.lake_template                  print the template
-python -m deploy.lake_template --upload-etl     upload the ETL job's files to S3_BUCKET: CloudFormation cannot
+python -m deploy.lake_template --upload-etl     upload the ETL job's files and trading sessions to S3_BUCKET
 """
 
 import argparse
 import json
 import re
 import sys
+from datetime import UTC, datetime
 from typing import Any
 
 import yaml
@@ -16,10 +17,11 @@ from etl.publish import WATERMARK
 from pipeline import aws, bucket, terminal
 from pipeline.athena.queries import Query, queries
 from pipeline.settings import Settings, load_settings
-from pipeline.tables import catalog, prices, resources
+from pipeline.tables import catalog, prices, resources, sessions
 from pipeline.tables.catalog import CURATED, Landing
 from pipeline.tables.etl_inputs import etl_files
 from pipeline.tables.lake_listing import LakeListing
+from pipeline.tables.sessions import session_changes
 
 # What CloudFormation fills in. Any other ${…} is Athena's, and is escaped.
 PARAMETERS = ("Bucket", "Database", "Workgroup", "FirstDay", "AWS::Region", "AWS::AccountId", "AWS::Partition")
@@ -31,6 +33,7 @@ _TYPES = {
     "timestamp": "timestamp(3)",
     "array<double>": "array(double)",
     "date": "date",
+    "int": "integer",
 }
 
 
@@ -54,6 +57,7 @@ def template() -> dict[str, Any]:
     landings = {record: Landing(first_day="${FirstDay}", has_hours=record == "ticks") for record in CURATED}
     tables = [catalog.raw_table(settings, record, landing) for record, landing in landings.items()]
     tables.append(catalog.dead_letters(settings, sorted(settings.topics), "${FirstDay}"))
+    tables.append(sessions.table(settings))
     tables += [_with_watermark(catalog.curated_table(settings, record)) for record in CURATED]
     for table in tables:
         found[_logical(table["Name"])] = {
@@ -75,6 +79,9 @@ def template() -> dict[str, Any]:
         found[_logical(f"view_{name}")] = _stored_view(
             settings, name, prices.view_sql(settings, name), list(own_columns), views
         )
+    found[_logical("view_symbol_exchanges")] = _stored_view(
+        settings, sessions.SYMBOL_EXCHANGES, sessions.view_sql(settings), list(sessions.EXCHANGE_COLUMNS), []
+    )
     for query in queries().values():
         found[_logical(f"query_{query.name}")] = _query(query)
     found |= _machinery(settings)
@@ -210,7 +217,7 @@ def _stored_view(
     text = {"Fn::Join": ["", ["/* Presto View: ", {"Fn::Base64": _substituted(json.dumps(definition))}, " */"]]}
     return {
         "Type": "AWS::Glue::Table",
-        "DependsOn": needs,
+        **({"DependsOn": needs} if needs else {}),
         "Properties": {
             "CatalogId": {"Ref": "AWS::AccountId"},
             "DatabaseName": {"Ref": "Database"},
@@ -365,6 +372,10 @@ def _upload_etl() -> int:
         with aws.naming("S3_BUCKET", settings.s3_bucket):
             aws.client(settings, "s3").put_object(Bucket=settings.s3_bucket, Key=key, Body=body)
         print(f"s3://{settings.s3_bucket}/{key}")
+    for change in session_changes(settings, today=datetime.now(UTC).date()):
+        for call in change.calls:
+            call.run()
+            print(f"{change.what}: {change.why}")
     return terminal.EXIT_DONE
 
 
@@ -372,7 +383,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m deploy.lake_template", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--upload-etl", action="store_true", help="upload the ETL job's files to S3_BUCKET")
+    parser.add_argument(
+        "--upload-etl", action="store_true", help="upload the ETL job's files and the trading sessions to S3_BUCKET"
+    )
     if parser.parse_args().upload_etl:
         return _upload_etl()
     sys.stdout.write(text())

@@ -21,6 +21,12 @@ SecurityProtocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
 SaslMechanism = Literal["", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "AWS_MSK_IAM"]
 
 
+_NOT_NEGATIVE = (
+    *("polygon_requests_per_minute", "polygon_delay_minutes"),
+    *("alpha_vantage_requests_per_minute", "alpha_vantage_delay_minutes", "etl_late_days"),
+)
+
+
 class SettingsError(ValueError):
     """All the mistakes found in the settings, one a line."""
 
@@ -99,13 +105,23 @@ class Settings:
     polygon_requests_per_minute: int = _setting(
         5, "requests to it in any minute, for all symbols together; 0 is no limit"
     )
+    polygon_delay_minutes: int = _setting(
+        15, "how late the plan's bars are after a close, in minutes; 0 in real time, 360 on a plan of end-of-day data"
+    )
     polygon_stream_url: str = _setting(
         "wss://delayed.massive.com/stocks", "wss://socket.massive.com/stocks is not delayed"
     )
     alpha_vantage_api_key: str = _setting("", "key of Alpha Vantage", secret=True)
     alpha_vantage_base_url: str = _setting("https://www.alphavantage.co", "where Alpha Vantage is")
     alpha_vantage_requests_per_minute: int = _setting(5, "requests to it in any minute; 0 is no limit")
+    alpha_vantage_delay_minutes: int = _setting(15, "how late its bars are after a close, in minutes")
     symbols: str = _setting("AAPL,AMZN,GOOG,META,MSFT,NFLX,NVDA,TSLA", "tickers, comma-separated")
+    exchange: str = _setting(
+        "XNYS", "exchange of the symbols, for its sessions: XNYS, XTKS, 24/7, …; none: only what SYMBOL_EXCHANGES names"
+    )
+    symbol_exchanges: str = _setting(
+        "X:*=24/7,C:*=24/5", "other exchanges of symbols, comma-separated: 7203.T=XTKS; * stands for any characters"
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = _setting("INFO", "DEBUG, INFO, WARNING or ERROR")
     log_format: Literal["text", "json"] = _setting("text", "text or json, one object a line")
 
@@ -113,6 +129,12 @@ class Settings:
     def symbol_list(self) -> tuple[str, ...]:
         """The tickers of SYMBOLS, without blanks and repeats, in their order."""
         return tuple(dict.fromkeys(s.strip() for s in self.symbols.split(",") if s.strip()))
+
+    @property
+    def symbol_exchange_list(self) -> tuple[tuple[str, str], ...]:
+        """The symbols of SYMBOL_EXCHANGES, which may hold *, each with its exchange; the first that fits counts."""
+        pairs = (entry.rpartition("=") for entry in self.symbol_exchanges.split(",") if entry.strip())
+        return tuple((symbol.strip(), exchange.strip()) for symbol, _, exchange in pairs)
 
     @property
     def topics(self) -> dict[str, str]:
@@ -209,6 +231,11 @@ def _mistakes_between(settings: Settings) -> list[str]:
     for name in ("s3_tags", "aws_tags"):
         if not re.fullmatch(r"([^=,]+=[^=,]*(,[^=,]+=[^=,]*)*)?", getattr(settings, name)):
             mistakes.append(f"{name.upper()}: {getattr(settings, name)!r} is not name=value, comma-separated")
+    mistakes += [
+        f"SYMBOL_EXCHANGES: {symbol or exchange!r} has no exchange; an entry is symbol=exchange, such as 7203.T=XTKS"
+        for symbol, exchange in settings.symbol_exchange_list
+        if not symbol or not exchange
+    ]
     if settings.athena_output and not settings.athena_output.startswith("s3://"):
         mistakes.append(f"ATHENA_OUTPUT: {settings.athena_output!r} does not begin with s3://")
     if settings.first_day and not re.fullmatch(r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])", settings.first_day):
@@ -226,7 +253,7 @@ def _mistakes_between(settings: Settings) -> list[str]:
             mistakes.append(f"{name.upper()}: {getattr(settings, name)} is less than 1")
     mistakes += [
         f"{name.upper()}: {getattr(settings, name)} is less than 0"
-        for name in ("polygon_requests_per_minute", "alpha_vantage_requests_per_minute", "etl_late_days")
+        for name in _NOT_NEGATIVE
         if getattr(settings, name) < 0
     ]
     if not re.fullmatch(r"[a-z0-9_]+", settings.glue_database):

@@ -322,3 +322,48 @@ def volume_comparison(volumes: pd.DataFrame) -> alt.Chart:
         )
     )
     return bars
+
+
+# Of a session with a bar, and of one without.
+COVERED, UNCOVERED = DIVERGING[5], DIVERGING[1]
+_YEARS_OF_CALENDAR = 6
+
+
+def calendar_rows(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of coverage_calendar of the last six years with their place in a calendar: `row` is year and
+    weekday (1 is Monday), `week` counts the weeks of the year from 0.
+    """
+    year = pd.to_datetime(rows["day"]).dt.year
+    rows = rows[year > year.max() - _YEARS_OF_CALENDAR]
+    day = pd.to_datetime(rows["day"])
+    new_year = pd.to_datetime(day.dt.strftime("%Y-01-01"))
+    return rows.assign(row=day.dt.strftime("%Y %u"), week=(day.dt.day_of_year - 1 + new_year.dt.day_of_week) // 7)
+
+
+def coverage_calendar(rows: pd.DataFrame) -> alt.Chart:
+    """Return a square a session of one ticker, of calendar_rows(); the signal `ticker` chooses it."""
+    weekdays = sorted({row[-1] for row in rows["row"]} | set("12345"))
+    years = sorted({row[:4] for row in rows["row"]})
+    # A blank row between years; only a year's first row carries its name.
+    order = [row for year in years for row in [*(f"{year} {number}" for number in weekdays), f"{year} "]][:-1]
+    x = alt.X("week:O", title=None, scale=alt.Scale(domain=list(range(54)), paddingInner=0.15), axis=None)
+    label = f"slice(datum.value, -1) == '{weekdays[0]}' ? slice(datum.value, 0, 4) : ''"
+    y = alt.Y(
+        "row:N",
+        title=None,
+        scale=alt.Scale(domain=order, paddingInner=0.15),
+        axis=alt.Axis(domain=False, ticks=False, labelExpr=label),
+    )
+    colour = alt.Color("bars:N", scale=alt.Scale(domain=[1, 0], range=[COVERED, UNCOVERED]), legend=None)
+    tooltip = [
+        alt.Tooltip("symbol:N", title="Ticker"),
+        alt.Tooltip("utcyearmonthdate(day):T", title="Session", format="%a, %d %b %Y"),
+        alt.Tooltip("bars:Q", title="Bars"),
+    ]
+    squares: alt.Chart = (
+        _chart("coverage_calendar", height=13 * len(order))
+        .mark_rect(cornerRadius=1)
+        .transform_filter("datum.symbol == ticker")
+        .encode(x, y, colour, tooltip=tooltip)
+    )
+    return squares.add_params(alt.param(name="ticker", value=""))

@@ -24,6 +24,7 @@ QUERIES = (
     "drawdown",
     "correlation",
     "correlation_of_returns",
+    "coverage_calendar",
     "news_sentiment",
 )
 _BY_KEYS = "arrow keys move between days"
@@ -65,6 +66,7 @@ def sections(results: Results) -> list[Section]:
     return [
         *_prices_and_volumes(results, symbols),
         *_risks(results, symbols),
+        _coverage_section(results),
         *([] if news is None or news.empty else [_news_section(results)]),
     ]
 
@@ -135,6 +137,11 @@ def _risks(results: Results, symbols: list[str]) -> list[Section]:
             half=True,
         ),
     ]
+
+
+def _coverage_section(results: Results) -> Section:
+    note = "A square a session of the exchange, of the last six years with bars: weeks across, weekdays down."
+    return _section("coverage", "Sessions with a bar", note, results, {"coverage_calendar": _calendar})
 
 
 def _news_section(results: Results) -> Section:
@@ -285,4 +292,20 @@ def _news(rows: pd.DataFrame) -> Part:
         rows=rows,
         chart=charts.news_sentiment(sorted(rows["symbol"].unique())),
         description="Bars of the number of articles by sentiment, one per ticker",
+    )
+
+
+def _calendar(rows: pd.DataFrame) -> Part:
+    placed = charts.calendar_rows(rows)
+    entries = [{"colour": charts.COVERED, "text": "a bar"}, {"colour": charts.UNCOVERED, "text": "no bar"}]
+    lacking = rows[rows["bars"] == 0].groupby("symbol").size()
+    few = ", ".join(f"{symbol} {count:,}" for symbol, count in lacking.nlargest(5).items())
+    return Part(
+        name="coverage_calendar",
+        rows=placed,
+        chart=charts.coverage_calendar(placed),
+        tickers=tuple(sorted(placed["symbol"].unique())),
+        caption=f"Sessions without a bar: {few or 'none'}",
+        key={"label": "Sessions", "entries": entries},
+        description="Calendar of the sessions of one ticker, a square each: with a bar or without",
     )

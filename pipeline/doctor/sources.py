@@ -61,7 +61,9 @@ def _polygon_plan(settings: Settings, today: date) -> Iterator[Finding]:
     status, body = _ask(settings, f"/v2/aggs/ticker/AAPL/range/1/minute/{today}/{today}")
     if status in (401, 403):
         yield warning(
-            "sources", "the plan has no bars of today", "poll gets them a day later; another plan has them sooner"
+            "sources",
+            "the plan has no bars of today",
+            "POLYGON_DELAY_MINUTES=360, so that poll asks after the end of the day; another plan has them sooner",
         )
     elif isinstance(body, dict) and body.get("status") == "DELAYED":
         yield warning(

@@ -58,12 +58,13 @@ def bars(
     adjusted: bool,
     ingested_at: Callable[[], str],
 ) -> Iterator[tuple[Bar, bool]]:
-    """Yield one symbol's bars from `start` to `end` (aware, both included), oldest first, each with False: the API
-    says nothing of delay.
+    """Yield one symbol's bars from `start` to `end` (aware, both included), oldest first, each as delayed: the
+    API says nothing of delay.
 
     `adjusted` chooses the adjusted intraday series; the free daily ones are as traded.
     """
-    for parameters in _requests(symbol, interval, start, end, adjusted=adjusted):
+    now = datetime.fromisoformat(ingested_at()).replace(tzinfo=UTC)
+    for parameters in _requests(symbol, interval, start, end, now, adjusted=adjusted):
         body = get("/query", parameters)
         series: Json = next((value for name, value in body.items() if "Time Series" in name), {})
         if not isinstance(series, dict):
@@ -86,13 +87,16 @@ def bars(
                         # Adjusted for dividends too, which no split undoes.
                         adjusted_to=UNKNOWN_BASIS if adjusted and interval in _INTRADAY else None,
                     ),
-                    False,
+                    True,
                 )
 
 
-def _requests(symbol: str, interval: Interval, start: datetime, end: datetime, *, adjusted: bool) -> Iterator[Json]:
+def _requests(
+    symbol: str, interval: Interval, start: datetime, end: datetime, now: datetime, *, adjusted: bool
+) -> Iterator[Json]:
     if interval not in _INTRADAY:
-        size = {"outputsize": "compact" if (end - start).days < _COMPACT_DAYS else "full"} if interval == "1d" else {}
+        # The hundred bars are the last ones, whatever is asked for.
+        size = {"outputsize": "compact" if (now - start).days < _COMPACT_DAYS else "full"} if interval == "1d" else {}
         yield {"function": _FUNCTIONS[interval], "symbol": symbol, **size}
         return
     month = start.replace(day=1)

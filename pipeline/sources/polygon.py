@@ -101,7 +101,7 @@ def previous_close(
 def _bar(item: Json, symbol: str, interval: Interval, page: Json, ingested_at: str) -> Bar:
     try:
         start = int(item["t"])
-        time = time_text_ms(start) if interval not in DAILY_OR_LONGER else trading_date(start)
+        time = time_text_ms(start) if interval not in DAILY_OR_LONGER else trading_date(start, symbol)
         return Bar(
             symbol=symbol,
             time=time,
@@ -136,11 +136,12 @@ def day_in_new_york(time: str) -> str:
     return instant.astimezone(ZoneInfo(NEW_YORK)).date().isoformat()
 
 
-def trading_date(epoch_ms: int) -> str:
+def trading_date(epoch_ms: int, symbol: str = "") -> str:
     """Return the day in New York: daily bars start at its midnight (04:00 or 05:00 UTC), or are stamped with the end
-    of the session.
+    of the session. Those of crypto (X:) and currencies (C:), which have no session, are days in UTC.
     """
-    return datetime.fromtimestamp(epoch_ms / 1000, ZoneInfo(NEW_YORK)).strftime("%Y-%m-%d 00:00:00.000")
+    zone = UTC if symbol.startswith(("X:", "C:")) else ZoneInfo(NEW_YORK)
+    return datetime.fromtimestamp(epoch_ms / 1000, zone).strftime("%Y-%m-%d 00:00:00.000")
 
 
 def news(get: Get, symbol: str, since: str, until: str, *, ingested_at: Callable[[], str]) -> Iterator[NewsItem]:

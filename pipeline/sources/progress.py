@@ -1,12 +1,13 @@
 """What of one series (a symbol's bars, a symbol's news) was sent, and so what is still to be asked for. Pure.
 
-The state is a checkpoint: ranges of time that are done, and a checksum of each record of the last days, so that a late
-correction is told from the same bar seen again. Times are the records' texts, which sort as they are.
+The state is a checkpoint: ranges of time that are done, a checksum of each record of the last days, so that a late
+correction is told from the same bar seen again, and the days that were asked for and had nothing. Times are the
+records' texts, which sort as they are.
 """
 
 import base64
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -23,23 +24,44 @@ class Progress:
         self._done: list[list[str]] = [
             list(r) for r in state.get("done", ())
         ]  # ascending, apart from each other, both ends included
-        packed = base64.b64decode(state.get("recent", ""))
-        self._recent: dict[str, list[Any]] = (
-            msgspec.json.decode(zlib.decompress(packed)) if packed else {}
-        )  # identity: time and checksum
+        self._recent: dict[str, list[Any]] = unpacked(state.get("recent", ""))  # identity: time and checksum
         self._recent_since: str = state.get("recent_since", "")  # all records sent from this time on are in `recent`
+        self._empty = empty_days(state)
         self._revise = revise
 
     @property
     def state(self) -> dict[str, Any]:
-        # Packed, three days of every US stock are 0.4 MB: they have to fit into a message of Kafka's 1 MB.
-        packed = base64.b64encode(zlib.compress(msgspec.json.encode(self._recent))).decode()
-        return {"done": self._done, "recent": packed, "recent_since": self._recent_since}
+        state = {"done": self._done, "recent": packed(self._recent), "recent_since": self._recent_since}
+        listed = {symbol: sorted(days) for symbol, days in self._empty.items() if days}
+        return state | ({"empty": packed(listed)} if listed else {})
 
     @property
     def last(self) -> str | None:
         """The greatest time that is done."""
         return self._done[-1][1] if self._done else None
+
+    def is_done(self, time: str) -> bool:
+        """Return whether a time lies in what is done."""
+        return any(first <= time <= last for first, last in self._done)
+
+    def settle(self, symbol: str, days: Iterable[str], seen: Collection[str]) -> bool:
+        """Note that all of some days (YYYY-MM-DD) was asked for, and on which of them a record was seen. Return whether
+        that is news.
+        """
+        before = self._empty.get(symbol, set())
+        now = (before | set(days)) - set(seen)
+        self._empty[symbol] = now
+        return now != before
+
+    def was_empty(self, symbol: str, day: str) -> bool:
+        """Return whether a day of a symbol was asked for, and had nothing."""
+        return day in self._empty.get(symbol, ())
+
+    def empty_parts(self, start: str, end: str) -> list[tuple[str, str]]:
+        """Return the part of [start, end] from the first to the last day in what is done that had nothing, if any."""
+        times = [f"{day} 00:00:00.000" for days in self._empty.values() for day in days]
+        within = sorted(time for time in times if start <= time <= end and self.is_done(time))
+        return [(within[0], min(f"{within[-1][:10]} 23:59:59.999", end))] if within else []
 
     def missing(self, start: str, end: str) -> list[tuple[str, str]]:
         """Return the parts of [start, end] to ask for: what is not done, and the last days again."""
@@ -58,7 +80,7 @@ class Progress:
         """Return whether the record was not sent, or is not what was sent."""
         if self._recent_since and record.time >= self._recent_since:
             return self._recent.get(identity, ("", None))[1] != checksum(record)
-        return not any(first <= record.time <= last for first, last in self._done)
+        return not self.is_done(record.time)
 
     def sent(self, records: Iterable[tuple[str, Record]], start: str, end: str) -> None:
         """Note records (with their identities) as sent, and [start, end] as done."""
@@ -74,6 +96,29 @@ class Progress:
         since = max(self._recent_since, earlier(merged[-1][1], self._revise), merged[-1][0])
         self._recent_since = since
         self._recent = {identity: kept for identity, kept in self._recent.items() if kept[0] >= since}
+
+
+def empty_days(state: Mapping[str, Any]) -> dict[str, set[str]]:
+    """Return by symbol the days (YYYY-MM-DD) of a checkpoint that were asked for, and had nothing."""
+    return {symbol: set(days) for symbol, days in unpacked(state.get("empty", "")).items()}
+
+
+def sent_days(state: Mapping[str, Any]) -> dict[str, set[str]]:
+    """Return by symbol the days (YYYY-MM-DD) that a back-fill's checkpoint has as sent."""
+    return {symbol: set(days) for symbol, days in unpacked(state.get("sent", "")).items()}
+
+
+def packed(value: Mapping[str, Any]) -> str:
+    """Return what a checkpoint holds of a mapping. Three days of every US stock are 0.4 MB: they have to fit into a
+    message of Kafka's 1 MB.
+    """
+    return base64.b64encode(zlib.compress(msgspec.json.encode(value))).decode()
+
+
+def unpacked(text: str) -> dict[str, Any]:
+    """Return the mapping that a checkpoint holds; none for an empty text."""
+    found: dict[str, Any] = msgspec.json.decode(zlib.decompress(base64.b64decode(text))) if text else {}
+    return found
 
 
 def earlier(time: str, by: timedelta) -> str:

@@ -2,7 +2,7 @@
 
 import logging
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice
@@ -10,6 +10,7 @@ from itertools import islice
 from pipeline.intervals import first_day
 from pipeline.records import DAILY_OR_LONGER, Record, time_text
 from pipeline.sources import options as given
+from pipeline.sources.due import Asking, Due, Part
 from pipeline.sources.pacing import Clock
 from pipeline.sources.progress import Progress, earlier
 from pipeline.sources.rest import SourceError
@@ -58,6 +59,24 @@ class Series:
     ask: Callable[[str, str], Iterator[tuple[str, Record]]]
     interval: str = ""  # of bars
     lookback: timedelta = INTRADAY_LOOKBACK  # how far back the first round goes
+    asking: Asking | None = None  # by which sessions it is asked; None: for any time
+    settles: tuple[str, ...] = ()  # the symbols of which an answer without a bar says that there is none
+
+    def due(self, part: Part, now: datetime, progress: Progress) -> Due | None:
+        """Return what to ask for in a part of time; None for nothing."""
+        if self.asking is None:
+            return Due(first=part[0], last=part[1])
+        day_of = self.asking.day_of
+
+        def is_done(time: str) -> bool:
+            was_empty = any(progress.was_empty(symbol, day_of(time)) for symbol in self.settles)
+            return progress.is_done(time) and not was_empty
+
+        return self.asking.due(part, now, is_done)
+
+    def day_of(self, record: Record) -> str:
+        """Return the day, YYYY-MM-DD, that a record is counted under."""
+        return self.asking.day_of(record.time) if self.asking else record.time[:10]
 
 
 class Rounds(Source):
@@ -99,20 +118,47 @@ class Rounds(Source):
             self._clock.sleep(max(0.0, self._every_seconds - (self._clock.monotonic() - began)))
 
     def _new(self, series: Series, progress: Progress) -> Iterator[Batch]:
-        """Ask for what is missing of one series, some thousand records at a time."""
-        for first, last in progress.missing(*self._span(series, progress)):
-            found = ((identity, record) for identity, record in series.ask(first, last) if record.time >= first)
-            reached = first
-            while some := list(islice(found, BATCH_RECORDS)):
-                new = [(name, record) for name, record in some if progress.is_new(name, record) and is_valid(record)]
-                reached = max(reached, some[-1][1].time)
-                progress.sent(new, first, reached)
-                if new:
-                    yield Batch({self._topic: [record for _, record in new]}, {series.key: progress.state})
+        """Ask for what is missing of one series, where there were sessions."""
+        start, end = self._span(series, progress)
+        parts = progress.missing(start, end)
+        if self._start:
+            parts += progress.empty_parts(start, end)
+        for first, last in parts:
+            due = series.due((first, last), self._clock.now(), progress)
+            if due is None:
+                continue
+            is_news = yield from self._asked(series, progress, due)
             if progress.last and last < progress.last:
                 # A gap before what is done is closed to its end, also where it had no records.
                 progress.sent([], first, last)
+                is_news = True
+            if is_news:
                 yield Batch({}, {series.key: progress.state})
+
+    def _asked(self, series: Series, progress: Progress, due: Due) -> Generator[Batch, None, bool]:
+        """Ask once, yield what is new, some thousand records at a time, and note what had nothing; return whether that
+        is not yet in a position.
+        """
+        found = ((identity, record) for identity, record in series.ask(due.first, due.last) if record.time >= due.first)
+        reached, seen = due.first, set()
+        while some := list(islice(found, BATCH_RECORDS)):
+            seen |= {(record.symbol, series.day_of(record)) for _, record in some}
+            new = [one for one in some if self._is_new(series, progress, *one) and is_valid(one[1])]
+            reached = max(reached, some[-1][1].time)
+            progress.sent(new, due.first, reached)
+            if new:
+                yield Batch({self._topic: [record for _, record in new]}, {series.key: progress.state})
+        is_news = False
+        if due.settled_until and due.settled_until > (progress.last or ""):
+            progress.sent([], due.first, due.settled_until)
+            is_news = True
+        for symbol in series.settles:
+            days = {day for name, day in seen if name == symbol}
+            is_news = progress.settle(symbol, due.days, days) or is_news
+        return is_news
+
+    def _is_new(self, series: Series, progress: Progress, identity: str, record: Record) -> bool:
+        return progress.is_new(identity, record) or progress.was_empty(record.symbol, series.day_of(record))
 
     def _span(self, series: Series, progress: Progress) -> tuple[str, str]:
         """The first and last time to look at."""

@@ -79,6 +79,7 @@ class Command:
     add_options: Callable[[ArgumentParser], None]
     required: Callable[[Namespace], list[str]] = lambda _: []  # the settings that it cannot do without
     sources: Callable[[Settings, Namespace, Clock], Iterable[Source]]
+    fills_gaps: bool = False  # whether it needs to know, as `gaps` of the options, what is missing in the lake
 
 
 def is_valid(record: Record) -> bool:

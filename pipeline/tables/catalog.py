@@ -89,10 +89,10 @@ def raw_table(settings: Settings, record: str, landing: Landing) -> TableInput:
     """Return the table over raw/bars, raw/ticks, raw/news or raw/actions. Its partitions are projected, so that
     queries see new folders without a crawler.
     """
-    location = _location(settings, bucket.raw_folder(settings.s3_root, record))
+    location = location_of(settings, bucket.raw_folder(settings.s3_root, record))
     hours = [("hour", "string", "hour, UTC")] if landing.has_hours else []
     folders = "dt=${dt}/hour=${hour}/" if landing.has_hours else "dt=${dt}/"
-    return _table(
+    return table_input(
         f"raw_{record}",
         f"{_first_line(TABLES[record])} As landed from Kafka; query the view {record} instead.",
         location,
@@ -106,9 +106,9 @@ def raw_table(settings: Settings, record: str, landing: Landing) -> TableInput:
 
 def dead_letters(settings: Settings, topics: list[str], first_day: str) -> TableInput:
     """Return the table of refused records. The topic is its first partition column, for it is the first folder."""
-    location = _location(settings, bucket.dead_letter_folder(settings.s3_root))
+    location = location_of(settings, bucket.dead_letter_folder(settings.s3_root))
     topic = {"projection.topic.type": "enum", "projection.topic.values": ",".join(topics)}
-    return _table(
+    return table_input(
         DEAD_LETTERS,
         "Records that break their definition, with the reason.",
         location,
@@ -129,10 +129,10 @@ def curated_table(settings: Settings, record: str) -> TableInput:
     }
     columns = [(c.name, c.type, _comment(c)) for c in records.columns(TABLES[record]) if c.name not in CURATED[record]]
     columns += _OF_THE_ETL.get(record, ())
-    return _table(
+    return table_input(
         f"curated_{record}",
         f"Written by the ETL as Parquet; query the view {record} instead.",
-        _location(settings, bucket.curated_folder(settings.s3_root, record)),
+        location_of(settings, bucket.curated_folder(settings.s3_root, record)),
         "parquet",
         columns=columns,
         partitions=[(name, "string", of_partitions[name]) for name in CURATED[record]],
@@ -283,7 +283,7 @@ def _literal(text: str) -> str:
     return f"'{escaped}'"
 
 
-def _table(
+def table_input(
     name: str,
     description: str,
     location: str,
@@ -293,6 +293,7 @@ def _table(
     partitions: list[tuple[str, str, str]],
     parameters: dict[str, str],
 ) -> TableInput:
+    """Return a table over the objects of a folder. Columns are name, type and comment."""
     header = {"skip.header.line.count": "1"} if format == "csv" else {}
     return {
         "Name": name,
@@ -308,7 +309,8 @@ def _table(
     }
 
 
-def _location(settings: Settings, folder: str) -> str:
+def location_of(settings: Settings, folder: str) -> str:
+    """Return the s3:// address of a folder of the lake."""
     return f"s3://{settings.s3_bucket}/{folder}"
 
 

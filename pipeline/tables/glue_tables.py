@@ -9,7 +9,7 @@ from etl import publish
 from etl.publish import LAST_RUN, WATERMARK
 from pipeline import aws
 from pipeline.settings import ServiceError, Settings
-from pipeline.tables import catalog, prices, resources
+from pipeline.tables import catalog, prices, resources, sessions
 from pipeline.tables.calls import call, found
 from pipeline.tables.catalog import CURATED, DEAD_LETTERS, Landing, TableInput
 from pipeline.tables.changes import Call, Change, differences, short
@@ -48,6 +48,7 @@ class GlueTables:
             yield catalog.raw_table(self._settings, record, self.landings[record])
         topics = sorted({*self._settings.topics, *self._listing.dead_letter_topics()})
         yield catalog.dead_letters(self._settings, topics, self._first_day(DEAD_LETTERS))
+        yield sessions.table(self._settings)
         for record in CURATED:
             table = catalog.curated_table(self._settings, record)
             yield table | {"Parameters": table["Parameters"] | {WATERMARK: self._watermark(record)}}
@@ -84,6 +85,10 @@ class GlueTables:
     def price_view(self, name: str) -> Change:
         """Return the change of a view of prices.py. Raises ServiceError where a table has its name."""
         return self._replaced(name, prices.view_sql(self._settings, name))
+
+    def exchanges_view(self) -> Change:
+        """Return the change of the view symbol_exchanges. Raises ServiceError where a table has its name."""
+        return self._replaced(sessions.SYMBOL_EXCHANGES, sessions.view_sql(self._settings))
 
     def _replaced(self, name: str, sql: str) -> Change:
         """Return the change of a view to this query. Raises ServiceError where a table has its name."""

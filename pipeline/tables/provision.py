@@ -16,6 +16,7 @@ from pipeline.tables.changes import Change
 from pipeline.tables.glue_tables import GlueTables
 from pipeline.tables.machinery import Machinery
 from pipeline.tables.prices import PRICE_VIEWS
+from pipeline.tables.sessions import session_changes
 from pipeline.tables.tagging import tag_changes
 from pipeline.tables.workgroups import saved_query_changes, workgroup_changes
 
@@ -24,7 +25,7 @@ class Provision:
     """The parts of the lake, in the order in which they need each other."""
 
     def __init__(self, settings: Settings, *, today: date, with_roles: bool = False) -> None:
-        self._settings = settings
+        self._settings, self._today = settings, today
         self._tables = GlueTables(settings, today=today)
         self._machinery = Machinery(settings, with_roles=with_roles)
 
@@ -43,12 +44,14 @@ class Provision:
         yield self._tables.database()
         for table in self.tables():
             yield self._tables.table(table)
+        yield from session_changes(self._settings, today=self._today)
         yield from workgroup_changes(self._settings)
         for record in CURATED:
             yield self._tables.view(record)
             yield self._tables.landed_view(record)
         for name in PRICE_VIEWS:
             yield self._tables.price_view(name)
+        yield self._tables.exchanges_view()
         yield from saved_query_changes(self._settings)
         yield from self._machinery.changes(self._tables.landings)
         yield from tag_changes(self._settings)

@@ -6,12 +6,14 @@ from typing import Any
 
 from pipeline import aws
 from pipeline.settings import Settings
-from pipeline.tables import catalog, prices, resources
+from pipeline.tables import catalog, prices, resources, sessions
 from pipeline.tables.calls import found
 from pipeline.tables.changes import Call, Change
 from pipeline.tables.lake_listing import LakeListing
 
 OWN_TABLES = (
+    sessions.SYMBOL_EXCHANGES,
+    sessions.TRADING_SESSIONS,
     *prices.PRICE_VIEWS,
     *catalog.CURATED,
     *(f"{kind}_{record}" for kind in ("raw", "curated", "landed") for record in catalog.CURATED),

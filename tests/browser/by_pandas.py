@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from sessions_by_pandas import coverage
 
 DAILY_PRICES = Path(__file__).parents[2] / "samples/daily_prices.csv"
 
@@ -54,6 +55,7 @@ def results(daily: pd.DataFrame) -> dict[str, pd.DataFrame]:
             "first_symbol",
             "second_symbol",
         ),
+        "coverage_calendar": coverage(daily),
         "daily_bars": daily[["symbol", "day", "open", "high", "low", "close", "volume"]],
         "news_sentiment": pd.DataFrame(columns=["symbol", "month", "positive", "neutral", "negative", "unknown"]),
         "data_quality": pd.DataFrame(

@@ -1,4 +1,5 @@
 import re
+from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -42,7 +43,7 @@ def page(browser, address):
 
 def test_the_page_is_quiet_and_stays_on_this_machine(page, address):
     """No console error, and no request but for the file itself and what is inside it."""
-    assert page.run("return report.charts.size") == 9
+    assert page.run("return report.charts.size") == 10
     assert page.console() == []
     assert address in page.requests()
     assert [url for url in page.requests() if not url.startswith(("file:", "data:", "blob:"))] == []
@@ -273,8 +274,8 @@ def _luminance(colour):
 
 
 def test_it_prints_on_few_pages(page):
-    """Five tickers over five years print on three pages: two by two where a chart needs half the width."""
-    assert len(re.findall(rb"/Type\s*/Page\b", page.pdf())) == 3
+    """Five tickers over five years print on four pages: two by two where a chart needs half the width."""
+    assert len(re.findall(rb"/Type\s*/Page\b", page.pdf())) == 4
 
 
 def test_nothing_drawn_reads_nan(page):
@@ -294,4 +295,28 @@ def test_without_rows_the_page_says_what_is_missing(browser, expected, tmp_path)
     assert "python consumer.py --until-caught-up" in text
     assert "The query monthly_performance returned no rows." in text
     assert browser.run("return document.querySelectorAll('svg').length") == 0
+    assert browser.console() == []
+
+
+def test_the_calendar_has_a_square_a_session_and_shows_the_missing_ones(browser, expected, tmp_path):
+    """The chosen ticker has a square for each session of the last six years, those without a bar in another colour, and
+    the caption counts them.
+    """
+    sessions = expected["coverage_calendar"].copy()
+    lacking = sessions.index[(sessions["symbol"] == "IBM") & (sessions["day"].dt.month == 7)]
+    sessions.loc[lacking, "bars"] = 0
+    folder = by_pandas.export({"coverage_calendar": sessions}, tmp_path / "exports")
+    (tmp_path / "report.html").write_text(build(query_results.from_exports(folder), now=NOW), encoding="utf-8")
+    browser.open((tmp_path / "report.html").as_uri())
+    browser.wait("return document.documentElement.dataset.drawnMs")
+    Select(browser.driver.find_element(By.CSS_SELECTOR, "select[data-for=coverage_calendar]")).select_by_visible_text(
+        "IBM"
+    )
+    browser.run("return report.charts.get('coverage_calendar').view.runAsync().then(() => 1)")
+    squares = browser.run("""
+        const squares = document.querySelectorAll('[data-chart=coverage_calendar] .mark-rect path');
+        return [...squares].map(square => square.getAttribute('fill'))""")
+    assert Counter(squares) == {"var(--diverging-6)": 1300 - len(lacking), "var(--diverging-2)": len(lacking)}
+    caption = browser.run("return document.querySelector('#coverage figcaption').firstChild.textContent")
+    assert caption == f"Sessions without a bar: IBM {len(lacking)}"
     assert browser.console() == []

@@ -93,19 +93,19 @@ def test_the_same_file_with_other_options_is_a_new_replay(run: Callable, bars: C
     first = run("producer.py", "replay", str(path))
     assert "sent 2" in first.stdout
     assert "sent before" not in first.stdout
-    other = run("producer.py", "replay", str(path), "--timezone", "America/New_York")
+    other = run("producer.py", "replay", str(path), "--timezone", "Europe/Madrid")
     assert "sent 2" in other.stdout
     assert "other options (none): 2 records" in other.stdout
     filled = run("producer.py", "replay", str(path), "--missing", "fill")
     assert "sent 3" in filled.stdout
-    assert "other options (timezone=America/New_York): 2 records" in filled.stdout
-    for arguments in ([], ["--timezone", "America/New_York"], ["--missing", "fill"], ["--missing", "refuse"]):
+    assert "other options (timezone=Europe/Madrid): 2 records" in filled.stdout
+    for arguments in ([], ["--timezone", "Europe/Madrid"], ["--missing", "fill"], ["--missing", "refuse"]):
         again = run("producer.py", "replay", str(path), *arguments)
         assert "sent 0" in again.stdout or again.returncode == 1
     assert Counter(bar.time for bar in bars()) == {
-        "2024-07-02 09:30:00.000": 2,
-        "2024-07-02 09:31:00.000": 2,
-        "2024-07-02 09:32:00.000": 1,
-        "2024-07-02 13:30:00.000": 1,
-        "2024-07-02 13:31:00.000": 1,
+        "2024-07-02 13:30:00.000": 2,
+        "2024-07-02 13:31:00.000": 2,
+        "2024-07-02 13:32:00.000": 1,
+        "2024-07-02 07:30:00.000": 1,
+        "2024-07-02 07:31:00.000": 1,
     }

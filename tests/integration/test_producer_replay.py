@@ -54,10 +54,7 @@ def test_replay_equals_pandas_and_again_sends_nothing(run: Callable, bars: Calla
 
 SHARED_FILES = {
     "index_processed/indexProcessed_HSI.csv": [],
-    **{
-        f"minute_bars/{symbol}_1min.csv": ["--timezone", "America/New_York", "--stamped-end"]
-        for symbol in ("AAPL", "AMZN", "SPY", "TSLA")
-    },
+    **{f"minute_bars/{symbol}_1min.csv": [] for symbol in ("AAPL", "AMZN", "SPY", "TSLA")},
     "minute_bars/TSLA_daily.csv": [],
     "multi_ticker/faang_nvda_2013_2018.csv": [],
     "multi_ticker/mag7_close_wide_2015_2025.csv": [],
@@ -197,6 +194,11 @@ OPTIONS = {
         b"Datetime,Open,High,Low,Close,Volume,Symbol\n2024-07-02 09:31,1,2,1,2,5,AAPL\n",
         ["--interval", "1m", "--timezone", "America/New_York", "--stamped-end"],
         ("AAPL", "2024-07-02 13:30:00.000"),
+    ),
+    "--stamped-start": (
+        b"Datetime,Open,High,Low,Close,Volume,Symbol\n2024-07-02 09:31,1,2,1,2,5,AAPL\n",
+        ["--interval", "1m", "--stamped-start"],
+        ("AAPL", "2024-07-02 13:31:00.000"),
     ),
     "--encoding": (
         "Date,Close,Symbol\n2024-01-02,2,ЯНДЕКС\n".encode("cp1251"),

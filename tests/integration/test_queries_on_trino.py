@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from actions_by_pandas import ACTIONS, SPLIT_DAY, of_actions
 from raw_objects import TODAY, curate, land, set_up, settings_of
+from sessions_by_pandas import of_sessions
 
 from local.stack import Stack
 from pipeline import records
@@ -38,12 +39,13 @@ def daily() -> pd.DataFrame:
 def news(daily: pd.DataFrame) -> pd.DataFrame:
     random = np.random.default_rng(1)
     rows = daily.sample(200, random_state=1)
-    # Some on days without trade, some after the last day.
+    # Some on days without trade, some after the last day, one before the session whose bar is missing.
     days = rows["day"] + pd.to_timedelta(random.integers(0, 4, 200), unit="D")
+    days.iloc[0] = pd.Timestamp("2012-03-05")
     return pd.DataFrame(
         {
             "id": [f"article-{number}" for number in range(200)],
-            "symbol": rows["symbol"].to_numpy(),
+            "symbol": ["IBM", *rows["symbol"].iloc[1:]],
             "time": (days + pd.Timedelta("15:30:00")).to_numpy(),
             "sentiment": pd.Series([SENTIMENTS[number % 4] for number in range(200)], dtype=object),
         }
@@ -159,13 +161,7 @@ def expected(daily: pd.DataFrame, news: pd.DataFrame, ticks: pd.DataFrame) -> di
         **of_actions(daily),
         "tick_fluctuation": by_minute(ticks),
         "news_sentiment": sentiment_by_month(news),
-        "news_and_next_day_return": after_news(daily, news),
-        "missing_trading_days": pd.DataFrame(
-            {"symbol": ["IBM"], "day": [pd.Timestamp("2012-03-06")], "others_traded": [3], "others": [3]}
-        ),
-        "stale_symbols": pd.DataFrame(
-            {"symbol": ["IBM"], "last_time": [pd.Timestamp("2013-01-31")], "days_behind": [28]}
-        ),
+        **of_sessions(daily, news),
     }
 
 
@@ -302,20 +298,6 @@ def sentiment_by_month(news: pd.DataFrame) -> pd.DataFrame:
     ]
 
 
-def after_news(daily: pd.DataFrame, news: pd.DataFrame) -> pd.DataFrame:
-    rows = []
-    for item in news.itertuples():
-        own = daily[daily["symbol"] == item.symbol].reset_index(drop=True)
-        place = own["day"].searchsorted(item.time.normalize(), side="right") - 1
-        if 0 <= place < len(own) - 1:
-            rows.append((item.symbol, item.sentiment or "unknown", own["close"][place + 1] / own["close"][place] - 1))
-    frame = pd.DataFrame(rows, columns=["symbol", "sentiment", "change"])
-    grouped = frame.groupby(["symbol", "sentiment"])["change"]
-    return grouped.agg(
-        articles="count", average_next_day_return="mean", share_of_rises=lambda own: (own > 0).mean()
-    ).reset_index()
-
-
 @pytest.fixture(scope="module")
 def wanted(daily: pd.DataFrame, news: pd.DataFrame, ticks: pd.DataFrame) -> dict[str, pd.DataFrame]:
     return expected(daily, news, ticks)
@@ -323,6 +305,7 @@ def wanted(daily: pd.DataFrame, news: pd.DataFrame, ticks: pd.DataFrame) -> dict
 
 CHECKED_APART = {"data_quality", "duplicates_and_revisions", "dead_letters_by_reason", "landing_freshness"}
 CHECKED_APART |= {"unexplained_jumps"}  # tests/integration/test_price_flags.py
+CHECKED_APART |= {"minutes_by_session"}  # tests/integration/test_backfill.py
 
 
 @pytest.mark.parametrize("name", [name for name in queries() if name not in CHECKED_APART])

@@ -14,16 +14,17 @@ SCRIPTS = ("producer.py", "consumer.py", "glue_setup.py")
 # The house from the ground up: each room, and the rooms that it may import beside itself. A file belongs to the longest
 # name here that its own begins with, and a file that belongs to none has no place in the product.
 GROUND = ["pipeline.records", "pipeline.settings", "pipeline.bucket", "pipeline.spreadsheet", "pipeline.intervals"]
-GROUND += ["pipeline.terminal", "pipeline.aws"]
+GROUND += ["pipeline.terminal", "pipeline.aws", "pipeline.sessions"]
 PIPELINE = [*GROUND, "pipeline.landing", "pipeline.sources", "pipeline.streams", "pipeline.sinks", "pipeline.athena"]
-PIPELINE += ["pipeline.tables", "pipeline.process", "pipeline.doctor", "pipeline.dynamodb", "etl"]
+PIPELINE += ["pipeline.tables", "pipeline.process", "pipeline.doctor", "pipeline.dynamodb", "pipeline.coverage", "etl"]
 LAYERS: dict[str, list[str]] = {
     "pipeline": [],  # pipeline/__init__.py
     "pipeline.records": [],
     "pipeline.bucket": [],
     "pipeline.spreadsheet": [],
     "pipeline.settings": ["pipeline.bucket"],
-    "pipeline.intervals": ["pipeline.records"],
+    "pipeline.sessions": ["pipeline.settings"],
+    "pipeline.intervals": ["pipeline.records", "pipeline.sessions"],
     "pipeline.terminal": ["pipeline.settings"],
     "pipeline.aws": ["pipeline.settings"],
     "pipeline.landing": GROUND,
@@ -34,8 +35,11 @@ LAYERS: dict[str, list[str]] = {
     "pipeline.athena": GROUND,
     "etl": [],
     "pipeline.tables": [*GROUND, "pipeline.landing", "pipeline.athena", "etl"],
+    "pipeline.coverage": [*GROUND, "pipeline.sources", "pipeline.streams", "pipeline.athena"],
     "pipeline.dynamodb": [*GROUND, "pipeline.sinks"],
-    "pipeline.doctor": [*GROUND, "pipeline.landing", "pipeline.streams", "pipeline.athena", "pipeline.tables"],
+    "pipeline.doctor": [
+        *(*GROUND, "pipeline.landing", "pipeline.streams", "pipeline.athena", "pipeline.tables", "pipeline.coverage")
+    ],
     "dashboards": PIPELINE,
     "deploy": [*PIPELINE, "dashboards"],
     "producer": PIPELINE,
@@ -52,11 +56,20 @@ PURE = {
     *(
         "pipeline/records.py",
         "pipeline/intervals.py",
+        "pipeline/sessions.py",
         "pipeline/bucket.py",
         "pipeline/spreadsheet.py",
         "pipeline/landing",
     ),
     *("pipeline/sources/csv/dialects.py", "pipeline/sources/csv/cells.py", "pipeline/sources/csv/bars.py"),
+    "pipeline/sources/csv/clock.py",
+    *(
+        "pipeline/sources/due.py",
+        "pipeline/sources/progress.py",
+        "pipeline/sources/asked.py",
+        "pipeline/sources/gaps.py",
+    ),
+    *("pipeline/coverage/covered.py", "pipeline/coverage/output.py"),
     *("pipeline/tables/catalog.py", "pipeline/tables/resources.py", "pipeline/sinks/dynamodb/items.py"),
     *("pipeline/sinks/checks.py", "pipeline/sinks/lake/objects.py", "pipeline/sinks/lake/dead_letters.py"),
 }

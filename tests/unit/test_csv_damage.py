@@ -149,7 +149,7 @@ def test_a_damaged_gzip_file_is_read_up_to_the_damage(read: Read, damage: str) -
         "overwritten": content[:middle] + bytes(64) + content[middle + 64 :],
         "checksum": content[:-8] + bytes(8),
     }[damage]
-    bars, _, failure = read(content, "prices.csv.gz", interval="1s")
+    bars, _, failure = read(content, "prices.csv.gz", interval="1s", timezone="UTC")
     assert failure.startswith("is damaged")
     assert len(bars) >= 20_000
     assert [bar.time[:19] for bar in bars][:20_000] == times[:20_000]

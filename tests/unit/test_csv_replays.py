@@ -22,6 +22,7 @@ OPTIONS = [
     Options(day_first=True),
     Options(day_first=False),
     Options(ends=True),
+    Options(ends=False),
     Options(missing="fill"),
     Options(interval="1m", ends=True),
 ]

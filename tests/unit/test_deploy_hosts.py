@@ -127,7 +127,7 @@ def test_lines_of_the_crontab_can_write_their_logs(tmp_path):
     lines = re.findall(
         r"^[\d*].{8,}?  (.*cd /opt/stock-market .*)$", (DEPLOY / "crontab.example").read_text(), re.MULTILINE
     )
-    assert len(lines) == 5
+    assert len(lines) == 7
 
     def run_all() -> list[int]:
         places = {
@@ -140,9 +140,9 @@ def test_lines_of_the_crontab_can_write_their_logs(tmp_path):
 
     assert 0 not in run_all()
     subprocess.run(words, cwd=tmp_path, check=True)
-    assert run_all() == [0] * 5
+    assert run_all() == [0] * 7
     logs = {path.name: path.read_text() for path in (tmp_path / "logs").iterdir()}
-    assert sorted(logs) == ["actions.log", "doctor.jsonl", "etl.log", "poll.log", "weekly.log"]
+    assert sorted(logs) == ["actions.log", "coverage.log", "doctor.jsonl", "etl.log", "poll.log", "weekly.log"]
     assert all(logs.values())
 
 

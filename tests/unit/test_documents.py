@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parent.parent.parent
 SCRIPTS = ("producer.py", "consumer.py", "glue_setup.py")
 SUBCOMMANDS = {
-    "producer.py": ("replay", "poll", "stream", "simulate", "news"),
+    "producer.py": ("replay", "poll", "stream", "simulate", "news", "actions", "backfill"),
     "consumer.py": ("land", "verify"),
     "glue_setup.py": ("create", "show", "crawl", "etl", "delete"),
     "pipeline.dynamodb": ("get", "range", "latest", "create"),

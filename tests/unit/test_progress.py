@@ -129,3 +129,18 @@ def test_a_later_basis_alone_is_no_news() -> None:
     fields |= {"close": 1.0, "volume": 1.0, "source": "s", "ingested_at": "2024-01-15 00:00:00.000"}
     first, later = (Bar(**fields, adjusted=True, adjusted_to=day) for day in ("2024-01-15", "2024-01-16"))
     assert checksum(first) == checksum(later)
+
+
+def test_days_that_had_nothing_are_kept_and_told_from_those_that_were_never_asked() -> None:
+    """A checkpoint holds the days that were asked for in vain; a bar of one of them is new, however late it comes."""
+    progress = Progress(None, revise=TWO_DAYS)
+    progress.sent([bar(1), bar(9)], day(1), day(9))
+    assert progress.settle("A", ["2024-01-01", "2024-01-02", "2024-01-09"], {"2024-01-01", "2024-01-09"})
+    assert not progress.settle("A", ["2024-01-02"], set())
+    again = Progress(progress.state, revise=TWO_DAYS)
+    assert again.was_empty("A", "2024-01-02")
+    assert not again.was_empty("A", "2024-01-03")
+    assert again.empty_parts(day(1), day(9)) == [(day(2), "2024-01-02 23:59:59.999")]
+    assert again.empty_parts(day(3), day(9)) == []
+    assert again.settle("A", ["2024-01-02"], {"2024-01-02"})
+    assert "empty" not in again.state

@@ -2,19 +2,22 @@
 
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable, Iterator
-from datetime import date, timedelta
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
 from pipeline.intervals import is_finished
 from pipeline.records import DAILY_OR_LONGER, Bar, Record
+from pipeline.sessions import Exchange, Exchanges
 from pipeline.settings import Settings, SettingsError
 from pipeline.sources import alpha_vantage, polygon, rounds
+from pipeline.sources.due import Asking
 from pipeline.sources.options import instant
 from pipeline.sources.pacing import Clock
 from pipeline.sources.source import Command, Source
 
 _APIS = {"polygon": polygon, "alpha_vantage": alpha_vantage}
+_US_STOCKS = Exchange("XNYS")  # what Polygon's grouped daily bars are of
 
 
 def add_options(command: ArgumentParser) -> None:
@@ -69,7 +72,8 @@ class _Bars:
     def __init__(self, settings: Settings, options: Namespace, clock: Clock) -> None:
         self._api, self._symbols, self._topic = _APIS[options.source], settings.symbol_list, settings.kafka_topic_bars
         self._get = self._api.client(settings, clock.sleep, recorded=options.load)
-        self._options, self._clock = options, clock
+        self._options, self._clock, self._exchanges = options, clock, Exchanges(settings)
+        self._delay = timedelta(minutes=getattr(settings, f"{options.source}_delay_minutes"))
         # A week that holds a split is on two bases at once, unless the source adjusts it.
         is_long = options.interval in DAILY_OR_LONGER - {"1d"} and not (options.grouped or options.previous_close)
         self._is_adjusted = is_long if options.adjusted is None else options.adjusted
@@ -83,6 +87,8 @@ class _Bars:
             ask=partial(self._ask_bars, symbol),
             interval=interval,
             lookback=rounds.LOOKBACK if interval in DAILY_OR_LONGER else rounds.INTRADAY_LOOKBACK,
+            asking=self._asking(self._exchanges.of(symbol), interval),
+            settles=(symbol,),
         )
 
     def previous_close(self, symbol: str) -> rounds.Series:
@@ -93,25 +99,43 @@ class _Bars:
             ask=partial(self._ask_previous_close, symbol),
             interval="1d",
             lookback=rounds.LOOKBACK,
+            asking=self._asking(self._exchanges.of(symbol), "1d"),
         )
 
     def grouped(self) -> rounds.Series:
         """Return the daily bars of all symbols, or of those that were named, as one series."""
         name = ",".join(self._symbols)
-        return rounds.Series(name=name, key=self._key(name, "grouped"), ask=self._ask_grouped, interval="1d")
+        return rounds.Series(
+            name=name,
+            key=self._key(name, "grouped"),
+            ask=self._ask_grouped,
+            interval="1d",
+            asking=self._asking(_US_STOCKS, "1d"),
+            settles=() if "*" in self._symbols else self._symbols,
+        )
+
+    def _asking(self, exchange: Exchange, interval: str) -> Asking | None:
+        """By which sessions to ask; recorded answers are read whatever they are of."""
+        options = self._options
+        how = {"delay": self._delay, "revise": options.revise, "include_open": options.include_open}
+        return None if options.load else Asking(exchange=exchange, interval=interval, **how)
 
     def _ask_bars(self, symbol: str, start: str, end: str) -> Iterator[tuple[str, Record]]:
         interval, first, last = self._options.interval, instant(start), instant(end)
         found = self._api.bars(self._get, symbol, interval, first, last, **self._how)
-        return ((bar.time, bar) for bar in self._finished(found) if bar.symbol == symbol)
+        exchange = self._exchanges.of(symbol)
+        return ((bar.time, bar) for bar in self._finished(found, exchange) if bar.symbol == symbol)
 
     def _ask_previous_close(self, symbol: str, _start: str, _end: str) -> Iterator[tuple[str, Record]]:
         found = polygon.previous_close(self._get, symbol, **self._how)
-        return ((bar.time, bar) for bar in self._finished(found) if bar.symbol == symbol)
+        exchange = self._exchanges.of(symbol)
+        return ((bar.time, bar) for bar in self._finished(found, exchange) if bar.symbol == symbol)
 
     def _ask_grouped(self, start: str, end: str) -> Iterator[tuple[str, Record]]:
-        for day in [instant(end).date()] if self._options.load else _weekdays(start, end):
-            for bar in self._finished(polygon.grouped_daily(self._get, day, **self._how)):
+        last = instant(end).date()
+        days = [last] if self._options.load else [one.day for one in _US_STOCKS.sessions(instant(start).date(), last)]
+        for day in days:
+            for bar in self._finished(polygon.grouped_daily(self._get, day, **self._how), _US_STOCKS):
                 if "*" in self._symbols or bar.symbol in self._symbols:
                     yield f"{bar.symbol} {bar.time}", bar
 
@@ -123,21 +147,13 @@ class _Bars:
         adjusted = "adjusted" if self._is_adjusted else "as traded"
         return f"{self._api.NAME}/{name}/{what}/{adjusted}/{self._topic}"
 
-    def _finished(self, found: Iterable[tuple[Bar, bool]]) -> Iterator[Bar]:
-        """The bars whose interval is over; with --include-open all of them."""
+    def _finished(self, found: Iterable[tuple[Bar, bool]], exchange: Exchange) -> Iterator[Bar]:
+        """The bars that are over; with --include-open all of them."""
         now = self._clock.now()
         for bar, is_delayed in found:
-            delay = polygon.DELAY if is_delayed else timedelta(0)
-            if self._options.include_open or is_finished(bar, now, delay):
+            delay = self._delay if is_delayed else timedelta(0)
+            if self._options.include_open or is_finished(bar, exchange, now, delay):
                 yield bar
-
-
-def _weekdays(start: str, end: str) -> Iterator[date]:
-    day, last = instant(start).date(), instant(end).date()
-    while day <= last:
-        if day.weekday() < 5:
-            yield day
-        day += timedelta(days=1)
 
 
 def _required(options: Namespace) -> list[str]:
@@ -146,7 +162,8 @@ def _required(options: Namespace) -> list[str]:
 
 COMMAND = Command(
     summary="bars from Polygon/Massive or Alpha Vantage",
-    more="Resumes from the checkpoint of each symbol; corrections of the last days arrive as revisions.",
+    more="Resumes from the checkpoint of each symbol; corrections of the last days arrive as revisions. A bar is sent "
+    "once its session has closed, a week or month once its last one has; nothing is asked for days without a session.",
     examples=(
         "--once --symbols AAPL,MSFT --from 2024-01-01",
         "--every 60s --interval 1m --symbols watchlist.txt",

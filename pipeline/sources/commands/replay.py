@@ -9,6 +9,7 @@ from typing import Self
 
 from pipeline import terminal
 from pipeline.records import INTERVALS, Action, Bar, Record
+from pipeline.sessions import Exchanges
 from pipeline.settings import Settings
 from pipeline.sources import options as given
 from pipeline.sources.csv import file as csv_file
@@ -42,7 +43,7 @@ def add_options(command: ArgumentParser) -> None:
         "--timezone",
         type=given.zone,
         metavar="ZONE",
-        help="of times without an offset, such as America/New_York (default: UTC)",
+        help="of times without an offset, such as America/New_York (default: the exchange's)",
     )
     said.add_argument(
         "--missing",
@@ -52,7 +53,14 @@ def add_options(command: ArgumentParser) -> None:
     )
     said.add_argument("--day-first", action="store_true", default=None, help="01/02/2024 is the first of February")
     said.add_argument("--month-first", dest="day_first", action="store_false", help="it is the second of January")
-    said.add_argument("--stamped-end", action="store_true", help="times are the ends of the bars")
+    stamp = said.add_mutually_exclusive_group()
+    stamp.add_argument(
+        "--stamped-end",
+        action="store_true",
+        default=None,
+        help="times are the ends of the bars (default: found from the sessions' openings and closes)",
+    )
+    stamp.add_argument("--stamped-start", dest="stamped_end", action="store_false", help="times are their starts")
     said.add_argument(
         "--encoding",
         type=given.encoding,
@@ -106,7 +114,7 @@ class Replay(Source):
         with ExitStack() as opening:
             at_hand = csv_file.at_hand(self.name, self._settings, encoding=self._encoding)
             self._file = opening.enter_context(at_hand)
-            self._reading = csv_file.reading(self._file, self._options)
+            self._reading = csv_file.reading(self._file, self._options, exchange_of=Exchanges(self._settings).of)
             if self._options.missing == "refuse":
                 for _ in csv_file.chunks(self._file, self._reading, self._new_cleaner()):
                     pass  # Refused before the first record is sent, not in the middle.

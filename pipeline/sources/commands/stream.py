@@ -11,6 +11,7 @@ from typing import Any, Self
 
 from pipeline.intervals import is_finished
 from pipeline.records import Bar, Record, Tick, time_text_ms
+from pipeline.sessions import Exchange
 from pipeline.settings import Settings
 from pipeline.sources import options as given
 from pipeline.sources import polygon
@@ -21,6 +22,7 @@ from pipeline.sources.source import Batch, Command, Position, Source, is_valid
 
 log = logging.getLogger(__name__)
 
+_ANY = Exchange("XNYS")  # a minute is over by the clock, wherever
 _MINUTE_MS = 60_000
 _MINUTES_KEPT = 15  # what REST may fill in while the feed is back already
 
@@ -163,7 +165,7 @@ class Live(Source):
                     adjusted=False,
                     ingested_at=self._clock.now_text,
                 ):
-                    if is_finished(bar, now, polygon.DELAY if is_delayed else timedelta(0)):
+                    if is_finished(bar, _ANY, now, polygon.DELAY if is_delayed else timedelta(0)):
                         found.append(bar)
             except SourceError as error:
                 log.error("minute bars not filled", extra={**failed, "reason": str(error)})  # noqa: TRY400

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice, pairwise
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, BinaryIO, cast
+from typing import IO, TYPE_CHECKING, Any, BinaryIO, cast
 from zoneinfo import ZoneInfo
 
 from pipeline.intervals import NEW_YORK
@@ -161,13 +161,13 @@ def _readable(file: PriceFile) -> Iterator[None]:
         raise UnusableFile(f"is damaged: {error}") from error
 
 
-def reading(file: PriceFile, options: Options) -> Reading:
-    """Return how the file is read; raises UnusableFile."""
+def reading(file: PriceFile, options: Options, **how: Any) -> Reading:
+    """Return how the file is read; raises UnusableFile. `how`: `exchange_of`, as decide() takes it."""
     with _readable(file):
         with file.open() as text:
             head = _next_lines(text, _HEAD_LINES)
         name = "" if file.name == STANDARD_INPUT else file.name
-        return decide(head, file_name=name, options=options, all_lines=file.lines, written_on=file.written_on)
+        return decide(head, file_name=name, options=options, all_lines=file.lines, written_on=file.written_on, **how)
 
 
 def chunks(file: PriceFile, reading: Reading, cleaner: Cleaner) -> Iterator[Chunk]:

@@ -6,17 +6,21 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import chain
 from operator import itemgetter
-from typing import Literal, cast
+from typing import Literal, NamedTuple, cast
 from zoneinfo import ZoneInfo
 
 from pipeline.intervals import INTRADAY
 from pipeline.records import DAILY_OR_LONGER, Interval
+from pipeline.sessions import Exchange, Exchanges
+from pipeline.settings import Settings
 from pipeline.sources.csv import cells as csv_cells
+from pipeline.sources.csv import clock
 from pipeline.sources.csv.actions import local_day
 from pipeline.sources.csv.dialects import Columns, UnusableFile, recognise
 
 Missing = Literal["refuse", "drop", "fill"]
 Row = list[str]
+_OF_DEFAULTS = Exchanges(Settings()).of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +32,7 @@ class Options:
     interval: str = ""
     timezone: str = ""  # of times without an offset
     day_first: bool | None = None
-    ends: bool = False  # times are the bars' ends
+    ends: bool | None = None  # times are the bars' ends
     missing: Missing = "drop"
     basis: str = ""  # of the prices: as traded, unknown, or a day YYYY-MM-DD
 
@@ -60,12 +64,19 @@ class Reading:
 
 
 def decide(
-    head: Sequence[str], *, file_name: str, options: Options, all_lines: Callable[[], Iterable[str]], written_on: str
+    head: Sequence[str],
+    *,
+    file_name: str,
+    options: Options,
+    all_lines: Callable[[], Iterable[str]],
+    written_on: str,
+    exchange_of: Callable[[str], Exchange] = _OF_DEFAULTS,
 ) -> Reading:
     """Return how a file is read, from its first lines (some thousands, or all of it).
 
     `all_lines` gives the whole file; it is called only when the order of day and month needs proof. `written_on` is the
-    day YYYY-MM-DD of the file, which stands for that of the download. Raises UnusableFile.
+    day YYYY-MM-DD of the file, which stands for that of the download. `exchange_of` gives a symbol's exchange, whose
+    clock times without an offset are by. Raises UnusableFile.
     """
     columns = recognise(head, file_name=file_name, symbol=options.symbol, symbol_column=options.symbol_column)
     cell_of = _time_cell(columns)
@@ -79,28 +90,58 @@ def decide(
     if day_first is None and not columns.dialect.month_first and csv_cells.has_numeric_date(samples):
         day_first = csv_cells.day_is_first(cell_of(row) for row in _rows(all_lines(), columns))
     read = csv_cells.instant_reader(samples, day_first=bool(day_first))
-    zone = options.timezone or columns.dialect.timezone
-    instants = _instants(rows, columns, cell_of, read, zone)
-    interval = cast("Interval", options.interval or csv_cells.infer_interval(instants, zone))
-    time_of_cell = csv_cells.time_reader(csv_cells.TimeRules(read, interval, zone, options.ends))
+    found = _instants(rows, columns, cell_of, read)
+    times = _times(found, columns, options, exchange_of)
+    time_of_cell = csv_cells.time_reader(csv_cells.TimeRules(read, times.interval, times.zone, times.ends))
     # A file that was given an earlier date since was still downloaded after its bars.
-    written_on = max([written_on, *(f"{max(times):%Y-%m-%d}" for times in instants.values())])
-    basis = _basis(columns, interval, options, written_on)
+    in_order = _with_zone(found, times.zone)
+    written_on = max([written_on, *(f"{max(of_symbol):%Y-%m-%d}" for of_symbol in in_order.values())])
+    basis = _basis(columns, times.interval, options, written_on)
     return Reading(
         columns=columns,
-        interval=interval,
+        interval=times.interval,
         time_of=lambda cells: time_of_cell(cell_of(cells)),
-        newest_first=csv_cells.newest_first(list(instants.values())),
+        newest_first=csv_cells.newest_first([*in_order.values()]),
         missing=options.missing,
         basis=basis,
         written_on=written_on,
         day_of=lambda cells, time: local_day(cell_of(cells), time),
-        notes=(
-            *columns.notes,
-            *_time_notes(instants, interval, options, zone),
-            *_basis_notes(columns, basis, options),
-        ),
+        notes=(*columns.notes, *times.notes, *_basis_notes(columns, basis, options)),
     )
+
+
+class _Times(NamedTuple):
+    """What the times of a file mean."""
+
+    interval: Interval
+    zone: str
+    ends: bool
+    notes: tuple[str, ...]
+
+
+def _times(
+    found: dict[str, list[datetime]], columns: Columns, options: Options, exchange_of: Callable[[str], Exchange]
+) -> _Times:
+    """Whose clock they are by, how long the bars are, and whether they mark their ends, with a note of each guess."""
+    zone, exchanges, notes = options.timezone or columns.dialect.timezone, "", []
+    named = columns.prices[0].symbol if columns.symbol is None else ""
+    by_symbol = {symbol or named: times for symbol, times in found.items()}
+    if not zone and clock.needs_zone(chain(*found.values())):
+        zone, exchanges = clock.zone_of_exchanges(by_symbol, exchange_of)
+    interval = cast("Interval", options.interval or csv_cells.infer_interval(_with_zone(found, zone), zone))
+    is_naive = not any(instant.tzinfo for instant in chain(*found.values()))
+    if is_naive and interval in INTRADAY and not options.timezone:
+        whose = f"{zone}, the time of {exchanges}" if exchanges else zone or "UTC"
+        notes.append(f"times have no offset: read as {whose} (another: --timezone, --timezone UTC)")
+    ends = options.ends
+    if ends is None:
+        ends = clock.mark_ends(by_symbol, interval, zone, exchange_of)
+        if ends:
+            notes.append(
+                "its times mark the end of each bar, by the opening and the close of its sessions: they are shifted to "
+                "its start (--stamped-start leaves them as they are)"
+            )
+    return _Times(interval, zone, ends, tuple(notes))
 
 
 def _rows(lines: Iterable[str], columns: Columns) -> Iterator[Row]:
@@ -139,7 +180,7 @@ def _time_cell(columns: Columns) -> Callable[[Row], str]:
 
 
 def _instants(
-    rows: list[Row], columns: Columns, cell_of: Callable[[Row], str], read: Callable[[str], datetime], zone: str
+    rows: list[Row], columns: Columns, cell_of: Callable[[Row], str], read: Callable[[str], datetime]
 ) -> dict[str, list[datetime]]:
     """The times of each symbol in the order of the rows; those that do not parse are left for the cleaning to count."""
     found: dict[str, list[datetime]] = {}
@@ -151,10 +192,15 @@ def _instants(
         if not 1 < instant.year < 9999:
             continue  # An offset could carry it beyond what a datetime holds.
         found.setdefault(row[columns.symbol] if columns.symbol is not None else "", []).append(instant)
-    if any(i.tzinfo for i in chain(*found.values())):
-        local = ZoneInfo(zone) if zone else UTC
-        found = {symbol: [i if i.tzinfo else i.replace(tzinfo=local) for i in times] for symbol, times in found.items()}
     return found
+
+
+def _with_zone(found: dict[str, list[datetime]], zone: str) -> dict[str, list[datetime]]:
+    """The times in an order: all with an offset where any has one."""
+    if not any(i.tzinfo for i in chain(*found.values())):
+        return found
+    local = ZoneInfo(zone) if zone else UTC
+    return {symbol: [i if i.tzinfo else i.replace(tzinfo=local) for i in times] for symbol, times in found.items()}
 
 
 def _basis(columns: Columns, interval: str, options: Options, written_on: str) -> str:
@@ -171,9 +217,3 @@ def _basis_notes(columns: Columns, basis: str, options: Options) -> Iterator[str
         yield f"prices are on the shares of {basis}, when the file was written (another day: --basis YYYY-MM-DD)"
     if columns.dialect.basis == "unknown" and not options.basis:
         yield "nothing says on which shares its prices are, so no split will be applied to them (--basis says it)"
-
-
-def _time_notes(instants: dict[str, list[datetime]], interval: str, options: Options, zone: str) -> Iterator[str]:
-    naive = not any(instant.tzinfo for instant in chain(*instants.values()))
-    if naive and interval in INTRADAY and not options.timezone:
-        yield f"times have no offset: read as {zone or 'UTC'} (another: --timezone America/New_York)"

@@ -27,7 +27,7 @@ class Replays:
             options.interval and f"interval={options.interval}",
             options.timezone and f"timezone={options.timezone}",
             order,
-            "stamped-end" if options.ends else "",
+            {True: "stamped-end", False: "stamped-start", None: ""}[options.ends],
             "missing=fill" if options.missing == "fill" else "",
             encoding and f"encoding={encoding}",
             options.basis and f"basis={options.basis}",

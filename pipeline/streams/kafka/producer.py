@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
 import msgspec
-from kafka import KafkaConsumer, KafkaProducer
+from kafka import KafkaProducer
 from kafka import errors as kafka_errors
 from kafka.future import Future
 from kafka.partitioner.default import murmur2
@@ -18,7 +18,8 @@ from pipeline.landing.positions import Partition
 from pipeline.records import Record
 from pipeline.settings import ServiceError, Settings
 from pipeline.streams.kafka import compatibility
-from pipeline.streams.kafka.connection import READER, connection, ensure_topics, of_kafka, reaching
+from pipeline.streams.kafka.checkpoints import read_committed
+from pipeline.streams.kafka.connection import connection, ensure_topics, reaching
 from pipeline.streams.kafka.encoder import BATCH_BYTES, encode
 from pipeline.streams.stream import Position
 
@@ -198,7 +199,7 @@ class Producer:
         )
         self._producer.init_transactions()
         # Read after init_transactions: by then the broker has ended what a killed predecessor left open.
-        self._checkpoints = _read_checkpoints(self._settings)
+        self._checkpoints = read_committed(self._settings)
 
     def _recover(self, cause: Exception, checkpoints: Mapping[str, bytes | None], give_up: float) -> bool:
         """Connect anew, and say whether the transaction in hand had been committed after all."""
@@ -268,29 +269,6 @@ def failure(future: Future) -> Exception | None:
 
 def _error(found: Any) -> Exception | None:
     return found if isinstance(found, Exception) else None
-
-
-def _read_checkpoints(settings: Settings) -> dict[str, bytes | None]:
-    """The latest committed value of every key.
-
-    Read up to the end of the log, not of what is committed: behind another producer's open transaction may be a
-    checkpoint of ours, which is not visible until that transaction has ended, by itself or by its timeout.
-    """
-    found: dict[str, bytes | None] = {}
-    give_up = time.monotonic() + 2 * _TRANSACTION_SECONDS
-    partition = of_kafka(Partition(settings.kafka_topic_checkpoints, 0))
-    with KafkaConsumer(**connection(settings), **{**READER, "isolation_level": "read_uncommitted"}) as at_end:
-        end = at_end.end_offsets([partition])[partition]
-    with KafkaConsumer(**connection(settings), **{**READER, "auto_offset_reset": "earliest"}) as reader:
-        reader.assign([partition])
-        while reader.position(partition) < end:
-            if time.monotonic() > give_up:
-                raise ServiceError(
-                    f"KAFKA_TOPIC_CHECKPOINTS={partition.topic}: another producer's transaction does not end"
-                )
-            for record in reader.poll(timeout_ms=500, max_records=10_000).get(partition, []):
-                found[record.key.decode()] = record.value
-    return found
 
 
 class AcknowledgedProducer:
