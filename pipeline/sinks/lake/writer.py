@@ -49,6 +49,10 @@ _SETTINGS = {
     "RequestTimeTooSkewed": "this machine's clock",
     "KeyTooLongError": "S3_PREFIX",
 }
+_ADVICE = {
+    "NoSuchBucket": ": is the name right? `python glue_setup.py` makes a bucket that is missing",
+    "AccessDenied": ": the bucket is another account's, or the credentials lack s3:PutObject on it (deploy/iam)",
+}
 # A hidden name, which readers of the tables pass over. It is never written where the store knows conditions.
 _PROBE = ".condition_probe"
 _FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS = 0.2, 10.0
@@ -218,7 +222,7 @@ def _told(error: ClientError | BotoCoreError, bucket_name: str) -> Exception:
         code, status = aws.error_code(error), _status(error)
         if code in _PASSING_CODES or status in _PASSING_STATUSES or (status >= 500 and status != 501):
             return _Passing(str(error))
-        return ServiceError(f"{_SETTINGS.get(code, f'S3_BUCKET={bucket_name}')}: {error}")
+        return ServiceError(f"{_SETTINGS.get(code, f'S3_BUCKET={bucket_name}')}: {error}{_ADVICE.get(code, '')}")
     if isinstance(error, NoCredentialsError | ParamValidationError):
         return ServiceError(f"S3_BUCKET={bucket_name}: {error}")
     return _Passing(str(error))
