@@ -31,7 +31,8 @@ function show(quote) {
   if (!quotes.has(quote.symbol)) quotes.set(quote.symbol, { row: rowOf(quote.symbol) });
   const { row } = quotes.get(quote.symbol);
   quotes.set(quote.symbol, { row, quote });
-  const change = quote.price / quote.first_price - 1;
+  // From a first price of 0 no change can be told.
+  const change = quote.first_price ? quote.price / quote.first_price - 1 : 0;
   row.cells[1].textContent = dollars.format(quote.price);
   row.cells[2].textContent = `${change > 0 ? "▲" : change < 0 ? "▼" : ""} ${Number.isFinite(change) ? percent.format(change) : "–"}`;
   row.cells[2].className = `number change ${change > 0 ? "up" : change < 0 ? "down" : ""}`;

@@ -12,6 +12,7 @@ from pipeline import bucket, records
 from pipeline.landing.plan import Format, PartitionTime
 from pipeline.records import TABLES, Column
 from pipeline.settings import Settings
+from pipeline.tables.retractions import Retraction, kept
 
 TableInput = dict[str, Any]
 
@@ -65,6 +66,7 @@ class Landing:
     has_hours: bool = False
     by_month: bool = False  # the folder of a month is its first day
     partition_time: PartitionTime = "arrival"
+    retractions: tuple[Retraction, ...] = ()  # what was taken back of it
 
 
 def raw_table(settings: Settings, record: str, landing: Landing) -> TableInput:
@@ -130,11 +132,21 @@ def view_sql(settings: Settings, record: str, landing: Landing, watermark: str, 
     is_arrival = landing.partition_time == "arrival"
     condition = f"dt >= '{watermark if is_arrival else landing.first_day}'"
     raw_rows = raw_select(record, landing.format, raw, condition, arrived_within=arrived_within(record, landing))
+    shown = visible_rows(settings, record, landing)
     if record != "ticks":
-        return latest(record, curated, f"{raw_rows}{late}")
-    if not is_arrival:
-        return raw_rows
-    return f"SELECT {_names(columns)}\n  FROM {curated}\n  WHERE dt < '{watermark}'\n  UNION ALL\n  {raw_rows}"
+        return latest(record, curated, f"{raw_rows}{late}", shown)
+    if is_arrival:
+        raw_rows = f"SELECT {_names(columns)}\n  FROM {curated}\n  WHERE dt < '{watermark}'\n  UNION ALL\n  {raw_rows}"
+    return f"SELECT {_names(columns)}\nFROM (\n  {raw_rows}\n)\nWHERE {shown}" if shown else raw_rows
+
+
+def visible_rows(settings: Settings, record: str, landing: Landing) -> str:
+    """Return the condition of the rows that a view shows, empty where it shows all: none that was taken back, and none
+    that was simulated, unless that is asked for.
+    """
+    hides_simulated = record != "news" and settings.views_show_simulated == "no"
+    conditions = ["\"source\" IS DISTINCT FROM 'simulated'"] if hides_simulated else []
+    return "\n  AND ".join([*conditions, *kept(landing.retractions)])
 
 
 def view_columns(record: str) -> list[str]:
@@ -176,8 +188,9 @@ def typed(column: Column, format: Format) -> str:
     return f"CAST({source} AS timestamp)" if column.type == "timestamp" else source
 
 
-def latest(record: str, curated: str, new_rows: str) -> str:
-    """Return a SELECT that keeps of the rows with one key the one ingested last.
+def latest(record: str, curated: str, new_rows: str, shown: str = "") -> str:
+    """Return a SELECT that keeps of the rows with one key the one ingested last, of those that meet the condition
+    `shown`.
 
     A curated table has one row per key already. So only what is new, and the curated rows that it meets, go through the
     window; the other curated rows pass by, and memory follows what is new. The key is compared with the month, so that
@@ -186,8 +199,12 @@ def latest(record: str, curated: str, new_rows: str) -> str:
     columns = view_columns(record)
     key = [*records.KEYS[record], "month"]
     order = ", ".join(f"{_quoted(c)} DESC" for c in ("ingested_at", *_TIES[record]))
+    old_rows = f"SELECT {_names(columns)}\n  FROM {curated}"
+    if shown:
+        old_rows += f"\n  WHERE {shown}"
+        new_rows = f"SELECT {_names(columns)}\n  FROM (\n  {new_rows}\n  )\n  WHERE {shown}"
     return (
-        f"WITH old AS (\n  SELECT {_names(columns)}\n  FROM {curated}\n), new AS (\n  {new_rows}\n)\n"
+        f"WITH old AS (\n  {old_rows}\n), new AS (\n  {new_rows}\n)\n"
         f"SELECT {_names(columns)}\nFROM old\n"
         f"WHERE NOT EXISTS (SELECT 1 FROM new WHERE {_same(key, 'new')})\n"
         f"UNION ALL\n"

@@ -56,7 +56,7 @@ def test_etl_reads_the_days_and_tables_asked_for(run: Callable, settings: Settin
     days = [(TODAY - timedelta(days=number)).isoformat() for number in (2, 1)]
     done = run("glue_setup.py", "etl", "--engine", "athena", "--tables", "bars", "--from", days[0], "--to", days[1])
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("bars  2 raw days into 1 partitions")
+    assert done.stdout.startswith("bars  2 raw days into 1 partition;")
     assert "ticks" not in done.stdout
 
 

@@ -3,6 +3,7 @@
 import json
 import re
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -218,3 +219,12 @@ def test_a_role_just_made_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None
     answers[:] = [refused("no such bucket"), None]
     with pytest.raises(ClientError, match="no such bucket"):
         machinery._once_role_is_known(call)
+
+
+@pytest.mark.parametrize("record", CURATED)
+def test_views_leave_out_what_is_simulated(record: str) -> None:
+    """Curated and new rows that were simulated are in no view, unless the setting asks for them."""
+    shown = catalog.view_sql(replace(SETTINGS, views_show_simulated="yes"), record, DAYS, "2026-03-04")
+    hidden = catalog.view_sql(SETTINGS, record, DAYS, "2026-03-04")
+    assert "simulated" not in shown
+    assert hidden.count("IS DISTINCT FROM 'simulated'") == {"bars": 2, "ticks": 1, "news": 0}[record]

@@ -104,6 +104,9 @@ class Lake(Sink):
             raise ServiceError(f"{error}. {_way_out(plan, self._settings)}") from error
         return written(objects)
 
+    def failing_seconds(self) -> float:
+        return self._writer.failing_seconds()
+
     def stop(self) -> None:
         self._writer.stop()
 

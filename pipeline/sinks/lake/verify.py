@@ -74,7 +74,7 @@ def report(
     for problem in problems:
         print("PROBLEM", problem)
     checked = "names and commits" if read_range is None else "names, content and topic"
-    print(f"{len(problems)} problems; checked: {checked}")
+    print(f"{terminal.counted(len(problems), 'problem')}; checked: {checked}")
     return terminal.EXIT_FAILED if problems else terminal.EXIT_DONE
 
 

@@ -41,6 +41,7 @@ class Reading:
     newest_first: bool
     missing: Missing
     notes: tuple[str, ...]
+    how: str = ""  # what was decided, as a text: two contents with the same one have the same bars for the same rows
 
     @property
     def named_symbol(self) -> str:
@@ -71,13 +72,16 @@ def decide(head: Sequence[str], *, file_name: str, options: Options, all_lines: 
     instants = _instants(rows, columns, cell_of, read, zone)
     interval = cast("Interval", options.interval or csv_cells.infer_interval(instants, zone))
     time_of_cell = csv_cells.time_reader(csv_cells.TimeRules(read, interval, zone, options.ends))
+    newest_first = csv_cells.newest_first(list(instants.values()))
     return Reading(
         columns=columns,
         interval=interval,
         time_of=lambda cells: time_of_cell(cell_of(cells)),
-        newest_first=csv_cells.newest_first(list(instants.values())),
+        newest_first=newest_first,
         missing=options.missing,
         notes=(*columns.notes, *_time_notes(instants, interval, options, zone)),
+        how=f"{columns.dialect.name}/{interval}/{zone}/{'day' if day_first else 'month'} first/"
+        f"{'newest' if newest_first else 'oldest'} first",
     )
 
 
