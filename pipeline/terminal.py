@@ -20,7 +20,9 @@ EXIT_DONE, EXIT_FAILED, EXIT_WRONG_USE = 0, 1, 2
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _OUTAGE_SECONDS = 30
 _LINE_SECONDS = 10
-_OF_CONNECTIONS = re.compile(r"[Bb]ootstrap|[Cc]onnection (failed|lost)|ECONNREFUSED|disconnected|NodeNotReady")
+_OF_CONNECTIONS = re.compile(
+    r"[Bb]ootstrap|Marking the coordinator dead|[Cc]onnection (failed|lost)|ECONNREFUSED|disconnected|NodeNotReady"
+)
 log = logging.getLogger(__name__)
 _STANDARD_ATTRIBUTES = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
@@ -111,8 +113,9 @@ def configure_logging(settings: Settings) -> None:
 
 
 class _Outages(logging.Filter):
-    """Of what kafka-python says of lost connections, several lines for each try, let one pass in half a minute, and
-    none in the first: whoever cannot reach Kafka says so in the end, and a broker that is back at once is no news.
+    """Of what kafka-python says of lost connections and coordinators, several lines for each try, let one pass in half
+    a minute, and none in the first: whoever cannot reach Kafka says so in the end, and a group's first coordinator or a
+    broker that is back at once is no news.
     """
 
     def __init__(self) -> None:

@@ -104,6 +104,7 @@ def test_lost_connections_are_told_once_in_a_while(root: logging.Logger, capsys:
     for second in range(100):
         say(second, "Connection failed: KafkaConnectionError: 111 ECONNREFUSED")
         say(second, "Bootstrap bootstrap-0 not ready; waiting 0.11 secs")
+        say(second, "Marking the coordinator dead (node coordinator-1) for group g: [Error 16] NotCoordinatorError.")
     assert len(capsys.readouterr().err.splitlines()) == 3
     say(100, "a record is too large")
     assert "too large" in capsys.readouterr().err
