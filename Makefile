@@ -5,9 +5,10 @@ KILLS ?= 8
 # Most of a fault test is waiting, so four tests at a time keep two cores busy. They share one stack.
 AT_A_TIME := -n 4 --dist loadfile --durations=40
 
-.PHONY: help demo test check faults soak bench generated lock up down clean
+.PHONY: help venv demo test check faults soak bench generated lock up down clean
 
 help:
+	@echo "make venv       only .venv with what the scripts need, for your own Kafka and AWS"
 	@echo "make demo       run the whole pipeline on the embedded stack, from a CSV to a page"
 	@echo "make test       run all tests on the embedded stack"
 	@echo "make check      format, lint, types and the tests that need no stack, within a minute"
@@ -18,6 +19,9 @@ help:
 	@echo "make lock       write requirements.lock anew"
 	@echo "make up         start the embedded stack        make down   stop it"
 	@echo "make clean      stop it and remove its data and .venv"
+
+venv: .venv/product
+	@echo "Enter it with: . .venv/bin/activate"
 
 demo: .venv/local
 	@$(PYTHON) -m local run sh samples/demo.sh
@@ -68,6 +72,10 @@ INSTALL := $(PYTHON) -m pip install --quiet --disable-pip-version-check --no-com
 .venv/bin/python:
 	@python3 -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed, this is " + sys.version)'
 	python3 -m venv .venv
+
+.venv/product: requirements.txt | .venv/bin/python
+	$(INSTALL) -r requirements.txt
+	@touch $@
 
 .venv/local: requirements.txt requirements-local.txt | .venv/bin/python
 	$(INSTALL) -r requirements-local.txt

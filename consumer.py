@@ -49,8 +49,8 @@ SINKS = sinks.kinds()
 
 def main() -> int:
     arguments = sys.argv[1:]
-    if not arguments or (arguments[0] not in ("land", "verify") and arguments[0] not in ("-h", "--help")):
-        arguments = ["land", *arguments]
+    if not arguments or arguments[0] not in ("land", "verify"):
+        arguments = ["land", *arguments]  # also --help, for land is the default
     parser, of_sinks = parser_of(SINKS, __doc__)
     options = parser.parse_args(arguments)
     kind = SINKS[options.sink]
@@ -69,6 +69,7 @@ def main() -> int:
     if options.abandon_plan:
         _abandon_plans(settings, topics)
     if options.workers > 1:
+        _tell_of_idle_workers(settings, topics, options.workers)
         return workers.run(partial(_work, settings, topics, options), options.workers)
     return land(settings, topics, options)
 
@@ -80,6 +81,15 @@ def _verify(settings: Settings, topics: list[str], options: argparse.Namespace) 
             settings, topics, standings, read_range, partial(reader.commit, settings) if options.yes else None
         )
     return verify.report(settings, topics, standings, read_range if options.deep else None)
+
+
+def _tell_of_idle_workers(settings: Settings, topics: list[str], count: int) -> None:
+    partitions = len(reader.standings(settings, topics))
+    if 0 < partitions < count:
+        log.warning(
+            "more workers than partitions: those beyond have nothing to do",
+            extra={"workers": count, "partitions": partitions},
+        )
 
 
 def _abandon_plans(settings: Settings, topics: list[str]) -> None:
@@ -116,6 +126,8 @@ def land(settings: Settings, topics: list[str], options: argparse.Namespace) -> 
     ):
         existing = _check_topics(member, topics, options)
         ends = member.end_offsets(existing) if options.until_caught_up else None
+        how = "until caught up, then stop" if options.until_caught_up else "on and on; --until-caught-up would stop"
+        log.info("landing begins", extra={"topics": ",".join(topics), "group": settings.kafka_group, "how": how})
         watch.expect(ends)
         sink = kind(settings, vars(options), partial(AcknowledgedProducer, settings))
         with Uploads(sink.write, sink.stop, threads=options.uploads) as uploads:
@@ -127,8 +139,11 @@ def land(settings: Settings, topics: list[str], options: argparse.Namespace) -> 
                 landing.commit()
                 landing.upload()
                 poll_ms = landing.pause()
-                watch.tick(landing.lanes, member.lag, landing.now)
-        watch.finish()
+                watch.tick(landing.lanes, member.lag, landing.now, failing_seconds=sink.failing_seconds())
+            is_done = landing.stopped_at is None or landing.has_reached_its_end
+        watch.finish(is_done=is_done)
+    if not is_done:
+        raise ServiceError("--until-caught-up: stopped before everything was landed; the same command goes on")
     return terminal.EXIT_DONE
 
 
@@ -242,6 +257,11 @@ class Landing:
         return False
 
     @property
+    def has_reached_its_end(self) -> bool:
+        """Whether nothing is left of what the run was to land; a run without an end has reached it at any time."""
+        return self.ends is None or (self._is_idle and self._is_caught_up)
+
+    @property
     def _is_idle(self) -> bool:
         return all(lane.is_idle for lane in self.lanes.values())
 
@@ -290,5 +310,10 @@ def _check_topics(member: Member, topics: list[str], options: argparse.Namespace
     return existing
 
 
-if __name__ == "__main__":
+def script() -> None:
+    """Run as a command; pyproject.toml names it."""
     terminal.run(main)
+
+
+if __name__ == "__main__":
+    script()

@@ -8,6 +8,7 @@ python glue_setup.py crawl               run the crawler over the landed objects
 python glue_setup.py etl                 update the curated tables, by Athena
 python glue_setup.py etl --engine glue   the same by the Glue Spark job
 python glue_setup.py etl --engine spark  the same by that job's code, on Spark on this machine
+python glue_setup.py retract --source csv:wrong.csv    take records back; --list, --restore ID
 python glue_setup.py delete              delete all of it except the data
 """
 
@@ -24,16 +25,18 @@ from etl.curation import Curation
 from etl.publish import PublishFailed
 from pipeline import aws, terminal
 from pipeline.settings import ServiceError, Settings, load_settings
-from pipeline.tables import catalog, crawled, local_spark, prices, resources
+from pipeline.sinks.dynamodb import corrections as items
+from pipeline.tables import catalog, corrections, crawled, local_spark, ownership, prices, resources
 from pipeline.tables.athena_engine import AthenaEngine
 from pipeline.tables.changes import Change
 from pipeline.tables.etl_inputs import etl_tables
 from pipeline.tables.lake_listing import LakeListing
 from pipeline.tables.provision import Provision
 from pipeline.tables.removal import removals
+from pipeline.tables.retractions import Retraction, condition
 from pipeline.tables.sessions import session_changes
 
-COMMANDS = ("create", "show", "crawl", "etl", "delete")
+COMMANDS = ("create", "show", "crawl", "etl", "retract", "delete")
 _DONE = {"create": "created", "update": "updated", "delete": "deleted", "keep": "unchanged", "skip": "skipped"}
 _TO_DO = {
     "create": "would create",
@@ -66,6 +69,8 @@ def main() -> int:
 
 def create(settings: Settings, options: argparse.Namespace) -> int:
     """The loop: find out what a part lacks, do it, go on to the next part."""
+    if not options.take_over:
+        ownership.check(settings)
     made = Provision(settings, today=datetime.now(UTC).date(), with_roles=options.with_roles)
     _carry_out(made.changes(), dry_run=options.dry_run)
     if made.missing_role_policy:
@@ -112,18 +117,18 @@ def show(settings: Settings, options: argparse.Namespace) -> int:
         print(*(f"{statement};\n" for statement in prices.spark_statements(settings)), sep="\n")
         return terminal.EXIT_DONE
     if options.policy:
-        print(
-            json.dumps(
-                resources.role_policy(settings, aws.client(settings, "sts").get_caller_identity()["Account"]), indent=1
-            )
-        )
+        account = aws.client(settings, "sts").get_caller_identity()["Account"]
+        print(json.dumps(resources.role_policy(settings, account), indent=1))
         return terminal.EXIT_DONE
-    is_as_defined = True
+    ownership.check(settings)
+    counts = dict.fromkeys(_FOUND, 0)
     for change in made.changes():
         _say(change, _FOUND)
-        is_as_defined = is_as_defined and change.action in ("keep", "skip")
-    print(*_console_links(settings), sep="\n")
-    return terminal.EXIT_DONE if is_as_defined else terminal.EXIT_FAILED
+        counts[change.action] += 1
+    print(", ".join(f"{count} {_FOUND[action]}" for action, count in counts.items() if count))
+    for link in _console_links(settings):
+        print(link)
+    return terminal.EXIT_FAILED if counts["create"] or counts["update"] else terminal.EXIT_DONE
 
 
 def _console_links(settings: Settings) -> list[str]:
@@ -140,6 +145,7 @@ def _console_links(settings: Settings) -> list[str]:
 
 def crawl(settings: Settings, _options: argparse.Namespace) -> int:
     """Run the crawler to its end, and compare what it found with what is declared."""
+    ownership.check_tables(settings)
     glue, name = aws.client(settings, "glue"), resources.crawler_name(settings)
     try:
         glue.start_crawler(Name=name)
@@ -162,6 +168,7 @@ def crawl(settings: Settings, _options: argparse.Namespace) -> int:
 
 def etl(settings: Settings, options: argparse.Namespace) -> int:
     """Update the curated tables one by one; what is published stays published if a later table fails."""
+    ownership.check_tables(settings)
     tables = [record for record in catalog.CURATED if not options.tables or record in options.tables]
     now = datetime.now(UTC)
     for change in session_changes(settings, today=now.date()):
@@ -208,9 +215,12 @@ def _run_job(settings: Settings, options: argparse.Namespace, tables: list[str])
         why = state.get("ErrorMessage", "its log says why: /aws-glue/jobs")
         raise ServiceError(f"job {name}, run {run}: {state['JobRunState']}: {why}")
     seconds = state.get("ExecutionTime", 0)
-    print(f"job {name}: succeeded in {seconds} s")
     if settings.aws_endpoint_url and not seconds:
-        print("the embedded Glue runs no job; `python glue_setup.py etl --engine spark` runs this one's code here")
+        raise ServiceError(
+            "--engine glue: the embedded Glue runs no job, so nothing was done; "
+            "`python glue_setup.py etl --engine spark` runs this one's code here"
+        )
+    print(f"job {name}: succeeded in {seconds} s")
     return terminal.EXIT_DONE
 
 
@@ -230,28 +240,86 @@ def _wait(look: Callable[[], dict[str, Any]], is_over: Callable[[dict[str, Any]]
     return found
 
 
+def retract(settings: Settings, options: argparse.Namespace) -> int:
+    """Take records back from views and curated tables, restore them, or list what was taken back."""
+    ownership.check_tables(settings)
+    if options.list:
+        found = LakeListing(settings).retractions()
+        print(*(_retracted(each) for each in found) if found else ["nothing was taken back"], sep="\n")
+        return terminal.EXIT_DONE
+    if options.restore:
+        retraction = corrections.of_id(settings, options.restore)
+        print(f"restores {retraction.said}")
+    else:
+        retraction = corrections.asked(options, now=datetime.now(UTC))
+        print(f"takes back {retraction.said}")
+        rows = corrections.matching(settings, retraction)
+        if rows.empty:
+            print(f"the view {retraction.table} shows no such record; nothing was changed", file=sys.stderr)
+            return terminal.EXIT_FAILED
+        print(rows.to_string(index=False))
+    if not options.dry_run and not options.yes and not _is_agreed("Type yes to go on: ", "yes"):
+        return terminal.EXIT_FAILED
+    _carry_out(corrections.changes(settings, retraction, is_restored=bool(options.restore)), dry_run=options.dry_run)
+    if not options.dry_run and (outcome := corrections.rebuild(settings, retraction)):
+        print(outcome.line)
+    if options.dynamodb and not options.dry_run:
+        print(_correct_dynamodb(settings, retraction, is_restored=bool(options.restore)))
+    return terminal.EXIT_DONE
+
+
+def _correct_dynamodb(settings: Settings, retraction: Retraction, *, is_restored: bool) -> str:
+    """Make the DynamoDB table follow the views. Return what was done."""
+    if is_restored:
+        done = items.put_back(settings, corrections.bars_of(settings, condition(retraction)))
+    else:
+        wrong = items.find(settings, retraction.covers)
+        symbols = {str(item["symbol"]) for item in wrong}
+        right = corrections.bars_of(settings, corrections.of_symbols(symbols)) if wrong else []
+        done = items.take_back(settings, wrong, right)
+    return f"{settings.dynamodb_table}: {', '.join(f'{count:,} {what}' for what, count in done.items()) or 'no item'}"
+
+
+def _retracted(retraction: Retraction) -> str:
+    return f"{retraction.id}  {retraction.said}{f' ({retraction.reason})' if retraction.reason else ''}"
+
+
+def _is_agreed(question: str, word: str) -> bool:
+    try:
+        answer = input(question)
+    except EOFError:
+        answer = ""
+    if answer.strip() != word:
+        print("nothing was changed", file=sys.stderr)
+        return False
+    return True
+
+
 def delete(settings: Settings, options: argparse.Namespace) -> int:
     """Ask first: tables can be created again, data cannot."""
+    ownership.check(settings)
     what = f"the tables, views, crawler, job and workgroup of {settings.glue_database}"
     what += (
-        f" AND EVERY OBJECT below s3://{settings.s3_bucket}/{settings.s3_root}" if options.data else "; the data stays"
+        f" AND EVERY OBJECT of the lake s3://{settings.s3_bucket}/{settings.s3_root}"
+        if options.data
+        else "; the data stays"
     )
-    if not options.yes and not options.dry_run:
-        try:
-            answer = input(f"Delete {what}? Type the database's name to go on: ")
-        except EOFError:
-            answer = ""
-        if answer.strip() != settings.glue_database:
-            print("nothing deleted", file=sys.stderr)
-            return terminal.EXIT_FAILED
+    question = f"Delete {what}? Type the database's name to go on: "
+    if not options.yes and not options.dry_run and not _is_agreed(question, settings.glue_database):
+        return terminal.EXIT_FAILED
     _carry_out(removals(settings, with_roles=options.with_roles, with_data=options.data), dry_run=options.dry_run)
     return terminal.EXIT_DONE
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="`python glue_setup.py COMMAND --help` has the options of a command; create is the default.",
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     common = argparse.ArgumentParser(add_help=False)
+    terminal.add_environment(common)
     for name in ("s3_bucket", "s3_prefix", "glue_database", "athena_workgroup", "glue_role"):
         common.add_argument(f"--{name.replace('_', '-')}", dest=name, help=name.upper())
 
@@ -263,6 +331,16 @@ def _parser() -> argparse.ArgumentParser:
     command = add("create", create, "create what is missing, update what differs (the default)")
     command.add_argument("--with-roles", action="store_true", help="create the IAM role of the crawler and the ETL job")
     command.add_argument("--dry-run", action="store_true", help="print the calls, and make none that changes anything")
+    command.add_argument(
+        "--with-simulated",
+        dest="views_show_simulated",
+        action="store_const",
+        const="yes",
+        help="views that show simulated records too (VIEWS_SHOW_SIMULATED=yes; default: they leave them out)",
+    )
+    command.add_argument(
+        "--take-over", action="store_true", help="change also what belongs to another lake, which loses it"
+    )
     command = add("show", show, "print what exists, and what differs from the definition")
     command.add_argument(
         "--ddl", action="store_true", help="print the tables as CREATE EXTERNAL TABLE statements instead"
@@ -295,9 +373,10 @@ def _parser() -> argparse.ArgumentParser:
         "--from", dest="first", type=_day, metavar="DAY", help="first raw day to read, in place of the new ones"
     )
     command.add_argument("--to", dest="last", type=_day, metavar="DAY", help="last raw day to read")
+    corrections.add_options(add("retract", retract, "take records back from views and curated tables; raw data stays"))
     command = add("delete", delete, "delete what create made; the data stays")
     command.add_argument("--yes", action="store_true", help="do not ask")
-    command.add_argument("--data", action="store_true", help="also delete every object below S3_PREFIX")
+    command.add_argument("--data", action="store_true", help="also delete every object of the lake below S3_PREFIX")
     command.add_argument("--with-roles", action="store_true", help="also delete the IAM role")
     command.add_argument("--dry-run", action="store_true", help="print the calls, and make none that changes anything")
     return parser
@@ -310,5 +389,10 @@ def _day(text: str) -> str:
         raise argparse.ArgumentTypeError(f"{text!r} is not a day YYYY-MM-DD") from None
 
 
-if __name__ == "__main__":
+def script() -> None:
+    """Run as a command; pyproject.toml names it."""
     terminal.run(main)
+
+
+if __name__ == "__main__":
+    script()

@@ -14,7 +14,6 @@ live feed sent while nobody listened is lost, except for minute bars, which REST
 """
 
 import hashlib
-import sys
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -41,7 +40,7 @@ def main() -> int:
         for source in command.sources(settings, options, Clock(is_stopping)):
             if failure := run(source, settings, options):
                 has_failed = True
-                print(terminal.printable(f"error: {source.name}: {failure}"), file=sys.stderr)
+                terminal.tell_error(f"{source.name}: {failure}")
             if is_stopping():
                 break
     return terminal.EXIT_FAILED if has_failed else terminal.EXIT_DONE
@@ -60,7 +59,7 @@ def run(source: Source, settings: Settings, options: Namespace) -> str:
         with source:
             send(source, settings, options)
             if summary := source.summary():
-                print(terminal.printable(summary))
+                terminal.tell_summary(summary)
             return source.failure
     except Unusable as error:
         return str(error)
@@ -68,7 +67,7 @@ def run(source: Source, settings: Settings, options: Namespace) -> str:
 
 def send(source: Source, settings: Settings, options: Namespace) -> None:
     """Send each batch with the position behind it in one transaction, until the source has no more or is stopped."""
-    with Producer(settings, producer_id(source, options), source.topics) as producer:
+    with Producer(settings, producer_id(source, options, settings), source.topics) as producer:
         if options.restart:
             for key in source.keys:
                 producer.forget(key)
@@ -77,9 +76,12 @@ def send(source: Source, settings: Settings, options: Namespace) -> None:
                 producer.send(batch.records, batch.positions)
 
 
-def producer_id(source: Source, options: Namespace) -> str:
-    """Return the transactional id: the one given with --id, or one that only a run of the same source has."""
-    digest = hashlib.sha256("|".join(source.identity).encode()).hexdigest()
+def producer_id(source: Source, options: Namespace, settings: Settings) -> str:
+    """Return the transactional id: the one given with --id, or one that only a run of the same source has, in the same
+    environment.
+    """
+    environment = [settings.stock_env] if settings.stock_env else []
+    digest = hashlib.sha256("|".join([*source.identity, *environment]).encode()).hexdigest()
     return options.id or f"{options.command}-{digest[:16]}"
 
 
@@ -104,6 +106,7 @@ def parser(commands: dict[str, Command]) -> ArgumentParser:
 def add_common_options(command: ArgumentParser) -> None:
     """Add the options that every command has."""
     group = command.add_argument_group("of every command")
+    terminal.add_environment(group)
     group.add_argument("--restart", action="store_true", help="forget the checkpoint: send everything again")
     group.add_argument(
         "--id", default="", help="transactional id (default: of the source); a second producer with it stops the first"
@@ -115,5 +118,10 @@ def add_common_options(command: ArgumentParser) -> None:
     group.add_argument("--log-format", dest="log_format", choices=["text", "json"], help="LOG_FORMAT")
 
 
-if __name__ == "__main__":
+def script() -> None:
+    """Run as a command; pyproject.toml names it."""
     terminal.run(main)
+
+
+if __name__ == "__main__":
+    script()

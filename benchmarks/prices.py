@@ -94,7 +94,7 @@ def actions() -> Iterator[Action]:
                 id=f"{symbol}/{number}",
                 symbol=symbol,
                 time=f"{day} 00:00:00.000",
-                source="simulated",
+                source="csv:made.csv",
                 ingested_at="2026-01-01 00:00:00.000",
                 **what,
             )

@@ -89,7 +89,7 @@ def bars(count: int) -> Iterator[Bar]:
             low=round(close * 0.99, 2),
             close=round(float(closes[symbol]), 2),
             volume=float(volumes[symbol]),
-            source="simulated",
+            source="benchmark",
             ingested_at="2026-01-01 00:00:00.000",
         )
 

@@ -48,7 +48,7 @@ from pipeline.tables.removal import removals
 MINUTES_A_DAY = 390
 LINE = (
     '{"symbol":"%s","time":"%s","interval":"%s","open":%.2f,"high":%.2f,"low":%.2f,"close":%.2f,"volume":%d.0,'
-    '"source":"simulated","ingested_at":"2026-01-01 00:00:00.000"}'
+    '"source":"benchmark","ingested_at":"2026-01-01 00:00:00.000"}'
 )
 
 

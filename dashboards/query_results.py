@@ -1,25 +1,28 @@
 """Where every dashboard's numbers come from: the queries of athena_queries.sql, run on Athena or exported to CSV."""
 
 import argparse
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from pipeline import terminal
-from pipeline.athena import choices
+from pipeline.athena import belonging, choices
 from pipeline.athena.client import AT_THE_SAME_TIME, Athena
 from pipeline.athena.queries import queries
-from pipeline.settings import Settings, SettingsError, load_settings
+from pipeline.settings import ServiceError, Settings, SettingsError, load_settings
 
 # Rows by the query's name; None where there is no such export, or no such query in the file.
 Results = Mapping[str, pd.DataFrame | None]
 Read = Callable[[Iterable[str]], Results]
 
+_LEFT_OUT = "left_out"  # attribute of a frame: how many of its values are not finite
 _TIMES = ["day", "month", "first_time", "last_time", "last_ingested_at"]
 _SYMBOLS = ["symbol", "first_symbol", "second_symbol"]
 # A row of these depends on the days before it, so the query reads them too and they are dropped afterwards.
@@ -42,6 +45,7 @@ class Narrowing:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options that say where the numbers come from; chosen() reads them."""
+    terminal.add_environment(parser)
     parser.add_argument(
         "--csv", type=Path, metavar="FOLDER", help="read exported results, FOLDER/<query>.csv, instead of Athena"
     )
@@ -83,10 +87,47 @@ def chosen(arguments: argparse.Namespace) -> Read:
     if mistakes:
         raise SettingsError(mistakes)
     if arguments.csv:
-        return from_exports(arguments.csv, symbols)
-    settings = load_settings(required=("s3_bucket",))
+        return _telling(from_exports(arguments.csv, symbols), symbols)
+    settings = load_settings({"stock_env": arguments.stock_env}, required=("s3_bucket",))
     terminal.configure_logging(settings)
-    return from_athena(settings, narrowing)
+    belonging.check(settings)
+    return _telling(from_athena(settings, narrowing), symbols)
+
+
+def check_output(path: Path) -> None:
+    """Raise SettingsError where a file cannot be written: before the queries, which take their time."""
+    if not path.absolute().parent.is_dir():
+        raise SettingsError([f"--output {path}: there is no folder {path.parent}"])
+    if path.is_dir():
+        raise SettingsError([f"--output {path}: is a folder"])
+
+
+def _telling(read: Read, symbols: tuple[str, ...]) -> Read:
+    """Return a reader that says on standard error which tickers have no rows and which values were left out. Raise
+    ServiceError where no ticker of those asked for has any.
+    """
+
+    def told(names: Iterable[str]) -> Results:
+        results = read(names)
+        found = {symbol for frame in results.values() if frame is not None for symbol in frame.get("symbol", ())}
+        if symbols and (absent := [symbol for symbol in symbols if symbol not in found]):
+            text = f"--tickers: there are no rows of {', '.join(absent)}; tickers are spelled as the records spell them"
+            if len(absent) == len(symbols):
+                raise ServiceError(text)
+            print(terminal.printable(text), file=sys.stderr)
+        for line in left_out(results):
+            print(f"left out: {line}", file=sys.stderr)
+        return results
+
+    return told
+
+
+def left_out(results: Results) -> list[str]:
+    """Return what of the results no chart can show, a line for each query: values that are NaN or infinite."""
+    counts = {name: frame.attrs.get(_LEFT_OUT, 0) for name, frame in results.items() if frame is not None}
+    return [
+        f"{terminal.counted(count, 'value')} of {name}: not a finite number" for name, count in counts.items() if count
+    ]
 
 
 def tickers(text: str) -> tuple[str, ...]:
@@ -114,7 +155,7 @@ def _of_symbols(frame: pd.DataFrame, symbols: tuple[str, ...]) -> pd.DataFrame:
 
 def read_export(path: Path) -> pd.DataFrame:
     """Read one export, with types. Only an empty field is missing: NA, NAN and TRUE are tickers."""
-    frame = pd.read_csv(path, dtype=str, keep_default_na=False, na_values=[""])
+    frame, nans = pd.read_csv(path, dtype=str, keep_default_na=False, na_values=[""]), 0
     for column in frame.columns:
         if column in _TIMES:
             frame[column] = pd.to_datetime(frame[column], format="ISO8601")
@@ -122,13 +163,28 @@ def read_export(path: Path) -> pd.DataFrame:
             # `python -m pipeline.athena --csv` puts it before what a spreadsheet would run.
             frame[column] = frame[column].str.replace(r"^'(?=[=+\-@\t\r])", "", regex=True)
         elif not column.endswith(("_column", "_name")):
-            frame[column] = pd.to_numeric(frame[column].mask(frame[column] == "NaN"))
-    return _finite(frame)
+            absent = frame[column].isin(["NaN", "nan"])
+            nans += int(absent.sum())
+            frame[column] = _numbers(frame[column].mask(absent), path, column)
+    return _finite(frame, nans)
 
 
-def _finite(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows with nothing in place of Infinity, which no chart can draw and no JSON can hold."""
-    return frame.replace([np.inf, -np.inf], np.nan)
+def _numbers(texts: "pd.Series[Any]", path: Path, column: str) -> "pd.Series[Any]":
+    try:
+        return pd.to_numeric(texts)
+    except (ValueError, TypeError) as error:
+        raise ServiceError(f"--csv: {path.name}, column {column}: {error}") from None
+
+
+def _finite(frame: pd.DataFrame, nans: int = 0) -> pd.DataFrame:
+    """Return the rows with nothing in place of Infinity, which no chart can draw and no JSON can hold; how many values
+    are left out, the NaN among them, goes into the frame's attributes.
+    """
+    numbers = frame.select_dtypes("number")
+    infinite = int(np.isinf(numbers.to_numpy(dtype=float, na_value=np.nan)).sum()) if numbers.size else 0
+    finite = frame.replace([np.inf, -np.inf], np.nan)
+    finite.attrs[_LEFT_OUT] = nans + infinite
+    return finite
 
 
 def from_athena(settings: Settings, narrowing: Narrowing) -> Read:
@@ -148,8 +204,12 @@ def from_athena(settings: Settings, narrowing: Narrowing) -> Read:
 
     def read(names: Iterable[str]) -> Results:
         asked = list(names)
-        with ThreadPoolExecutor(AT_THE_SAME_TIME) as threads:
-            return dict(zip(asked, threads.map(run, asked), strict=True))
+        results: dict[str, pd.DataFrame | None] = {}
+        with ThreadPoolExecutor(AT_THE_SAME_TIME) as threads, terminal.progress("queries", len(asked)) as progress:
+            for name, frame in zip(asked, threads.map(run, asked), strict=True):
+                results[name] = frame
+                progress.update(1)
+        return results
 
     return read
 

@@ -186,6 +186,7 @@ def _workgroup(made: dict[str, Any]) -> dict[str, Any]:
                 "Description": made["Description"],
                 "RecursiveDeleteOption": True,
                 "WorkGroupConfiguration": made["Configuration"],
+                **resources.tag_list(of_template()),
             }
         ),
     }
@@ -270,11 +271,14 @@ def _machinery(settings: Settings) -> dict[str, Any]:
         "Crawler": {
             "Type": "AWS::Glue::Crawler",
             "DependsOn": "CrawledDatabase",
-            "Properties": _substituted(crawler)
+            "Properties": _substituted(crawler | resources.tag_map(settings))
             | {"Role": role}
             | ({"Schedule": {"ScheduleExpression": schedule}} if schedule else {}),
         },
-        "Job": {"Type": "AWS::Glue::Job", "Properties": _substituted(job) | {"Role": role}},
+        "Job": {
+            "Type": "AWS::Glue::Job",
+            "Properties": _substituted(job | resources.tag_map(settings)) | {"Role": role},
+        },
         "SchedulerRole": {"Condition": "HasEtlSchedule"}
         | _role(
             {

@@ -50,6 +50,7 @@ class CuratedTable:
     has_hours: bool  # raw folders of a day hold folders of hours
     looks_up: str = ""  # the record whose curated table the SELECT also reads, as $bars
     looking_up: list[list[str]] = field(default_factory=list)  # partitions whose rows depend on it and on each other
+    visible: str = ""  # condition of the rows that were not taken back; empty: all
 
     @property
     def curated_location(self) -> str:
@@ -84,7 +85,8 @@ class CuratedTable:
             for sign, bound in ((">=", piece.lower), ("<", piece.upper))
             if bound
         ]
-        return " AND ".join([f"({self.touched(piece.partitions)})", *bounds])
+        visible = [self.visible] if self.visible else []
+        return " AND ".join([f"({self.touched(piece.partitions)})", *bounds, *visible])
 
     def raw_rows(self, raw_table: str, condition: str) -> str:
         """Return the SELECT of typed columns from the raw table."""
@@ -168,16 +170,21 @@ class RunOutcome:
     @property
     def line(self) -> str:
         """What it did, for a terminal or a log."""
-        done = self.why_not or f"{len(self.days)} raw days into {self.partitions} partitions"
-        swept = f", {self.removed} superseded files removed" if self.removed else ""
+        done = self.why_not or f"{_counted(len(self.days), 'raw day')} into {_counted(self.partitions, 'partition')}"
+        swept = f", {_counted(self.removed, 'superseded file')} removed" if self.removed else ""
         return f"{self.record + ' ':<6}{done}{swept}; watermark {self.watermark}"
 
 
 class Curation:
-    """One run. `run` is its name, part of every folder that it makes: letters, digits and _ only."""
+    """One run. `run` is its name, part of every folder that it makes: letters, digits and _ only. `scope`: which raw
+    rows to read, as a condition, in place of those that no run has read.
+    """
 
-    def __init__(self, engine: Engine, *, s3: Any, glue: Any, athena: Any, run: str, now: datetime) -> None:
+    def __init__(
+        self, engine: Engine, *, s3: Any, glue: Any, athena: Any, run: str, now: datetime, scope: str = ""
+    ) -> None:
         self._engine, self._s3, self._glue, self._athena, self._run, self._now = engine, s3, glue, athena, run, now
+        self._scope = scope
 
     def curate(self, table: CuratedTable, only_days: tuple[str, str] | None = None) -> RunOutcome:
         """Bring one table up to date. `only_days`: the first and the last raw day to read, in place of the new ones.
@@ -251,7 +258,7 @@ class Curation:
         stage = f"{folder}_new/"
         locations: dict[PartitionValues, str] = {}
         try:
-            new = self._engine.stage(table, found.days, _unread(table, found), stage)
+            new = self._engine.stage(table, found.days, self._scope or _unread(table, found), stage)
             bars = self._engine.looked_up(table) if table.looks_up else ""
             for number, (portion, curated) in enumerate(self._portions(table, new)):
                 place = f"{folder}_{number}/"
@@ -365,3 +372,7 @@ def text(value: str) -> str:
     """Return a text as a string of SQL."""
     quoted = value.replace("'", "''")
     return f"'{quoted}'"
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

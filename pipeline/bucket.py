@@ -4,6 +4,7 @@
     dead_letter/<topic>/dt=YYYY-MM-DD/      records that broke their definition
     curated/<table>/                        what the ETL wrote, a folder a run
     curated/_runs/<table>/                  notes of those runs
+    retractions/                            what was taken back, an object each
     etl/                                    the Glue job's files
     athena-results/                         results of queries
 
@@ -39,6 +40,19 @@ def etl_folder(root: str) -> str:
 def results_folder(root: str) -> str:
     """The folder of Athena's results where ATHENA_OUTPUT names no other."""
     return f"{root}athena-results/"
+
+
+def retractions_folder(root: str) -> str:
+    """The folder of what was taken back."""
+    return f"{root}retractions/"
+
+
+def folders(root: str) -> list[str]:
+    """Every folder of a lake."""
+    return [
+        *(raw_folder(root), dead_letter_folder(root), curated_folder(root), retractions_folder(root)),
+        *(etl_folder(root), results_folder(root)),
+    ]
 
 
 def _inside(name: str) -> str:

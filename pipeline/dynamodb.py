@@ -87,6 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="get|range|latest|create")
     common = argparse.ArgumentParser(add_help=False)
+    terminal.add_environment(common)
     common.add_argument("--table", dest="dynamodb_table", help="DYNAMODB_TABLE")
     common.add_argument("--partition-key", dest="dynamodb_partition_key", metavar="NAME", help="DYNAMODB_PARTITION_KEY")
     common.add_argument("--sort-key", dest="dynamodb_sort_key", metavar="NAME", help="DYNAMODB_SORT_KEY")
@@ -109,5 +110,10 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-if __name__ == "__main__":
+def script() -> None:
+    """Run as a command; pyproject.toml names it."""
     terminal.run(main)
+
+
+if __name__ == "__main__":
+    script()

@@ -6,8 +6,9 @@ own chain (environment, shared credentials file, instance role).
 
 import os
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Container, Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
@@ -39,6 +40,15 @@ class ServiceError(RuntimeError):
     """A service that refused or could not be reached; the text says which setting to look at."""
 
 
+_ENVIRONMENT = re.compile("[a-z][a-z0-9]{0,19}")
+# What has the environment's name behind its own, and before it.
+_NAMED_AFTER = ("glue_database", "athena_workgroup", "glue_role", "kafka_group", "dynamodb_table")
+_NAMED_BEFORE = (
+    *("kafka_topic_bars", "kafka_topic_ticks", "kafka_topic_news"),
+    *("kafka_topic_dead_letters", "kafka_topic_checkpoints"),
+)
+
+
 def _setting(default: Any, help: str, *, secret: bool = False) -> Any:
     return field(default=default, repr=not secret, metadata={"help": help, "secret": secret})
 
@@ -47,6 +57,10 @@ def _setting(default: Any, help: str, *, secret: bool = False) -> Any:
 class Settings:
     """One attribute a setting; its environment name is the same in capitals."""
 
+    stock_env: str = _setting(
+        "",
+        "environment such as dev: a part of prefix, database, workgroups, role, group, topics and table; empty: none",
+    )
     kafka_bootstrap_servers: str = _setting("127.0.0.1:9092", "host:port of one or more brokers, comma-separated")
     kafka_security_protocol: SecurityProtocol = _setting("PLAINTEXT", "PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL")
     kafka_sasl_mechanism: SaslMechanism = _setting("", "PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or AWS_MSK_IAM")
@@ -89,6 +103,9 @@ class Settings:
     athena_output: str = _setting("", "s3:// folder of query results; default: athena-results/ in the bucket")
     athena_scan_limit_gb: int = _setting(100, "most that one query may scan, in GB; a query beyond it is stopped")
     first_day: str = _setting("", "first day YYYY-MM-DD of raw tables; default: a year before glue_setup.py first ran")
+    views_show_simulated: Literal["no", "yes"] = _setting(
+        "no", "yes or no: whether bars and ticks show what producer.py simulate sent; glue_setup.py applies it"
+    )
     etl_late_days: int = _setting(1, "days that a record may lie in Kafka before it lands; the ETL looks back this far")
     etl_schedule: str = _setting("cron(30 6 * * ? *)", "when Glue runs the ETL job, UTC; off: never by itself")
     crawler_schedule: str = _setting("cron(0 6 ? * MON *)", "when the crawler runs, UTC; off: never by itself")
@@ -188,12 +205,36 @@ def load_settings(
         except msgspec.ValidationError:
             shown = "the value given" if setting.metadata["secret"] else repr(text)
             mistakes.append(f"{name}: {shown} is not {_expected(setting)}")
-    settings = Settings(**values)
+    settings = in_environment(Settings(**values), as_they_are=given)
     mistakes += _mistakes_between(settings)
     mistakes += [f"{name.upper()}: is needed and empty" for name in required if not getattr(settings, name)]
     if mistakes:
         raise SettingsError(mistakes)
     return settings
+
+
+def unknown_names(config_file: str | Path = CONFIG_FILE) -> dict[str, str]:
+    """Return the names in the file that are no settings, each with the setting that was perhaps meant. Nothing reads
+    them: AWS credentials too are boto3's, which knows the environment and not this file.
+    """
+    known = [setting.name.upper() for setting in fields(Settings)]
+    others = [name for name in dotenv_values(config_file) if name not in (*known, "AWS_DEFAULT_REGION")]
+    return {name: next(iter(get_close_matches(name.upper(), known, 1, 0.8)), "") for name in others}
+
+
+def in_environment(settings: Settings, *, as_they_are: Container[str] = ()) -> Settings:
+    """Return the settings with the names that the environment STOCK_ENV has for itself, so that several of them stand
+    side by side in one account, one bucket and one cluster. `as_they_are`: settings that keep what they say.
+    """
+    environment = settings.stock_env
+    if not _ENVIRONMENT.fullmatch(environment):
+        return settings  # none, or a mistake
+    names: dict[str, Any] = {name: f"{getattr(settings, name)}_{environment}" for name in _NAMED_AFTER}
+    names |= {name: f"{environment}_{getattr(settings, name)}" for name in _NAMED_BEFORE}
+    names["s3_prefix"] = f"{settings.s3_root}{environment}"
+    if settings.glue_role.startswith("arn:"):
+        del names["glue_role"]  # somebody else's
+    return replace(settings, **{name: value for name, value in names.items() if name not in as_they_are})
 
 
 def _expected(setting: Any) -> str:
@@ -203,6 +244,8 @@ def _expected(setting: Any) -> str:
 def _mistakes_between(settings: Settings) -> list[str]:
     """Values that have the right type but cannot work, alone or together."""
     mistakes = []
+    if settings.stock_env and not _ENVIRONMENT.fullmatch(settings.stock_env):
+        mistakes.append(f"STOCK_ENV: {settings.stock_env!r} is not a word of a-z and 0-9, of 20 characters at most")
     for address in settings.kafka_bootstrap_servers.split(","):
         if not re.fullmatch(r"\s*(\[[0-9a-fA-F:]+\]|[^\s:/,]+):\d{1,5}\s*", address):
             mistakes.append(f"KAFKA_BOOTSTRAP_SERVERS: {address!r} is not host:port")

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
+import hypothesis
 import pytest
 from stack_client import client
 
@@ -21,6 +22,9 @@ ROOT = Path(__file__).parent.parent
 # A shell starts what it runs in the background deaf to Ctrl-C, and the processes of the tests would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 SHARED_DATA = ROOT.parent / "shared/data"
+# How long an example takes says what else the machine does.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 
 STATE = Path(os.environ.get("LOCAL_STACK_DIR", ROOT / ".local"))

@@ -109,7 +109,9 @@ class Account:
         in_topic, simulated_ticks = Facts(), Facts()
         count = in_topic.add("topic", facts_in_topic(self.settings))
         name = f"simulation {seed}"
-        simulated_ticks.add(name, simulated_facts(self.settings.symbol_list, seed, rate, count))
+        simulated_ticks.add(
+            name, simulated_facts([*map(simulated.ticker, self.settings.symbol_list)], seed, rate, count)
+        )
         assert_same(simulated_ticks, in_topic)
         if self.sent.names[-1:] == [name]:  # counted before, when there were fewer
             self.sent.names.pop()

@@ -129,7 +129,7 @@ class Soak:
     def start_producer(self) -> None:
         """Start, or go on with, the simulation of this generation of the topic; it holds the rate from now on."""
         arguments = ("--seed", str(self._simulation), "--start", START, "--rate", str(RATE))
-        self.producer = self.start("producer.py", "simulate", *arguments)
+        self.producer = self.start("producer.py", "simulate", *arguments, "--symbols", self.account.settings.symbols)
 
     def stop_producer(self) -> None:
         """SIGTERM; where it is not far enough to listen yet, that is a kill, and changes nothing."""

@@ -20,6 +20,7 @@ from dashboards.live.market import Market
 from dashboards.live.server import Server
 from pipeline import terminal
 from pipeline.settings import ServiceError, load_settings
+from pipeline.sinks.options import port
 from pipeline.streams.kafka import reader
 
 log = logging.getLogger(__name__)
@@ -27,7 +28,7 @@ log = logging.getLogger(__name__)
 
 def main() -> None:
     arguments = _parser().parse_args()
-    settings = load_settings({"kafka_topic_ticks": arguments.topic})
+    settings = load_settings({"stock_env": arguments.stock_env, "kafka_topic_ticks": arguments.topic})
     terminal.configure_logging(settings)
     market = Market(query_results.tickers(arguments.symbols))
     with terminal.stop_signals() as is_stopping, Server(arguments.port, market) as server:
@@ -44,12 +45,13 @@ def _parser() -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(
         prog="python -m dashboards.live", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    options.add_argument("--port", type=int, default=8765, help="0: any free one (default: 8765)")
+    options.add_argument("--port", type=port, default=8765, help="0: any free one (default: 8765)")
     options.add_argument("--symbols", default="", metavar="AAPL,MSFT,…", help="these tickers only")
     options.add_argument(
         "--last", type=int, default=1000, metavar="N", help="begin N ticks back in each partition (default: 1000)"
     )
     options.add_argument("--no-closes", action="store_true", help="show the change since the first tick, ask no Athena")
+    terminal.add_environment(options)
     options.add_argument("--topic", metavar="NAME", help="KAFKA_TOPIC_TICKS")
     return options
 
@@ -66,5 +68,10 @@ def follow(market: Market, batches: Iterable[Sequence[bytes | None]], is_stoppin
         log.error("stopped following", extra={"error": error})  # noqa: TRY400 - the text says all there is to say
 
 
-if __name__ == "__main__":
+def script() -> None:
+    """Run as a command; pyproject.toml names it."""
     terminal.run(main)
+
+
+if __name__ == "__main__":
+    script()

@@ -31,7 +31,8 @@ function show(quote) {
   if (!quotes.has(quote.symbol)) quotes.set(quote.symbol, { row: rowOf(quote.symbol) });
   const { row } = quotes.get(quote.symbol);
   quotes.set(quote.symbol, { row, quote });
-  const since = quote.previous_close ?? quote.first_price, change = quote.price / since - 1;
+  // From a price of 0 no change can be told.
+  const since = quote.previous_close ?? quote.first_price, change = since ? quote.price / since - 1 : 0;
   row.cells[1].textContent = dollars.format(quote.price);
   row.cells[2].textContent = `${change > 0 ? "▲" : change < 0 ? "▼" : ""} ${Number.isFinite(change) ? percent.format(change) : "–"}`;
   row.cells[2].className = `number change ${change > 0 ? "up" : change < 0 ? "down" : ""}`;

@@ -6,6 +6,7 @@ python -m dashboards.plots --from-dynamodb                        from the Dynam
 """
 
 import argparse
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -25,12 +26,15 @@ def main() -> None:
         from_dynamodb(arguments) if arguments.from_dynamodb else query_results.chosen(arguments)(collection.QUERIES)
     )
     bars = results["daily_bars"]
-    if bars is None or bars.empty:
+    whole = None if bars is None else collection.drawable(bars)
+    if whole is not None and bars is not None and (lost := len(bars) - len(whole)):
+        print(f"left out: {terminal.counted(lost, 'daily bar')} without a price", file=sys.stderr)
+    if whole is None or whole.empty:
         raise ServiceError(
             "daily_bars: there are no daily bars to plot; see --csv, --tickers, --from, --to, or land some first"
         )
     count = collection.write(results, arguments.output, now=datetime.now(UTC))
-    print(f"{arguments.output / 'index.html'}: {count} plots")
+    print(f"{arguments.output / 'index.html'}: {terminal.counted(count, 'plot')}")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -49,7 +53,7 @@ def from_dynamodb(arguments: argparse.Namespace) -> Results:
     """Return what the queries give, from the daily bars of the DynamoDB table; raise SettingsError and ServiceError."""
     if arguments.csv:
         raise SettingsError(["--csv and --from-dynamodb: choose one of them"])
-    settings = load_settings()
+    settings = load_settings({"stock_env": arguments.stock_env})
     terminal.configure_logging(settings)
     symbols = query_results.tickers(arguments.tickers)
     bars = daily_bars(settings, symbols=set(symbols), first_day=arguments.first_day, last_day=arguments.last_day)
@@ -67,5 +71,10 @@ def summaries(bars: pd.DataFrame) -> Results:
     }
 
 
-if __name__ == "__main__":
+def script() -> None:
+    """Run as a command; pyproject.toml names it."""
     terminal.run(main)
+
+
+if __name__ == "__main__":
+    script()

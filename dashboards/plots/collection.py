@@ -71,13 +71,18 @@ def plots(results: Results) -> Iterator[Plot]:
     """Yield every plot, one at a time: first those of all tickers, then ticker by ticker. Needs daily bars."""
     bars = results["daily_bars"]
     assert bars is not None
-    bars = bars.sort_values(["symbol", "day"])
+    bars = drawable(bars).sort_values(["symbol", "day"])
     # From a close of 0 no return can be told.
     returns = bars.groupby("symbol")["close"].pct_change().replace([np.inf, -np.inf], np.nan)
     bars = bars.assign(daily_return=returns)
     yield from _of_all_tickers(results, bars)
     for symbol in bars["symbol"].unique():
         yield from _of_ticker(symbol, bars[bars["symbol"] == symbol])
+
+
+def drawable(bars: pd.DataFrame) -> pd.DataFrame:
+    """Return the bars that have a day and all prices; the others could not be drawn."""
+    return bars.dropna(subset=["day", "open", "high", "low", "close"])
 
 
 def _of_all_tickers(results: Results, bars: pd.DataFrame) -> Iterator[Plot]:
@@ -95,7 +100,8 @@ def _of_all_tickers(results: Results, bars: pd.DataFrame) -> Iterator[Plot]:
         "close": "Spread of the closing prices, $",
         "volume": "Spread of the daily volumes, shares",
     }.items():
-        yield _of_all(f"box_{column}", title, figures.box_plot(bars, column, title))
+        if len(known := bars.dropna(subset=[column])):
+            yield _of_all(f"box_{column}", title, figures.box_plot(known, column, title))
     if len(returns := bars.dropna(subset=["daily_return"])):
         title = "Spread of the daily returns"
         yield _of_all("box_returns", title, figures.box_plot(returns, "daily_return", title))

@@ -24,7 +24,7 @@ def main() -> None:
     if arguments.command == "template":
         print(template_text())
         return
-    settings = load_settings()
+    settings = load_settings({"stock_env": arguments.stock_env})
     terminal.configure_logging(settings)
     account = account_of(arguments.user_arn)
     client = aws.client(settings, "quicksight")
@@ -32,7 +32,7 @@ def main() -> None:
         if arguments.command == "apply":
             apply(client, settings, account, arguments.user_arn)
         else:
-            delete(client, account)
+            delete(client, settings, account)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -45,6 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("template", help="print the CloudFormation template")
     for name, purpose in {"apply": "create or update by the API", "delete": "delete what apply made"}.items():
         command = commands.add_parser(name, help=purpose)
+        terminal.add_environment(command)
         command.add_argument(
             "--user-arn", required=True, metavar="ARN", help="QuickSight user or group that owns everything"
         )
@@ -63,22 +64,23 @@ def account_of(user_arn: str) -> str:
 
 def apply(client: Any, settings: Settings, account: str, user_arn: str, *, pause_seconds: float = 2.0) -> None:
     """Create what is missing and update what exists. Safe to run twice."""
-    source_arn = _put(client, "data_source", account, definition.data_source(settings.athena_workgroup, user_arn))
+    name = definition.name_of(settings.glue_database)
+    source_arn = _put(client, "data_source", account, definition.data_source(settings.athena_workgroup, user_arn, name))
     _wait(
         "the data source",
-        lambda: client.describe_data_source(AwsAccountId=account, DataSourceId=definition.DATA_SOURCE)["DataSource"],
+        lambda: client.describe_data_source(AwsAccountId=account, DataSourceId=name)["DataSource"],
         pause_seconds,
     )
     arns = {
-        name: _put(
+        one: _put(
             client,
             "data_set",
             account,
-            definition.data_set(name, source_arn, settings.glue_database, volatility_sql(), user_arn),
+            definition.data_set(one, source_arn, settings.glue_database, volatility_sql(), user_arn, lake_name=name),
         )
-        for name in definition.DATA_SETS
+        for one in definition.DATA_SETS
     }
-    _put(client, "dashboard", account, definition.dashboard(arns, user_arn), pause_seconds)
+    _put(client, "dashboard", account, definition.dashboard(arns, user_arn, name), pause_seconds)
 
 
 def _put(client: Any, kind: str, account: str, properties: dict[str, Any], pause_seconds: float = 2.0) -> str:
@@ -87,7 +89,7 @@ def _put(client: Any, kind: str, account: str, properties: dict[str, Any], pause
         arn: str = getattr(client, f"create_{kind}")(AwsAccountId=account, **properties)["Arn"]
         done = "created"
         if kind == "dashboard":
-            _wait_for_version(client, account, 1, pause_seconds)
+            _wait_for_version(client, account, properties["DashboardId"], 1, pause_seconds)
     except client.exceptions.ResourceExistsException:
         # The owner may have changed the permissions since; a data source's type cannot be changed.
         kept = {key: value for key, value in properties.items() if key not in ("Permissions", "Type")}
@@ -95,16 +97,16 @@ def _put(client: Any, kind: str, account: str, properties: dict[str, Any], pause
         arn, done = answer["Arn"], "updated"
         if kind == "dashboard":
             version = int(answer["VersionArn"].rpartition("/")[2])
-            _wait_for_version(client, account, version, pause_seconds)
+            _wait_for_version(client, account, properties["DashboardId"], version, pause_seconds)
             client.update_dashboard_published_version(
-                AwsAccountId=account, DashboardId=definition.DASHBOARD, VersionNumber=version
+                AwsAccountId=account, DashboardId=properties["DashboardId"], VersionNumber=version
             )
     print(f"{done} {arn}")
     return arn
 
 
-def _wait_for_version(client: Any, account: str, version: int, pause_seconds: float) -> None:
-    asked = {"AwsAccountId": account, "DashboardId": definition.DASHBOARD, "VersionNumber": version}
+def _wait_for_version(client: Any, account: str, dashboard: str, version: int, pause_seconds: float) -> None:
+    asked = {"AwsAccountId": account, "DashboardId": dashboard, "VersionNumber": version}
     _wait("the dashboard", lambda: client.describe_dashboard(**asked)["Dashboard"]["Version"], pause_seconds)
 
 
@@ -123,12 +125,13 @@ def _wait(what: str, describe: Callable[[], dict[str, Any]], pause_seconds: floa
         )
 
 
-def delete(client: Any, account: str) -> None:
+def delete(client: Any, settings: Settings, account: str) -> None:
     """Delete the dashboard, then what it depends on; what does not exist is skipped."""
+    name = definition.name_of(settings.glue_database)
     for kind, key, ids in (
-        ("dashboard", "DashboardId", [definition.DASHBOARD]),
-        ("data_set", "DataSetId", [f"stock-market-{name}" for name in definition.DATA_SETS]),
-        ("data_source", "DataSourceId", [definition.DATA_SOURCE]),
+        ("dashboard", "DashboardId", [name]),
+        ("data_set", "DataSetId", [definition.data_set_id(one, name) for one in definition.DATA_SETS]),
+        ("data_source", "DataSourceId", [name]),
     ):
         for one in ids:
             try:

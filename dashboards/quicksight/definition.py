@@ -11,7 +11,7 @@ from dashboards.quicksight import sheets
 from pipeline import records
 
 Value = str | dict[str, Any]  # a text, or {"Ref": …}, {"Fn::GetAtt": …}
-DATA_SOURCE, DASHBOARD = "stock-market", "stock-market"
+NAME = "stock-market"  # of the assets on the database stock_market; the CloudFormation template has it too
 DATA_SETS = ("bars", "ticks", "volatility")
 _TYPES = {"string": "STRING", "double": "DECIMAL", "bigint": "INTEGER", "timestamp": "DATETIME"}
 # What an owner may do, as QuickSight's own console grants it.
@@ -50,11 +50,25 @@ DASHBOARD_ACTIONS = [
 ]
 
 
-def data_source(workgroup: Value, owner: Value) -> dict[str, Any]:
-    """Return CreateDataSource's arguments, AwsAccountId excepted."""
+def name_of(database: str) -> str:
+    """Return the id of the assets on a database: each lake has its own."""
+    return database.replace("_", "-")
+
+
+def data_set_id(set_name: str, name: str = NAME) -> str:
+    """Return the id of a data set."""
+    return f"{name}-{set_name}"
+
+
+def _title(name: str) -> str:
+    return name.replace("-", " ").capitalize()
+
+
+def data_source(workgroup: Value, owner: Value, name: str = NAME) -> dict[str, Any]:
+    """Return CreateDataSource's arguments, AwsAccountId excepted. `name`: the id of the lake's assets."""
     return {
-        "DataSourceId": DATA_SOURCE,
-        "Name": "Stock market (Athena)",
+        "DataSourceId": name,
+        "Name": f"{_title(name)} (Athena)",
         "Type": "ATHENA",
         "DataSourceParameters": {"AthenaParameters": {"WorkGroup": workgroup}},
         "Permissions": [{"Principal": owner, "Actions": DATA_SOURCE_ACTIONS}],
@@ -70,7 +84,9 @@ def columns(name: str) -> dict[str, str]:
     }
 
 
-def data_set(name: str, data_source_arn: Value, database: Value, volatility_sql: str, owner: Value) -> dict[str, Any]:
+def data_set(
+    name: str, data_source_arn: Value, database: Value, volatility_sql: str, owner: Value, *, lake_name: str = NAME
+) -> dict[str, Any]:
     """Return CreateDataSet's arguments: a view, or for the volatility the statement of athena_queries.sql.
 
     QuickSight queries it directly, so a dashboard shows what has landed without a refresh.
@@ -92,19 +108,19 @@ def data_set(name: str, data_source_arn: Value, database: Value, volatility_sql:
             }
         }
     return {
-        "DataSetId": f"stock-market-{name}",
-        "Name": f"Stock market: {name}",
+        "DataSetId": data_set_id(name, lake_name),
+        "Name": f"{_title(lake_name)}: {name}",
         "ImportMode": "DIRECT_QUERY",
         "PhysicalTableMap": {name: table},
         "Permissions": [{"Principal": owner, "Actions": DATA_SET_ACTIONS}],
     }
 
 
-def dashboard(data_set_arns: Mapping[str, Value], owner: Value) -> dict[str, Any]:
+def dashboard(data_set_arns: Mapping[str, Value], owner: Value, name: str = NAME) -> dict[str, Any]:
     """Return CreateDashboard's arguments, from the data sets' ARNs by name."""
     return {
-        "DashboardId": DASHBOARD,
-        "Name": "Stock market",
+        "DashboardId": name,
+        "Name": _title(name),
         "Permissions": [{"Principal": owner, "Actions": DASHBOARD_ACTIONS}],
         "DashboardPublishOptions": {
             "AdHocFilteringOption": {"AvailabilityStatus": "ENABLED"},

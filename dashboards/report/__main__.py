@@ -17,6 +17,7 @@ from pipeline import terminal
 
 def main() -> None:
     arguments = parser().parse_args()
+    query_results.check_output(arguments.output)
     choices = {"as_traded": arguments.as_traded, "as_of": arguments.as_of or ""}
     page = build(query_results.chosen(arguments), now=datetime.now(UTC), **choices)
     arguments.output.write_text(page, encoding="utf-8")
@@ -36,5 +37,10 @@ def parser() -> argparse.ArgumentParser:
     return options
 
 
-if __name__ == "__main__":
+def script() -> None:
+    """Run as a command; pyproject.toml names it."""
     terminal.run(main)
+
+
+if __name__ == "__main__":
+    script()

@@ -11,7 +11,7 @@ import jinja2
 import pandas as pd
 
 from dashboards import PAGE_STYLE
-from dashboards.query_results import Read, Results
+from dashboards.query_results import Read, Results, left_out
 from dashboards.report import charts, tiles
 from dashboards.report.library import library
 from dashboards.report.sections import QUERIES, Section, sections, symbols_of
@@ -47,6 +47,7 @@ def build(read: Read, *, now: datetime, as_traded: bool = False, as_of: str = ""
         tiles=tiles.tiles(results["data_quality"], now=now),
         nothing="" if rows else NOTHING,
         made=f"{now:%d %b %Y %H:%M}",
+        left_out=left_out(results),
         queries=sorted(rows),
         contents=_json(contents),
     )

@@ -159,7 +159,19 @@ function download(button) {
   setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
 }
 
+// How long ago, at the moment the page is opened: it may have been made long before.
+function tellAges() {
+  for (const value of document.querySelectorAll("dd[data-since]")) {
+    const seconds = (Date.now() - Date.parse(value.dataset.since)) / 1000;
+    const [unit, length] = [["day", 86400], ["hour", 3600], ["minute", 60]].find(([, length]) => seconds >= length) ?? ["", 0];
+    const count = length && Math.floor(seconds / length);
+    value.textContent = unit ? `${count.toLocaleString("en")} ${unit}${count === 1 ? "" : "s"} ago` : "just now";
+    value.parentElement.classList.toggle("warning", seconds >= 86400 * Number(value.dataset.staleDays));
+  }
+}
+
 (async () => {
+  tellAges();
   await Promise.all([...document.querySelectorAll(".chart")].map(draw));
   followControls();
   for (const chart of charts.values()) followPointer(chart);

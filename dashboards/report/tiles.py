@@ -19,6 +19,8 @@ class Tile:
     value: str
     note: str = ""
     warning: bool = False
+    since: str = ""  # an instant, ISO 8601, of which the page tells how long ago it was
+    stale_days: int = _STALE_DAYS  # after which it is a warning
 
 
 def tiles(quality: pd.DataFrame | None, *, now: datetime) -> list[Tile]:
@@ -37,7 +39,7 @@ def tiles(quality: pd.DataFrame | None, *, now: datetime) -> list[Tile]:
 
 
 def _has_rows(row: dict[Any, Any] | None) -> bool:
-    return row is not None and bool(row["row_count"])
+    return row is not None and not pd.isna(row["row_count"]) and bool(row["row_count"])
 
 
 def _count(table: str, row: dict[Any, Any]) -> Tile:
@@ -48,15 +50,18 @@ def _count(table: str, row: dict[Any, Any]) -> Tile:
 
 
 def _freshness(bars: dict[Any, Any], now: datetime) -> Iterator[Tile]:
-    yield Tile(
-        name="Latest bar", value=f"{bars['last_time']:%d %b %Y}", note=f"the first is of {bars['first_time']:%d %b %Y}"
-    )
+    if not pd.isna(bars["last_time"]) and not pd.isna(bars["first_time"]):
+        note = f"the first is of {bars['first_time']:%d %b %Y}"
+        yield Tile(name="Latest bar", value=f"{bars['last_time']:%d %b %Y}", note=note)
+    if pd.isna(bars["last_ingested_at"]):
+        return
     age = now.replace(tzinfo=None) - bars["last_ingested_at"]
     yield Tile(
         name="Last read from a source",
         value=_ago(age),
         note=f"{bars['last_ingested_at']:%d %b %Y %H:%M} UTC",
         warning=age.days >= _STALE_DAYS,
+        since=f"{bars['last_ingested_at']:%Y-%m-%dT%H:%M:%SZ}",
     )
 
 

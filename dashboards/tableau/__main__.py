@@ -30,6 +30,7 @@ def _parser() -> argparse.ArgumentParser:
     for_athena = commands.add_parser(
         "workbook", help="stock_market.twb and .tds that connect to Athena, by AWS_REGION and GLUE_DATABASE"
     )
+    terminal.add_environment(for_athena)
     for_athena.add_argument("--output", type=Path, default=Path("dashboards/tableau"), metavar="FOLDER")
     for_athena.set_defaults(command=_workbook)
     for_public = commands.add_parser(
@@ -45,10 +46,11 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _workbook(arguments: argparse.Namespace) -> None:
-    settings = load_settings()
+    settings = load_settings({"stock_env": arguments.stock_env})
     connection = source.athena(settings.aws_region, settings.glue_database)
     arguments.output.mkdir(parents=True, exist_ok=True)
-    for name, text in workbook.files(connection).items():
+    texts = workbook.files(connection) | {source.PROPERTIES_FILE: source.properties(settings.athena_workgroup)}
+    for name, text in texts.items():
         (arguments.output / name).write_text(text, encoding="utf-8")
         print(arguments.output / name)
 

@@ -21,17 +21,19 @@ from typing import Any
 import pandas as pd
 
 from pipeline import terminal
-from pipeline.athena import choices
+from pipeline.athena import belonging, choices
 from pipeline.athena.client import AT_THE_SAME_TIME, Athena, QueryFailed, Result
 from pipeline.athena.queries import QUERIES_FILE, Query, queries
 from pipeline.settings import SettingsError, load_settings
 from pipeline.spreadsheet import harmless
 
+_OF_SETTINGS = ("stock_env", "glue_database", "athena_workgroup")
+
 
 def main() -> int:
     parser = _parser()
     options = parser.parse_args()
-    settings = load_settings({name: getattr(options, name) for name in ("glue_database", "athena_workgroup")})
+    settings = load_settings({name: getattr(options, name) for name in _OF_SETTINGS})
     terminal.configure_logging(settings)
     known = queries(options.file)
     unknown = [name for name in options.names if name not in known]
@@ -39,7 +41,7 @@ def main() -> int:
         raise SettingsError([f"{name}: is not in {options.file}, which has {', '.join(known)}" for name in unknown])
     chosen = (
         [Query("sql", "", options.sql)]
-        if options.sql
+        if options.sql is not None
         else [known[n] for n in (known if options.all else options.names)]
     )
     if options.as_traded or options.as_of:
@@ -48,10 +50,29 @@ def main() -> int:
     if not chosen:
         print(*(f"{query.name:<28} {query.description}" for query in known.values()), sep="\n")
         return terminal.EXIT_DONE
-    if not options.sql and options.show_sql:
+    if options.sql is None and options.show_sql:
         print(*(f"-- {query.name}\n{query.sql};\n" for query in chosen), sep="\n")
         return terminal.EXIT_DONE
+    _check_places(options, len(chosen))
+    if options.glue_database is None:
+        belonging.check(settings)
     return _run_all(Athena(settings), chosen, options)
+
+
+def _check_places(options: argparse.Namespace, count: int) -> None:
+    """Raise SettingsError for what could not be run or written, before anything is asked."""
+    mistakes = ["--sql: is empty"] if options.sql is not None and not options.sql.strip() else []
+    for kind, place in (("csv", options.csv), ("json", options.json)):
+        if not place or place == "-":
+            continue
+        path = Path(place)
+        in_way = next((each for each in path.parents if each.exists() and not each.is_dir()), None)
+        if in_way:
+            mistakes.append(f"--{kind} {place}: {in_way} is a file, not a folder")
+        if count > 1 and (path.is_file() or (place.endswith(f".{kind}") and not path.is_dir())):
+            mistakes.append(f"--{kind} {place}: {count} queries need a folder, such as results/")
+    if mistakes:
+        raise SettingsError(mistakes)
 
 
 def _run_all(athena: Athena, chosen: list[Query], options: argparse.Namespace) -> int:
@@ -75,8 +96,9 @@ def _run_all(athena: Athena, chosen: list[Query], options: argparse.Namespace) -
             raise
     if len(chosen) > 1:
         scanned, cost = sum(r.scanned_bytes for r in finished), sum(r.cost_usd for r in finished)
+        count = terminal.counted(len(finished), "query", "queries")
         print(
-            f"{len(finished)} queries, {failed} failed, {_size(scanned)} scanned, {cost:.6f} USD at list price",
+            f"{count}, {failed} failed, {_size(scanned)} scanned, {cost:.6f} USD at list price",
             file=sys.stderr,
         )
     return terminal.EXIT_FAILED if failed else terminal.EXIT_DONE
@@ -98,7 +120,7 @@ def _sigterm_as_ctrl_c() -> Iterator[None]:
 
 def _show(query: Query, result: Result, options: argparse.Namespace, *, is_one: bool) -> None:
     cost = (
-        f"{len(result.rows):,} rows, {result.seconds:.2f} s, {_size(result.scanned_bytes)} scanned, "
+        f"{terminal.counted(len(result.rows), 'row')}, {result.seconds:.2f} s, {_size(result.scanned_bytes)} scanned, "
         f"{result.cost_usd:.6f} USD at list price"
     )
     for kind, place in (("csv", options.csv), ("json", options.json)):
@@ -151,6 +173,10 @@ def _json(rows: pd.DataFrame) -> str:
     """Not pandas' own writer, which rounds doubles. NaN is not JSON."""
     objects = rows.astype(object).where(rows.notna(), None).to_dict("records")
 
+    for name in rows.attrs.get("dates", ()):
+        for row in objects:
+            row[name] = row[name] and f"{row[name]:%Y-%m-%d}"
+
     def shown(value: Any) -> str:
         return str(value.isoformat()) if hasattr(value, "isoformat") else str(value)
 
@@ -191,10 +217,16 @@ def _parser() -> argparse.ArgumentParser:
         help="what had been read by then (UTC), prices on the shares of that day; reads all raw objects",
     )
     parser.add_argument("--show-sql", action="store_true", help="print the SQL and run nothing")
+    terminal.add_environment(parser)
     parser.add_argument("--database", dest="glue_database", help="GLUE_DATABASE")
     parser.add_argument("--workgroup", dest="athena_workgroup", help="ATHENA_WORKGROUP")
     return parser
 
 
-if __name__ == "__main__":
+def script() -> None:
+    """Run as a command; pyproject.toml names it."""
     terminal.run(main)
+
+
+if __name__ == "__main__":
+    script()

@@ -184,6 +184,7 @@ def _frame(body: bytes, columns: list[Column]) -> pd.DataFrame:
     series = [_series(table.column(number), kind, details) for number, (_, kind, details) in enumerate(columns)]
     frame = pd.concat(series, axis=1) if series else pd.DataFrame()
     frame.columns = [name for name, _, _ in columns]
+    frame.attrs["dates"] = [name for name, kind, _ in columns if kind == "date"]  # datetime64, but days
     return frame
 
 

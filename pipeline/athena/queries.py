@@ -2,12 +2,15 @@
 
 import itertools
 import re
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.settings import SettingsError
 
-QUERIES_FILE = Path(__file__).parent.parent.parent / "athena_queries.sql"
+_BESIDE = Path(__file__).parent.parent.parent / "athena_queries.sql"
+# Installed as commands, the file lies where the environment keeps such data.
+QUERIES_FILE = _BESIDE if _BESIDE.exists() else Path(sys.prefix) / "share/stock-market/athena_queries.sql"
 
 
 @dataclass(frozen=True)

@@ -45,13 +45,14 @@ def main() -> int:
         counts[finding.state] += 1
         _say(finding, as_json=options.json)
     if not options.json:
-        print(f"{counts['problem']} problems, {counts['warning']} warnings, {counts['ok']} ok", flush=True)
+        found = ", ".join(terminal.counted(counts[state], state) for state in ("problem", "warning"))
+        print(f"{found}, {counts['ok']} ok", flush=True)
     return terminal.EXIT_FAILED if counts["problem"] else terminal.EXIT_DONE
 
 
 def _findings(options: argparse.Namespace) -> Iterator[Finding]:
     try:
-        settings = load_settings()
+        settings = load_settings({"stock_env": options.stock_env})
     except SettingsError as error:
         yield from (
             problem("settings", mistake, "correct it in config.env or the environment") for mistake in error.mistakes
@@ -91,6 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--only", nargs="+", choices=list(AREAS), metavar="AREA", help=f"some of: {', '.join(AREAS)} (default all)"
     )
+    terminal.add_environment(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object a line: state, area, text, cure")
     parser.add_argument(
         "--workers",
@@ -126,5 +128,10 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-if __name__ == "__main__":
+def script() -> None:
+    """Run as a command; pyproject.toml names it."""
     terminal.run(main)
+
+
+if __name__ == "__main__":
+    script()

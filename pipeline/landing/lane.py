@@ -87,6 +87,12 @@ class Lane:
         return self.buffer.bytes + sum(batch.bytes for batch in (self.closed, self.uploading) if batch)
 
     @property
+    def records(self) -> int:
+        """How many records were read and are not in the sink yet."""
+        batches = [batch.blocks for batch in (self.closed, self.uploading) if batch]
+        return sum(len(block) for blocks in (self.buffer.blocks, *batches) for block in blocks)
+
+    @property
     def is_idle(self) -> bool:
         """Nothing read, nothing under way."""
         return not (self.buffer.blocks or self.found or self.closed or self.uploading)

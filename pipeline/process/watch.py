@@ -1,6 +1,7 @@
 """Watching the consumer: a log line every ten seconds, Prometheus metrics, a progress bar."""
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, Self
@@ -8,9 +9,10 @@ from typing import Any, Self
 from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
 
 from pipeline import terminal
-from pipeline.landing.lane import Written
+from pipeline.landing.lane import Lane, Written
 from pipeline.landing.plan import Plan
 from pipeline.landing.positions import Partition
+from pipeline.settings import ServiceError
 
 log = logging.getLogger(__name__)
 
@@ -34,9 +36,13 @@ class Watch:
         self._since_commit = Gauge(
             "stock_seconds_since_commit", "Seconds since a batch was completed", registry=self._registry
         )
-        self._server = (
-            start_http_server(metrics_port, addr="127.0.0.1", registry=self._registry) if metrics_port else None
+        self._unlanded = Gauge(
+            "stock_unlanded_records", "Records read and not landed yet", ["topic", "partition"], registry=self._registry
         )
+        self._failing = Gauge(
+            "stock_sink_failing_seconds", "Seconds since the sink takes nothing; 0: it does", registry=self._registry
+        )
+        self._server = _serve(metrics_port, self._registry) if metrics_port else None
         self._bar: Any = None  # tqdm's, once there is an end to come to
         self.records = self.bad = self.objects = self.bytes = 0
         self._started = self._last_line = self._last_commit = time.monotonic()
@@ -57,7 +63,7 @@ class Watch:
     def expect(self, ends: Mapping[Partition, int] | None) -> None:
         """Show a progress bar if there is an end to come to."""
         if ends is not None:
-            self._bar = terminal.progress("records")
+            self._bar = terminal.progress("records", has_lines=False)
 
     def begun(self, expected: int) -> None:
         """Note that a partition was given with this many records to come."""
@@ -92,33 +98,58 @@ class Watch:
             },
         )
 
-    def tick(self, partitions: Mapping[Partition, Any], lag: Callable[[Partition], int | None], now: float) -> None:
-        """Log a line if one is due. To be called once a loop; `lag` is asked for each partition only then."""
+    def tick(
+        self,
+        lanes: Mapping[Partition, Lane],
+        lag: Callable[[Partition], int | None],
+        now: float,
+        *,
+        failing_seconds: float = 0,
+    ) -> None:
+        """Log a line if one is due. To be called once a loop; `lag` is asked for each partition only then.
+        `failing_seconds`: how long the sink has taken nothing.
+        """
         if now - self._last_line < LOG_EVERY_SECONDS:
             return
-        lags = {partition: lag(partition) for partition in partitions}
+        lags = {partition: lag(partition) for partition in lanes}
+        unlanded = {partition: lane.records for partition, lane in lanes.items()}
         for partition, behind in lags.items():
             self._lag.labels(partition.topic, partition.partition).set(behind or 0)
+            self._unlanded.labels(partition.topic, partition.partition).set(unlanded[partition])
+        self._failing.set(failing_seconds)
         self._since_commit.set(now - self._last_commit)
         per_second = (self.records - self._records_at_last_line) / (now - self._last_line)
         self._last_line, self._records_at_last_line = now, self.records
-        if self._bar is None or self._bar.disable:
+        if self._bar is None or self._bar.disable or failing_seconds:
             lag_text = " ".join(
                 f"{partition}:{'?' if behind is None else behind}" for partition, behind in sorted(lags.items())
             )
-            log.info(
-                "landing",
+            log.log(
+                logging.WARNING if failing_seconds else logging.INFO,
+                "landing: nothing can be written now" if failing_seconds else "landing",
                 extra={
                     "records_per_second": round(per_second),
                     **self._totals(),
                     "seconds_since_commit": round(now - self._last_commit),
                     "lag": lag_text,
+                    "unlanded": sum(unlanded.values()),
+                    **({"failing_seconds": round(failing_seconds)} if failing_seconds else {}),
                 },
             )
 
-    def finish(self) -> None:
+    def finish(self, *, is_done: bool = True) -> None:
         """Log the last line: what this run came to."""
-        log.info("done", extra={"seconds": round(time.monotonic() - self._started, 1), **self._totals()})
+        log.info(
+            "done" if is_done else "stopped",
+            extra={"seconds": round(time.monotonic() - self._started, 1), **self._totals()},
+        )
 
     def _totals(self) -> dict[str, Any]:
         return {"records": self.records, "objects": self.objects, "bytes": self.bytes, "bad_records": self.bad}
+
+
+def _serve(port: int, registry: CollectorRegistry) -> tuple[Any, threading.Thread]:
+    try:
+        return start_http_server(port, addr="127.0.0.1", registry=registry)
+    except OSError as error:
+        raise ServiceError(f"--metrics-port {port}: cannot listen there ({error.strerror})") from error

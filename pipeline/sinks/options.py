@@ -3,6 +3,7 @@
 import argparse
 from collections.abc import Callable, Mapping
 
+from pipeline import terminal
 from pipeline.landing.buffer import Limits
 from pipeline.settings import SettingsError
 from pipeline.sinks.sink import Sink
@@ -44,6 +45,13 @@ def _size(text: str) -> int:
     return int(number) * factor
 
 
+def port(text: str) -> int:
+    """A TCP port; 0 is any free one."""
+    if not text.isdecimal() or int(text) > 65_535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port, which is 0 to 65535")
+    return int(text)
+
+
 def _positive(kind: type[int] | type[float]) -> Callable[[str], float]:
     def convert(text: str) -> float:
         if (number := kind(text)) <= 0:
@@ -62,6 +70,7 @@ def parser_of(
     parser = argparse.ArgumentParser(description=description, formatter_class=form)
     commands = parser.add_subparsers(dest="command", required=True, metavar="land|verify")
     common = argparse.ArgumentParser(add_help=False)
+    terminal.add_environment(common)
     common.add_argument(
         "--topics",
         "--topic",
@@ -76,7 +85,12 @@ def parser_of(
     )
     common.add_argument("--log-format", dest="log_format", choices=["text", "json"], help="LOG_FORMAT")
     land_parser = commands.add_parser(
-        "land", parents=[common], help="land topics (the default)", description=description, formatter_class=form
+        "land",
+        parents=[common],
+        help="land topics (the default)",
+        description=description,
+        formatter_class=form,
+        epilog="`python consumer.py verify --help` has the options of verify.",
     )
     of_sinks = _add_sinks(land_parser, kinds)
     _add_batches(land_parser.add_argument_group("when a batch is closed, whichever comes first"), kinds)
@@ -144,7 +158,7 @@ def _add_running(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument(
         "--metrics-port",
-        type=int,
+        type=port,
         metavar="PORT",
         help="serve Prometheus metrics on this port of 127.0.0.1; with --workers the next ports too",
     )

@@ -110,6 +110,10 @@ class Sink(ABC):
         stop().
         """
 
+    def failing_seconds(self) -> float:
+        """How long the service has taken nothing that it was given; 0 where it does."""
+        return 0.0
+
     @abstractmethod
     def stop(self) -> None:
         """Give up the writes that wait for the service. Called once, at the end."""

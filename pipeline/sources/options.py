@@ -112,6 +112,8 @@ def symbols(text: str) -> str:
     if os.path.isfile(text):  # noqa: PTH113 - False, not an error, for a list that is too long for a file name
         lines = (line.partition("#")[0] for line in Path(text).read_text(encoding="utf-8-sig").splitlines())
         text = ",".join(lines)
+    elif re.search(r"(^[./~])|\.(txt|csv|lst|tsv)$", text):
+        raise ArgumentTypeError(f"there is no file {text}")
     names = [name for name in re.split(r"[\s,;]+", text) if name]
     if not names:
         raise ArgumentTypeError(f"{text!r} holds no symbol")

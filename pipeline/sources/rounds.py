@@ -9,6 +9,7 @@ from itertools import islice
 
 from pipeline.intervals import first_day
 from pipeline.records import DAILY_OR_LONGER, Record, time_text
+from pipeline.settings import SettingsError
 from pipeline.sources import options as given
 from pipeline.sources.due import Asking, Due, Part
 from pipeline.sources.pacing import Clock
@@ -93,11 +94,14 @@ class Rounds(Source):
         # Recorded answers are read from their first record.
         self._start = options.start or (_BEFORE_ALL_RECORDS if options.load else None)
         self._end = options.end
+        if self._start and self._end and self._start > self._end:
+            raise SettingsError([f"--from {self._start} is after --to {self._end}"])
+        self._is_of_bars = any(one.interval for one in series)
 
     def batches(self, position_of: Callable[[str], Position | None]) -> Iterator[Batch]:
         """Yield what is new, in one round or until the clock says to stop."""
         while True:
-            began, failed = self._clock.monotonic(), 0
+            began, failed, silent = self._clock.monotonic(), 0, []
             for series in self._series:
                 sent = 0
                 try:
@@ -105,6 +109,8 @@ class Rounds(Source):
                         yield batch
                         sent += sum(map(len, batch.records.values()))
                     log.info("polled", extra={"symbol": series.name, "sent": sent, "topic": self._topic})
+                    if not sent and Progress(position_of(series.key), revise=self._revise).last is None:
+                        silent.append(series.name)
                 except SourceError as error:
                     failed += 1
                     if not self._every_seconds and error.status in (401, 403):
@@ -113,9 +119,17 @@ class Rounds(Source):
                 if self._clock.is_stopping():
                     return
             if not self._every_seconds:
-                self.failure = f"{failed} of {len(self._series)} series failed; the log says why" if failed else ""
+                self.failure = self._failure(failed, silent)
                 return
             self._clock.sleep(max(0.0, self._every_seconds - (self._clock.monotonic() - began)))
+
+    def _failure(self, failed: int, silent: list[str]) -> str:
+        """Why a round went wrong; empty if it did not. `silent`: the series that never had a record."""
+        failures = [f"{failed} of {len(self._series)} series failed; the log says why"] if failed else []
+        if silent and self._is_of_bars:
+            lower = " (most tickers are upper-case)" if any(name.islower() for name in silent) else ""
+            failures.append(f"the source has no bar of {', '.join(silent)} in this time; is the ticker right?{lower}")
+        return "; ".join(failures)
 
     def _new(self, series: Series, progress: Progress) -> Iterator[Batch]:
         """Ask for what is missing of one series, where there were sessions."""

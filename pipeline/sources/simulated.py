@@ -6,7 +6,8 @@ Prices are in US dollars, volumes in shares. Nothing here is a price that anybod
 
 import math
 import random
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
@@ -17,12 +18,20 @@ from pipeline.intervals import NEW_YORK
 from pipeline.records import DAILY_OR_LONGER, Bar, Interval, Tick, time_text
 
 NAME = "simulated"
+TICKERS = tuple(f"SIM{number}" for number in range(1, 9))
 _NEW_YORK = ZoneInfo(NEW_YORK)
 _OPENS, _TRADING_MINUTES = 9 * 60 + 30, 390
 _YEAR_OF_MINUTES = 252 * _TRADING_MINUTES
 _VOLATILITY = 0.3  # of a year
 _BAR_MINUTES: dict[Interval, int] = {"1m": 1, "5m": 5, "15m": 15, "30m": 30}
 BAR_INTERVALS: tuple[Interval, ...] = (*_BAR_MINUTES, "1d")
+
+
+def ticker(symbol: str) -> str:
+    """Return the symbol that simulated records of a ticker have: never one that is traded, so that no simulated record
+    has the key of a real one. AAPL becomes SIM:AAPL, SIM1 stays.
+    """
+    return symbol if re.fullmatch(r"SIM\d+|SIM:.+", symbol, re.ASCII) else f"SIM:{symbol}"
 
 
 def volume_shape(minute: int) -> float:
@@ -35,11 +44,19 @@ def volume_shape(minute: int) -> float:
 
 
 def ticks(
-    symbols: Sequence[str], *, seed: int, start: datetime, rate: float, ingested_at: Callable[[], str]
+    symbols: Sequence[str],
+    *,
+    seed: int,
+    start: datetime,
+    rate: float,
+    ingested_at: Callable[[], str],
+    last_prices: Mapping[str, float] | None = None,
 ) -> Iterator[Tick]:
-    """Yield trades without end, `rate` per second from `start` (aware) by their own time."""
+    """Yield trades without end, `rate` per second from `start` (aware) by their own time. `last_prices`: where the
+    prices of symbols go on from.
+    """
     random_ = random.Random(seed)
-    prices = {symbol: round(random_.uniform(20, 500), 2) for symbol in symbols}
+    prices = {symbol: round(random_.uniform(20, 500), 2) for symbol in symbols} | _known(last_prices, symbols)
     # A trade moves the price as the time between two trades of the symbol does.
     step = _VOLATILITY * math.sqrt(len(symbols) / rate / 60 / _YEAR_OF_MINUTES)
     start_ms, gap_ms = start.timestamp() * 1000, 1000 / rate
@@ -66,14 +83,25 @@ def ticks(
         number += 1
 
 
+def _known(last_prices: Mapping[str, float] | None, symbols: Sequence[str]) -> dict[str, float]:
+    return {symbol: price for symbol, price in (last_prices or {}).items() if symbol in symbols}
+
+
 def bars(
-    symbols: Sequence[str], interval: Interval, *, seed: int, start: datetime, ingested_at: Callable[[], str]
+    symbols: Sequence[str],
+    interval: Interval,
+    *,
+    seed: int,
+    start: datetime,
+    ingested_at: Callable[[], str],
+    last_prices: Mapping[str, float] | None = None,
+    after: str = "",
 ) -> Iterator[Bar]:
     """Yield bars without end from the trading day of `start` (aware) on: Monday to Friday, 09:30 to 16:00 in New York,
-    no holidays.
+    no holidays. `last_prices`: where the prices of symbols go on from; `after`: the time that the first bar is behind.
     """
     random_ = random.Random(seed)
-    prices = {symbol: random_.uniform(20, 500) for symbol in symbols}
+    prices = {symbol: random_.uniform(20, 500) for symbol in symbols} | _known(last_prices, symbols)
     minutes = _BAR_MINUTES.get(interval, _TRADING_MINUTES)
     day = start.astimezone(_NEW_YORK).date()
     while True:
@@ -81,6 +109,8 @@ def bars(
             for offset in range(0, _TRADING_MINUTES, minutes):
                 opens = datetime(day.year, day.month, day.day, tzinfo=_NEW_YORK) + timedelta(minutes=_OPENS + offset)
                 time = f"{day} 00:00:00.000" if interval in DAILY_OR_LONGER else time_text(opens.astimezone(UTC))
+                if time <= after:
+                    continue
                 busy = sum(volume_shape(_OPENS + offset + m) for m in range(minutes))
                 for symbol in symbols:
                     bar, prices[symbol] = _bar(random_, prices[symbol], minutes, 10_000 * busy)

@@ -12,6 +12,7 @@ from pipeline import bucket, records
 from pipeline.landing.plan import Format, PartitionTime
 from pipeline.records import TABLES, Column
 from pipeline.settings import Settings
+from pipeline.tables.retractions import Retraction, kept
 
 TableInput = dict[str, Any]
 
@@ -83,6 +84,7 @@ class Landing:
     has_hours: bool = False
     by_month: bool = False  # the folder of a month is its first day
     partition_time: PartitionTime = "arrival"
+    retractions: tuple[Retraction, ...] = ()  # what was taken back of it
 
 
 def raw_table(settings: Settings, record: str, landing: Landing) -> TableInput:
@@ -150,11 +152,32 @@ def view_sql(settings: Settings, record: str, landing: Landing, watermark: str, 
     is_arrival = landing.partition_time == "arrival"
     condition = f"dt >= '{watermark if is_arrival else landing.first_day}'"
     raw_rows = raw_select(record, landing.format, raw, condition, arrived_within=arrived_within(record, landing))
+    shown = visible_rows(settings, record, landing)
     if record != "ticks":
-        return latest(record, curated, f"{raw_rows}{late}")
-    if not is_arrival:
-        return raw_rows
-    return f"SELECT {_names(columns)}\n  FROM {curated}\n  WHERE dt < '{watermark}'\n  UNION ALL\n  {raw_rows}"
+        return latest(record, curated, f"{raw_rows}{late}", shown)
+    if is_arrival:
+        raw_rows = f"SELECT {_names(columns)}\n  FROM {curated}\n  WHERE dt < '{watermark}'\n  UNION ALL\n  {raw_rows}"
+    return f"SELECT {_names(columns)}\nFROM (\n  {raw_rows}\n)\nWHERE {shown}" if shown else raw_rows
+
+
+def visible_rows(settings: Settings, record: str, landing: Landing) -> str:
+    """Return the condition of the rows that a view shows, empty where it shows all: none that was taken back, and none
+    that was simulated, unless that is asked for.
+    """
+    return "\n  AND ".join([*_hiding_simulated(settings, record), *kept(landing.retractions)])
+
+
+def _hiding_simulated(settings: Settings, record: str) -> list[str]:
+    is_hidden = record != "news" and settings.views_show_simulated == "no"
+    return ["\"source\" IS DISTINCT FROM 'simulated'"] if is_hidden else []
+
+
+def curated_sql(settings: Settings, record: str, database: str) -> str:
+    """Return the query of what the ETL has curated of a record and a view shows. Trino and Spark both run it."""
+    conditions = _hiding_simulated(settings, record)
+    conditions += ["NOT coalesce(cancelled, false)"] if record == "actions" else []
+    where = f"\nWHERE {' AND '.join(conditions)}" if conditions else ""
+    return f"SELECT {_names(view_columns(record))}\nFROM {database}.curated_{record}{where}"
 
 
 def view_columns(record: str) -> list[str]:
@@ -171,7 +194,10 @@ def landed_sql(settings: Settings, record: str, landing: Landing) -> str:
     raw = f'"{settings.glue_database}"."raw_{record}"'
     within = arrived_within(record, landing)
     rows = raw_select(record, landing.format, raw, f"dt >= '{landing.first_day}'", arrived_within=within)
-    return rows if record == "ticks" else rows.replace("\n  FROM ", ", dt\n  FROM ", 1)
+    if record != "ticks":
+        rows = rows.replace("\n  FROM ", ", dt\n  FROM ", 1)
+    hidden = " AND ".join(_hiding_simulated(settings, record))
+    return f"SELECT * FROM (\n  {rows}\n)\nWHERE {hidden}" if hidden else rows
 
 
 def raw_select(record: str, format: Format, table: str, condition: str, *, arrived_within: int | None = None) -> str:
@@ -213,8 +239,9 @@ def typed(column: Column, format: Format) -> str:
     return f"CAST({source} AS timestamp)" if column.type == "timestamp" else source
 
 
-def latest(record: str, curated: str, new_rows: str) -> str:
-    """Return a SELECT that keeps of the rows with one key the one ingested last; of actions those that stand.
+def latest(record: str, curated: str, new_rows: str, shown: str = "") -> str:
+    """Return a SELECT that keeps of the rows with one key the one ingested last, of those that meet the condition
+    `shown`; of actions those that stand.
 
     A curated table has one row per key already. So only what is new, and the curated rows that it meets, go through the
     window; the other curated rows pass by, and memory follows what is new. The key is compared with the partition, so
@@ -224,15 +251,19 @@ def latest(record: str, curated: str, new_rows: str) -> str:
     columns = view_columns(record)
     key = list(dict.fromkeys([*records.KEYS[record], *CURATED[record]]))
     order = ", ".join(f"{_quoted(c)} DESC" for c in ("ingested_at", *_TIES[record]))
+    old_rows = f"SELECT {_names(columns)}\n  FROM {curated}"
+    if shown:
+        old_rows += f"\n  WHERE {shown}"
+        new_rows = f"SELECT {_names(columns)}\n  FROM (\n  {new_rows}\n  )\n  WHERE {shown}"
     if record == "actions":
         return (
             f"SELECT {_names(columns)}\nFROM (\n"
             f"  SELECT *, row_number() OVER (PARTITION BY {_names(key)} ORDER BY {order}) AS recency\n"
-            f"  FROM (\n  SELECT {_names(columns)}\n  FROM {curated}\n  UNION ALL\n  {new_rows}\n  )\n)\n"
+            f"  FROM (\n  {old_rows}\n  UNION ALL\n  {new_rows}\n  )\n)\n"
             f"WHERE recency = 1\n  AND NOT coalesce(cancelled, false)"
         )
     return (
-        f"WITH old AS (\n  SELECT {_names(columns)}\n  FROM {curated}\n), new AS (\n  {new_rows}\n)\n"
+        f"WITH old AS (\n  {old_rows}\n), new AS (\n  {new_rows}\n)\n"
         f"SELECT {_names(columns)}\nFROM old\n"
         f"WHERE NOT EXISTS (SELECT 1 FROM new WHERE {_same(key, 'new')})\n"
         f"UNION ALL\n"

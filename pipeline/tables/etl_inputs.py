@@ -12,8 +12,10 @@ from pipeline import bucket
 from pipeline.records import ActionKind
 from pipeline.settings import Settings
 from pipeline.tables.catalog import CURATED, Landing, arrived_within, curated_table, raw_select, raw_table, view_sql
+from pipeline.tables.retractions import kept
 
 ETL_FOLDER = Path(__file__).parent.parent.parent / "etl"
+_WATERMARK, _LATE = "\0watermark", "\0late"  # no text of SQL has these
 JOB_SCRIPT, JOB_MODULES, JOB_TABLES = "glue_job.py", "etl.zip", "tables.json"
 
 
@@ -62,8 +64,14 @@ def _described(settings: Settings, record: str, landing: Landing) -> CuratedTabl
         raw_select=raw_select(
             record, landing.format, "$table", "$condition", arrived_within=arrived_within(record, landing)
         ),
-        view=view_sql(settings, record, landing, "$watermark", late="$late"),
+        view=_template(view_sql(settings, record, landing, _WATERMARK, late=_LATE)),
+        visible=" AND ".join(kept(landing.retractions)),
         has_hours=landing.has_hours,
         looks_up="bars" if record == "actions" else "",
         looking_up=[[kind] for kind in get_args(ActionKind)] if record == "actions" else [],
     )
+
+
+def _template(sql: str) -> str:
+    """The text of a view as a template; a dollar sign of a symbol is none of a placeholder."""
+    return sql.replace("$", "$$").replace(_WATERMARK, "$watermark").replace(_LATE, "$late")

@@ -10,7 +10,9 @@ from botocore.exceptions import ClientError
 from pipeline import aws, bucket
 from pipeline.landing.plan import Format
 from pipeline.settings import ServiceError, Settings
+from pipeline.tables import retractions
 from pipeline.tables.catalog import Landing, first_day_of
+from pipeline.tables.retractions import Retraction
 
 
 class LakeListing:
@@ -26,8 +28,9 @@ class LakeListing:
         table can read.
         """
         folder, days = self._days(record)
+        taken_back = tuple(each for each in self.retractions() if each.table == record)
         if not days:
-            return Landing(first_day=first_day, has_hours=record == "ticks")
+            return Landing(first_day=first_day, has_hours=record == "ticks", retractions=taken_back)
         keys = [key for day in dict.fromkeys((days[0], days[-1])) for key in self._some_keys(f"{folder}dt={day}/")]
         formats = {kind for key in keys if (kind := _format(key))}
         if len(formats) > 1:
@@ -48,7 +51,20 @@ class LakeListing:
             has_hours=hours == {True},
             by_month=plan.get("partition_by") == "month",
             partition_time=plan.get("partition_time", "arrival"),
+            retractions=taken_back,
         )
+
+    def retractions(self) -> list[Retraction]:
+        """Return what was taken back, oldest first. Raise ServiceError for an object that is no retraction."""
+        found = []
+        for listed in self.objects(bucket.retractions_folder(self._settings.s3_root)):
+            key = listed["Key"]
+            body = self._s3.get_object(Bucket=self._settings.s3_bucket, Key=key)["Body"].read()
+            try:
+                found.append(retractions.decode(body))
+            except msgspec.MsgspecError as error:
+                raise ServiceError(f"s3://{self._settings.s3_bucket}/{key} is no retraction: {error}") from error
+        return sorted(found, key=lambda each: each.id)
 
     def first_folder_day(self, record: str) -> str | None:
         """Return the oldest day that has a folder, YYYY-MM-DD."""

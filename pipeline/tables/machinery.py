@@ -29,7 +29,7 @@ class Machinery:
     def changes(self, landings: dict[str, Landing]) -> Iterator[Change]:
         """Yield each part as it is found. `landings`: how each record is landed."""
         role = yield from self._role()
-        yield from self._script_files(landings)
+        yield from self.script_files(landings)
         if role is None:
             why = f"role {self._settings.glue_role} does not exist; --with-roles makes it, or GLUE_ROLE names another"
             yield Change(f"crawler {resources.crawler_name(self._settings)}", "skip", why)
@@ -78,7 +78,8 @@ class Machinery:
             AssumeRolePolicyDocument=json.dumps(resources.trust_policy()),
         )
 
-    def _script_files(self, landings: dict[str, Landing]) -> Iterator[Change]:
+    def script_files(self, landings: dict[str, Landing]) -> Iterator[Change]:
+        """Yield each file of the ETL job."""
         for name, body in etl_files(self._settings, landings).items():
             key = f"{bucket.etl_folder(self._settings.s3_root)}{name}"
             digest = hashlib.sha256(body).hexdigest()

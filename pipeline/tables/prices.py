@@ -8,7 +8,7 @@ same text with some functions called otherwise.
 from pipeline.athena.price_views import NAMES, price_view
 from pipeline.records import Bar, columns
 from pipeline.settings import Settings
-from pipeline.tables.catalog import view_columns
+from pipeline.tables.catalog import curated_sql
 
 # What the text needs of a Spark session: Athena's quotes, errors in place of silent nulls, times in UTC.
 SPARK_SETTINGS = {
@@ -67,10 +67,8 @@ def spark_statements(settings: Settings) -> list[str]:
     over the curated tables of the Glue catalogue: Spark sees no projected partitions, so what the ETL has not read yet
     is not in them.
     """
-    selects = {}
-    for record, condition in {"bars": "true", "actions": "NOT coalesce(cancelled, false)"}.items():
-        names = ", ".join(f'"{name}"' for name in view_columns(record))
-        selects[record] = f"SELECT {names}\nFROM `{settings.glue_database}`.`curated_{record}`\nWHERE {condition}"
+    database = f"`{settings.glue_database}`"
+    selects = {record: curated_sql(settings, record, database) for record in ("bars", "actions")}
     own = {name: name for name in (*selects, *NAMES)}
     selects |= {name: price_view(name, own, engine="spark") for name in NAMES}
     return [

@@ -55,3 +55,10 @@ class Provision:
         yield from saved_query_changes(self._settings)
         yield from self._machinery.changes(self._tables.landings)
         yield from tag_changes(self._settings)
+
+    def shown(self) -> Iterator[Change]:
+        """Yield what decides which records are shown: the views, and what the ETL job is given."""
+        list(self.tables())  # looks at the bucket
+        for record in CURATED:
+            yield self._tables.view(record)
+        yield from self._machinery.script_files(self._tables.landings)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
-from pipeline import aws
+from pipeline import aws, bucket
 from pipeline.settings import Settings
 from pipeline.tables import catalog, prices, resources, sessions
 from pipeline.tables.calls import found
@@ -93,20 +93,22 @@ def _database(settings: Settings, glue: Any) -> Iterator[Change]:
 
 
 def _data(settings: Settings) -> Iterator[Change]:
-    """Every object below S3_PREFIX; in a bucket with versions, the versions too."""
+    """Every object in the lake's folders; in a bucket with versions, the versions too. Beside them below S3_PREFIX may
+    lie other lakes, such as those of environments.
+    """
     s3 = aws.client(settings, "s3")
-    where = f"s3://{settings.s3_bucket}/{settings.s3_root}"
-    count = sum(1 for _ in LakeListing(settings).objects(settings.s3_root))
-    if count:
-        yield Change(
-            f"{count:,} objects below {where}",
-            "delete",
-            calls=(Call(f"s3.delete_objects {where}", partial(_empty, s3, settings)),),
-        )
+    for folder in bucket.folders(settings.s3_root):
+        where = f"s3://{settings.s3_bucket}/{folder}"
+        if count := sum(1 for _ in LakeListing(settings).objects(folder)):
+            yield Change(
+                f"{count:,} objects below {where}",
+                "delete",
+                calls=(Call(f"s3.delete_objects {where}", partial(_empty, s3, settings, folder)),),
+            )
 
 
-def _empty(s3: Any, settings: Settings) -> None:
-    pages = s3.get_paginator("list_object_versions").paginate(Bucket=settings.s3_bucket, Prefix=settings.s3_root)
+def _empty(s3: Any, settings: Settings, folder: str) -> None:
+    pages = s3.get_paginator("list_object_versions").paginate(Bucket=settings.s3_bucket, Prefix=folder)
     for page in pages:
         listed = [one for kind in ("Versions", "DeleteMarkers") for one in page.get(kind, [])]
         versions = [{"Key": one["Key"], "VersionId": one["VersionId"]} for one in listed]

@@ -4,13 +4,16 @@ calls AWS.
 Each function returns the parameters of the service's own create call.
 """
 
+import hashlib
 import json
+import re
 from typing import Any
 
 from pipeline import bucket
 from pipeline.settings import Settings
 from pipeline.tables.etl_inputs import JOB_MODULES, JOB_SCRIPT, JOB_TABLES
 
+LAKE_TAG = "stock-market-lake"  # on all that glue_setup.py makes for one lake alone
 RULE_PREFIX = "stock-market-"
 TRANSPORT_SID = "StockMarketRefusesPlainHttp"
 _GB = 2**30
@@ -42,16 +45,29 @@ def tags(settings: Settings) -> dict[str, str]:
     return {name.strip(): value.strip() for name, _, value in pairs}
 
 
+def lake_of(settings: Settings) -> str:
+    """Return what the tag LAKE_TAG says of what belongs to this lake: its place. A prefix with characters that no tag
+    may have, or a long one, is told by its digest.
+    """
+    place = f"s3://{settings.s3_bucket}/{settings.s3_root}"
+    if re.fullmatch(r"[\w .:/=+@$\{\}-]{1,256}", place, re.ASCII):
+        return place
+    return f"s3://{settings.s3_bucket}/ prefix {hashlib.sha256(settings.s3_root.encode()).hexdigest()[:16]}"
+
+
+def own_tags(settings: Settings) -> dict[str, str]:
+    """Return the tags of what belongs to one lake: its own, and AWS_TAGS."""
+    return tags(settings) | {LAKE_TAG: lake_of(settings)}
+
+
 def tag_map(settings: Settings) -> dict[str, Any]:
-    """Return the parameter Tags of Glue's create calls; nothing where there are no tags."""
-    return {"Tags": found} if (found := tags(settings)) else {}
+    """Return the parameter Tags of Glue's create calls."""
+    return {"Tags": own_tags(settings)}
 
 
 def tag_list(settings: Settings) -> dict[str, Any]:
-    """Return the parameter Tags of Athena's and IAM's create calls; nothing where there are no tags."""
-    return (
-        {"Tags": [{"Key": key, "Value": value} for key, value in tags(settings).items()]} if settings.aws_tags else {}
-    )
+    """Return the parameter Tags of Athena's and IAM's create calls."""
+    return {"Tags": [{"Key": key, "Value": value} for key, value in own_tags(settings).items()]}
 
 
 def public_access_block() -> dict[str, bool]:
@@ -204,9 +220,9 @@ def trust_policy() -> dict[str, Any]:
 def role_policy(settings: Settings, account: str) -> dict[str, Any]:
     """Return what the crawler and the ETL job may do, and nothing more."""
     lake = f"arn:aws:s3:::{settings.s3_bucket}"
-    raw, scripts, curated = (
+    raw, scripts, curated, retracted = (
         f"{lake}/{folder(settings.s3_root)}*"
-        for folder in (bucket.raw_folder, bucket.etl_folder, bucket.curated_folder)
+        for folder in (bucket.raw_folder, bucket.etl_folder, bucket.curated_folder, bucket.retractions_folder)
     )
     glue = f"arn:aws:glue:{settings.aws_region}:{account}"
     databases = (settings.glue_database, crawled_database(settings))
@@ -220,7 +236,7 @@ def role_policy(settings: Settings, account: str) -> dict[str, Any]:
         "Version": "2012-10-17",
         "Statement": [
             _allow("List", ["s3:ListBucket", "s3:GetBucketLocation"], sorted({lake, f"arn:aws:s3:::{output_bucket}"})),
-            _allow("Read", ["s3:GetObject"], [raw, scripts, curated, output]),
+            _allow("Read", ["s3:GetObject"], [raw, scripts, curated, retracted, output]),
             _allow("Write", ["s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload"], [curated, output]),
             _allow(
                 "Catalog",

@@ -193,11 +193,11 @@ def test_simulated_ticks_travel_through_kafka_to_the_page(browser, start, settin
     behind.
     """
     groups = _groups(settings)
-    symbols = "AAPL,MSFT,NVDA"
+    symbols = "SIM1,SIM2,SIM3"
     follow_options = "--topic", settings.kafka_topic_ticks, "--last", "500", "--symbols", symbols, "--no-closes"
     page = start("-m", "dashboards.live", "--port", "0", *follow_options)
     address = _wait_for(page.log_path, r"http://127\.0\.0\.1:\d+/")
-    producer = start("producer.py", "simulate", "--rate", "200", "--symbols", f"{symbols},IBM")
+    producer = start("producer.py", "simulate", "--rate", "200", "--symbols", f"{symbols},SIM4")
     browser.open(address)
     browser.wait("return document.querySelectorAll('#quotes tr').length === 3", seconds=60)
     browser.wait("return Number(document.getElementById('rate').innerText) > 100", seconds=30)

@@ -131,6 +131,8 @@ def test_bucket_and_rights_are_checked_before_the_first_plan(run: Run, s3: objec
     produce(settings, 200)
     refused = run("consumer.py", "--until-caught-up", S3_BUCKET="no-such-bucket-here")
     assert (refused.returncode, "S3_BUCKET=no-such-bucket-here" in refused.stderr) == (1, True), refused.stderr
+    assert "is the name right?" in refused.stderr
+    assert "0 problems" in run("consumer.py", "verify").stdout
     again = run("consumer.py", "--until-caught-up")
     assert (again.returncode, "repeating a batch" in again.stderr) == (0, False)
     assert_exactly_once(s3, settings, at_least=200)
@@ -169,7 +171,10 @@ def test_a_plan_into_a_bucket_that_is_gone(
     stopped = run("consumer.py", "--until-caught-up")
     assert stopped.returncode == 1, stopped.stderr
     assert f"S3_BUCKET={gone}" in stopped.stderr
+    assert f"committed for s3://{gone}/{settings.s3_root} of earlier settings" in stopped.stderr
     assert "--abandon-plan" in stopped.stderr
+    checked = run("consumer.py", "verify")
+    assert (checked.returncode, f"are planned for s3://{gone}/" in checked.stdout) == (1, True), checked.stdout
     done = run("consumer.py", "--until-caught-up", "--abandon-plan")
     assert done.returncode == 0, done.stderr
     assert "plan given up" in done.stderr

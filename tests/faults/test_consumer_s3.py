@@ -1,8 +1,11 @@
 """S3 refusing, cutting, losing answers or being away: the consumer waits, and every record is in exactly one object."""
 
 import itertools
+import re
+import signal
 import threading
 import time
+import urllib.request
 from collections.abc import Callable
 from subprocess import CompletedProcess, Popen
 
@@ -115,3 +118,32 @@ def test_random_faults(run: Run, s3: object, settings: Settings, environment: di
         assert len(proxy.writes) > 60
     assert run("consumer.py", "verify", "--deep").returncode == 0
     assert_exactly_once(s3, settings, at_least=2_100)
+
+
+def test_an_outage_is_seen_and_a_stop_says_what_is_left(
+    start: Callable, run: Callable, s3: object, settings: Settings, environment: dict[str, str], unused_port: int
+) -> None:
+    """While S3 is away the log and the metrics say so, with the records that wait; Ctrl-C before --until-caught-up is
+    reached exits 1 and says what the next start does.
+    """
+    produce(settings, 400)
+    with aws_proxy(
+        environment["AWS_ENDPOINT_URL"], lambda _number, _method, path: PASS if "probe" in path else CUT
+    ) as proxy:
+        arguments = ("--until-caught-up", "--metrics-port", str(unused_port))
+        process = start("consumer.py", *arguments, AWS_ENDPOINT_URL=proxy.url)
+        until = time.monotonic() + 60
+        while "nothing can be written now" not in (log := process.log_path.read_text()):
+            assert time.monotonic() < until, log
+            time.sleep(0.2)
+        with urllib.request.urlopen(f"http://127.0.0.1:{unused_port}/metrics") as answer:
+            metrics = answer.read().decode()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 1
+    log = process.log_path.read_text()
+    assert re.search(r"nothing can be written now .* unlanded=400 failing_seconds=\d+", log)
+    assert sum(map(float, re.findall(r"^stock_unlanded_records\{.*\} (\S+)", metrics, re.MULTILINE))) == 400
+    assert float(re.search(r"^stock_sink_failing_seconds (\S+)", metrics, re.MULTILINE)[1]) > 0
+    assert "--until-caught-up: stopped before everything was landed" in log
+    assert run("consumer.py", "--until-caught-up").returncode == 0
+    assert_exactly_once(s3, settings, at_least=400)

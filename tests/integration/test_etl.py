@@ -244,6 +244,6 @@ def test_command_line(run: Callable, settings: Settings) -> None:
     assert run("glue_setup.py").returncode == 0
     done = run("glue_setup.py", "etl")
     assert done.returncode == 0, done.stderr
-    assert "bars  1 raw days into 1 partitions" in done.stdout
+    assert "bars  1 raw day into 1 partition;" in done.stdout
     assert "nothing new" in run("glue_setup.py", "etl").stdout
     assert run("glue_setup.py", "etl", "--from", "yesterday").returncode == 2

@@ -23,7 +23,7 @@ def test_definitions_are_printed(run: Callable, settings: Settings) -> None:
     spark = run("glue_setup.py", "show", "--spark-views")
     assert spark.returncode == 0, spark.stderr
     assert spark.stdout.count("CREATE OR REPLACE TEMPORARY VIEW") == 5
-    assert f"`{settings.glue_database}`.`curated_bars`" in spark.stdout
+    assert f"`{settings.glue_database}`.curated_bars" in spark.stdout
     policy = run("glue_setup.py", "show", "--policy")
     assert policy.returncode == 0, policy.stderr
     actions = {action for statement in json.loads(policy.stdout)["Statement"] for action in statement["Action"]}
@@ -60,7 +60,7 @@ def test_etl_reads_the_days_and_tables_asked_for(run: Callable, settings: Settin
     days = [(TODAY - timedelta(days=number)).isoformat() for number in (2, 1)]
     done = run("glue_setup.py", "etl", "--engine", "athena", "--tables", "bars", "--from", days[0], "--to", days[1])
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("bars  2 raw days into 1 partitions")
+    assert done.stdout.startswith("bars  2 raw days into 1 partition;")
     assert "ticks" not in done.stdout
 
 

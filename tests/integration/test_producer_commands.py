@@ -1,6 +1,7 @@
 """What every command of producer.py has, and simulate, as a user runs them on the embedded stack."""
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 from committed import committed_values
@@ -25,12 +26,36 @@ def test_simulated_bars_begin_where_they_are_told(run: Callable, settings: Setti
     arguments = ["--bars", "30m", "--start", "2023-03-01", "--count", "2", "--symbols", "A"]
     done = run("producer.py", "simulate", *arguments)
     assert done.returncode == 0, done.stderr
-    assert "go on with --seed" in done.stdout
+    assert "goes on with this one" in done.stdout
     bars = [decode(Bar, value) for value in committed_values(settings, settings.kafka_topic_bars)]
-    assert [(bar.time, bar.interval) for bar in bars] == [
-        ("2023-02-28 14:30:00.000", "30m"),
-        ("2023-02-28 15:00:00.000", "30m"),
+    assert [(bar.symbol, bar.time, bar.interval) for bar in bars] == [
+        ("SIM:A", "2023-02-28 14:30:00.000", "30m"),
+        ("SIM:A", "2023-02-28 15:00:00.000", "30m"),
     ]
+
+
+def test_a_second_run_without_a_seed_goes_on(run: Callable, settings: Settings) -> None:
+    """Without a seed the next run's prices go on from the last run's, bars behind its last bar; --restart begins anew.
+    No simulated record has a ticker that is traded.
+    """
+    for _ in range(2):
+        assert run("producer.py", "simulate", "--bars", "1d", "--count", "16").returncode == 0
+        assert run("producer.py", "simulate", "--rate", "4000", "--count", "800").returncode == 0
+    bars = [decode(Bar, value) for value in committed_values(settings, settings.kafka_topic_bars)]
+    ticks = [decode(Tick, value) for value in committed_values(settings, settings.kafka_topic_ticks)]
+    assert {record.symbol for record in (*bars, *ticks)} == {f"SIM{number}" for number in range(1, 9)}
+    for symbol in {bar.symbol for bar in bars}:
+        days = sorted((bar for bar in bars if bar.symbol == symbol), key=lambda bar: bar.time)
+        assert len({bar.time for bar in days}) == 4
+        assert all(after.open == before.close for before, after in pairwise(days))
+        trades = sorted((tick for tick in ticks if tick.symbol == symbol), key=lambda tick: tick.time)
+        assert all(abs(after.price / before.price - 1) < 0.02 for before, after in pairwise(trades))
+    before = len(bars)
+    assert run("producer.py", "simulate", "--bars", "1d", "--count", "8", "--restart").returncode == 0
+    again = [decode(Bar, value) for value in committed_values(settings, settings.kafka_topic_bars)]
+    assert len(again) == before + 8
+    first = {(bar.symbol, bar.time) for bar in bars}
+    assert {(bar.symbol, bar.time) for bar in again} == first
 
 
 def test_a_simulation_resumes_from_its_own_start_only(run: Callable, settings: Settings) -> None:

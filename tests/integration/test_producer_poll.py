@@ -232,6 +232,24 @@ def test_two_hundred_tickers_are_asked_for(run: Callable, bars: Callable) -> Non
     assert Counter(bar.symbol for bar in bars()) == Counter(tickers)
 
 
+def test_a_ticker_without_bars_is_told(run: Callable) -> None:
+    """A ticker of which the source has nothing, at a first poll, is named, and the exit code is 1; later it is no news
+    when there is nothing new.
+    """
+    day = int(pd.Timestamp("2024-06-03", tz="America/New_York").timestamp() * 1000)
+
+    def answer(path: str, *_: object) -> Answer:
+        results = [{"t": day, "o": 1, "h": 9, "l": 1, "c": 2, "v": 5}] if "AAPL" in path else []
+        return Answer({"status": "OK", "results": results})
+
+    with api_server(answer) as server:
+        changes = {"POLYGON_API_KEY": KEY, "POLYGON_BASE_URL": server.url, "POLYGON_REQUESTS_PER_MINUTE": "0"}
+        done = run("producer.py", "poll", "--symbols", "AAPL,nope", "--from", "2024-06-01", **changes)
+        assert done.returncode == 1
+        assert "the source has no bar of nope in this time; is the ticker right? (most tickers are upper" in done.stderr
+        assert run("producer.py", "poll", "--symbols", "AAPL", "--from", "2024-06-01", **changes).returncode == 0
+
+
 def test_news_joins_by_symbol(run: Callable, settings: Settings) -> None:
     """Each article is one record of each ticker asked for, once, with its sentiment."""
     article = {

@@ -252,3 +252,30 @@ def test_a_second_producer_with_the_same_id_stops_the_first(
     assert slow.wait(30) == 1
     assert "another producer with the id 'nightly' has taken over" in slow.log_path.read_text()
     assert [bar.close for bar in bars() if bar.symbol == "OTHER"] == [2]
+
+
+def test_a_file_that_grew_sends_its_new_rows(run: Callable, bars: Callable, tmp_path: Path) -> None:
+    """Of an appended file the new rows go, under any name; older content that is put back sends nothing, says what
+    happened, and is sent again with --restart.
+    """
+    rows = [f"2024-01-{day:02},1,2,1,{day},5,A" for day in range(2, 31)]
+
+    def replay(name: str, count: int, *options: str) -> str:
+        path = tmp_path / name
+        path.write_text("\n".join(["Date,Open,High,Low,Close,Volume,Symbol", *rows[:count]]).replace(",2,1,", ",99,1,"))
+        done = run("producer.py", "replay", str(path), *options)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    replay("prices.csv", 20)
+    grown = replay("prices_of_monday.csv", 22)
+    assert "grew by 2 lines" in grown
+    assert "sent 2 · sent by an earlier run 20" in grown
+    assert sorted(bar.close for bar in bars()) == list(range(2, 24))
+    back = replay("prices.csv", 20)
+    assert "sent 0" in back
+    assert "another one of the file (22 lines) since" in back
+    assert "--restart" in back
+    assert len(bars()) == 22
+    assert "sent 20" in replay("prices.csv", 20, "--restart")
+    assert len(bars()) == 42

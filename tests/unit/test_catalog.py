@@ -3,6 +3,7 @@
 import json
 import re
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -230,3 +231,12 @@ def test_as_of_chooses_what_the_views_choose(record: str) -> None:
     assert key == list(dict.fromkeys([*records.KEYS[record], *catalog.CURATED[record]]))
     ties = [name for name in catalog._TIES[record] if name in {c.name for c in records.columns(records.TABLES[record])}]
     assert order == [f"{name} DESC" for name in ("ingested_at", *ties)]
+
+
+@pytest.mark.parametrize("record", CURATED)
+def test_views_leave_out_what_is_simulated(record: str) -> None:
+    """Curated and new rows that were simulated are in no view, unless the setting asks for them."""
+    shown = catalog.view_sql(replace(SETTINGS, views_show_simulated="yes"), record, DAYS, "2026-03-04")
+    hidden = catalog.view_sql(SETTINGS, record, DAYS, "2026-03-04")
+    assert "simulated" not in shown
+    assert hidden.count("IS DISTINCT FROM 'simulated'") == {"bars": 2, "ticks": 1, "news": 0, "actions": 2}[record]

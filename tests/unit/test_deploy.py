@@ -44,7 +44,7 @@ def tool(name: str, *arguments: object) -> subprocess.CompletedProcess:
     )
 
 
-@pytest.mark.parametrize("name", ["kafka-ec2.yaml", "lake.yaml"])
+@pytest.mark.parametrize("name", ["kafka-ec2.yaml", "lake.yaml", "scripts-ec2.yaml"])
 def test_templates_have_no_findings(name):
     """cfn-lint, which knows the schema of every resource type, has nothing to say."""
     done = tool("cfn-lint", DEPLOY / name)

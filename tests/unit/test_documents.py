@@ -14,7 +14,7 @@ SCRIPTS = ("producer.py", "consumer.py", "glue_setup.py")
 SUBCOMMANDS = {
     "producer.py": ("replay", "poll", "stream", "simulate", "news", "actions", "backfill"),
     "consumer.py": ("land", "verify"),
-    "glue_setup.py": ("create", "show", "crawl", "etl", "delete"),
+    "glue_setup.py": ("create", "show", "crawl", "etl", "retract", "delete"),
     "pipeline.dynamodb": ("get", "range", "latest", "create"),
     "dashboards.tableau": ("workbook", "public"),
     "dashboards.quicksight": ("template", "apply", "delete"),

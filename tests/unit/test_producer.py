@@ -1,6 +1,7 @@
 """producer.py without Kafka: its command line, and the names under which it resumes."""
 
 import shlex
+from pathlib import Path
 
 import pytest
 
@@ -22,14 +23,21 @@ NAMES = {
         ("polygon/stream/seconds,minutes/A,B", "polygon/stream/seconds,minutes/A,B/ticks"),
         "stream-3c2f66e7c42ddd8c",
     ),
-    "simulate --seed 5 --bars 1m": (("simulated/5/1m/A,B//stock_bars",), "simulate-a6011476fa772eec"),
-    "simulate --seed 5 --id mine": (("simulated/5/ticks/A,B/10.0/stock_live_feed",), "mine"),
+    "simulate --seed 5 --bars 1m --symbols SIM1,SIM2": (
+        ("simulated/5/1m/SIM1,SIM2//stock_bars",),
+        "simulate-7c828d2849bef8cd",
+    ),
+    "simulate --seed 5 --id mine --symbols A": (("simulated/5/ticks/SIM:A/10.0/stock_live_feed",), "mine"),
 }
 
 
 @pytest.mark.parametrize(("name", "example"), EXAMPLES)
-def test_every_example_of_the_help_is_understood(name: str, example: str) -> None:
+def test_every_example_of_the_help_is_understood(
+    name: str, example: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each example of a command's help parses, and so do the defaults."""
+    (tmp_path / "watchlist.txt").write_text("AAPL\n")
+    monkeypatch.chdir(tmp_path)
     options = producer.parser(all_commands()).parse_args([name, *shlex.split(example.partition("<")[0])])
     assert options.command == name
 
@@ -103,4 +111,4 @@ def test_checkpoint_keys_and_ids_stay(line: str) -> None:
     options = producer.parser(all_commands()).parse_args(line.split())
     settings = Settings(symbols="A,B", polygon_api_key="k")
     (source,) = all_commands()[options.command].sources(settings, options, Clock(lambda: False))
-    assert (source.keys, producer.producer_id(source, options)) == NAMES[line]
+    assert (source.keys, producer.producer_id(source, options, settings)) == NAMES[line]

@@ -267,7 +267,7 @@ def test_delete_goes_from_the_dashboard_to_the_source(capsys):
         stub.add_response("delete_data_set", {})
     stub.add_response("delete_data_source", {})
     with stub:
-        quicksight.delete(client, ACCOUNT)
+        quicksight.delete(client, Settings(), ACCOUNT)
     stub.assert_no_pending_responses()
     assert capsys.readouterr().out.splitlines()[1] == "there is no data set stock-market-bars"
 
@@ -284,3 +284,14 @@ def test_a_user_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(sys, "argv", ["quicksight", "apply", "--user-arn", "arn:aws:iam::123456789012:user/me"])
     with pytest.raises(SettingsError, match=r"--user-arn: .* is not like arn:aws:quicksight"):
         quicksight.main()
+
+
+def test_each_lake_has_assets_of_its_own() -> None:
+    """The assets on another database have other ids, so that one lake's dashboard never replaces another's."""
+    name = definition.name_of("stock_market_dev")
+    assert definition.name_of("stock_market") == definition.NAME
+    assert definition.data_source("w", USER, name)["DataSourceId"] == "stock-market-dev"
+    assert definition.data_set("bars", SOURCE_ARN, "d", "SELECT 1", USER, lake_name=name)["DataSetId"] == (
+        "stock-market-dev-bars"
+    )
+    assert definition.dashboard(ARNS, USER, name)["DashboardId"] == "stock-market-dev"

@@ -235,6 +235,7 @@ def test_the_strip_warns_of_dead_letters_and_stale_data():
         "01 Mar 2013",
         "45 minutes ago",
     )
+    assert fresh["Last read from a source"].since == "2026-11-21T08:15:00Z"
     assert fresh["Dead letters"].warning
     assert not fresh["Last read from a source"].warning
     assert "Ticks" not in fresh

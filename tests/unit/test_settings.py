@@ -1,10 +1,11 @@
 """settings.py: where a value comes from, and what is wrong with it."""
 
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
-from pipeline.settings import SettingsError, example, load_settings
+from pipeline.settings import Settings, SettingsError, example, load_settings
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -75,3 +76,38 @@ def test_region_by_either_name() -> None:
 def test_prefix_as_start_of_a_key(prefix: str, root: str) -> None:
     """However the prefix is written, keys begin with it and a single slash."""
     assert load_settings(environ={"S3_PREFIX": prefix}, config_file="/dev/null").s3_root == root
+
+
+def test_an_environment_names_everything() -> None:
+    """STOCK_ENV gives prefix, database, workgroup, role, group, topics and table the environment's name, on top of what
+    they are set to; what the command line says stays as it is.
+    """
+    environ = {"STOCK_ENV": "dev", "S3_PREFIX": "lake/", "KAFKA_GROUP": "landing", "S3_BUCKET": "one-for-all"}
+    settings = load_settings({"kafka_topic_ticks": "mine"}, environ=environ, config_file="/dev/null")
+    changed = {
+        setting.name: getattr(settings, setting.name)
+        for setting in fields(Settings)
+        if getattr(settings, setting.name) != setting.default
+    }
+    assert changed == {
+        "stock_env": "dev",
+        "s3_bucket": "one-for-all",
+        "s3_prefix": "lake/dev",
+        "glue_database": "stock_market_dev",
+        "athena_workgroup": "stock_market_dev",
+        "glue_role": "stock_market_glue_dev",
+        "kafka_group": "landing_dev",
+        "dynamodb_table": "StockMkt_dev",
+        "kafka_topic_bars": "dev_stock_bars",
+        "kafka_topic_ticks": "mine",
+        "kafka_topic_news": "dev_stock_news",
+        "kafka_topic_dead_letters": "dev_stock_dead_letters",
+        "kafka_topic_checkpoints": "dev_stock_checkpoints",
+    }
+
+
+@pytest.mark.parametrize("name", ["Dev", "a b", "9to5", "a" * 21])
+def test_a_name_that_is_none_for_an_environment(name: str) -> None:
+    """An environment's name that would not fit into names of AWS and Kafka is a mistake."""
+    with pytest.raises(SettingsError, match="STOCK_ENV"):
+        load_settings({"stock_env": name}, environ={}, config_file="/dev/null")

@@ -265,3 +265,10 @@ def test_the_extract_holds_the_bars(exports, tmp_path, monkeypatch):
     ):
         rows = connection.execute_list_query('SELECT symbol, "interval", close FROM "Extract"."bars" ORDER BY symbol')
     assert rows == [["AAPL", "1d", 1.5], ["NA", "1d", 3.5]]
+
+
+def test_the_workgroup_is_in_a_file_of_the_driver():
+    """The workgroup stands where Athena's driver reads it, for a workbook cannot name it."""
+    text = (ROOT / "dashboards/tableau/athena.properties").read_text()
+    assert source.properties("stock_market") == text
+    assert "\nWorkgroup=other\n" in source.properties("other")

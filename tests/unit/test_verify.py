@@ -85,3 +85,12 @@ def test_a_commit_of_an_earlier_topic() -> None:
     standing = Standing(0, 35, Committed(20, end_mark("b" * 32)), "a" * 32)
     (problem,) = verify.standing_problems(PARTITION, [(0, 20)], standing)
     assert "made anew" in problem
+
+
+def test_a_plan_for_another_lake() -> None:
+    """A batch that is planned for another bucket or prefix is a problem, with the way out; for this one it is none."""
+    standing = Standing(0, 35, Committed(20, PLAN))
+    assert list(verify.plan_problems(PARTITION, standing, "s3://b/")) == []
+    (problem,) = verify.plan_problems(PARTITION, standing, "s3://mended/")
+    assert "offsets 20 to 30 are planned for s3://b/, not for this lake" in problem
+    assert "--abandon-plan" in problem

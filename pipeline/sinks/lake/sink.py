@@ -101,12 +101,11 @@ class Lake(Sink):
         try:
             for_each(partial(self._writer.put, plan, count=len(objects), permit=permit), objects)
         except ServiceError as error:
-            raise ServiceError(
-                f"{error}. The plan of offsets {plan.start} to {plan.end} of {plan.topic}-{plan.partition} is "
-                "committed, and the next start repeats it; if it can never be carried out, `consumer.py land "
-                "--abandon-plan` gives it up"
-            ) from error
+            raise ServiceError(f"{error}. {_way_out(plan, self._settings)}") from error
         return written(objects)
+
+    def failing_seconds(self) -> float:
+        return self._writer.failing_seconds()
 
     def stop(self) -> None:
         self._writer.stop()
@@ -124,3 +123,17 @@ class Lake(Sink):
             partition_by=self._options["partition_by"] or ("hour" if table == "ticks" else "day"),
             partition_time=self._options["partition_time"] or "arrival",
         )
+
+
+def _way_out(plan: Plan, settings: Settings) -> str:
+    """What a user has to know of a plan that failed: whose bucket it names, and how to be rid of it."""
+    place = f"s3://{plan.layout.bucket}/{plan.layout.root}"
+    is_other = (plan.layout.bucket, plan.layout.root) != (settings.s3_bucket, settings.s3_root)
+    whose = (
+        f" for {place} of earlier settings, not for s3://{settings.s3_bucket}/{settings.s3_root}" if is_other else ""
+    )
+    return (
+        f"The plan of offsets {plan.start} to {plan.end} of {plan.topic}-{plan.partition} is committed{whose}, and the "
+        "next start repeats it; if it can never be carried out, `consumer.py land --abandon-plan` gives it up: objects "
+        "of it that were put stay, and its records are landed anew, as the settings are then"
+    )

@@ -66,6 +66,7 @@ def report(
         texts = list(range_problems(objects.ranges))
         if generation is None or partition not in standings:
             texts += standing_problems(partition, objects.ranges, standing)
+            texts += plan_problems(partition, standing, f"s3://{settings.s3_bucket}/{settings.s3_root}")
         if read_range is not None:
             with aws.naming("S3_BUCKET", settings.s3_bucket):
                 texts += content_problems(settings, partition, objects, standing, read_range)
@@ -73,7 +74,7 @@ def report(
     for problem in problems:
         print("PROBLEM", problem)
     checked = "names and commits" if read_range is None else "names, content and topic"
-    print(f"{len(problems)} problems; checked: {checked}")
+    print(f"{terminal.counted(len(problems), 'problem')}; checked: {checked}")
     return terminal.EXIT_FAILED if problems else terminal.EXIT_DONE
 
 
@@ -158,6 +159,16 @@ def standing_problems(partition: Partition, ranges: list[tuple[int, int]], stand
         plan = read_plan(partition, standing.committed)
         if plan is None or plan.end < landed_end:
             yield f"the group stands at {offset}, before the objects' end {landed_end}; it would land them again"
+
+
+def plan_problems(partition: Partition, standing: Standing | None, lake: str) -> Iterator[str]:
+    """Yield the batch that is planned for another lake than this one (s3://, ending in a slash)."""
+    plan = read_plan(partition, standing.committed) if standing and standing.committed else None
+    if plan is not None and (place := f"s3://{plan.layout.bucket}/{plan.layout.root}") != lake:
+        yield (
+            f"offsets {plan.start} to {plan.end} are planned for {place}, not for this lake; the next start lands them "
+            "there, or `consumer.py land --abandon-plan` gives the plan up"
+        )
 
 
 def content_problems(

@@ -3,6 +3,7 @@
 import hashlib
 import logging
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -48,6 +49,10 @@ _SETTINGS = {
     "TokenRefreshRequired": "AWS credentials",
     "RequestTimeTooSkewed": "this machine's clock",
     "KeyTooLongError": "S3_PREFIX",
+}
+_ADVICE = {
+    "NoSuchBucket": ": is the name right? `python glue_setup.py` makes a bucket that is missing",
+    "AccessDenied": ": the bucket is another account's, or the credentials lack s3:PutObject on it (deploy/iam)",
 }
 # A hidden name, which readers of the tables pass over. It is never written where the store knows conditions.
 _PROBE = ".condition_probe"
@@ -98,6 +103,7 @@ class ObjectWriter:
         self._wait_seconds = wait_seconds
         self._has_conditions = True
         self._stopped = threading.Event()
+        self._failing_since: float | None = None  # monotonic; of the last request that failed in passing
 
     def check(self, bucket_name: str, root: str) -> None:
         """Find out whether the bucket is there, may be written to, and knows conditional puts; say so if it does not.
@@ -122,6 +128,11 @@ class ObjectWriter:
         stop() or from `permit`.
         """
         self._retrying(an_object.key)(self._put, plan, an_object, count, permit)
+
+    def failing_seconds(self) -> float:
+        """How long no request has succeeded, while at least one is being tried again; 0 otherwise."""
+        since = self._failing_since
+        return 0.0 if since is None else time.monotonic() - since
 
     def _put(self, plan: Plan, an_object: Object, count: int, permit: Permit) -> None:
         # What verify and the next start need: names alone do not prove the content.
@@ -168,6 +179,7 @@ class ObjectWriter:
             raise _told(error, bucket_name) from error
         except BotoCoreError as error:
             raise _told(error, bucket_name) from error
+        self._failing_since = None
 
     def _present(self, bucket_name: str, key: str) -> _Present:
         try:
@@ -183,6 +195,7 @@ class ObjectWriter:
         def log_and_go_on(state: tenacity.RetryCallState) -> None:
             error = state.outcome.exception() if state.outcome else None
             waits = state.next_action.sleep if state.next_action else 0
+            self._failing_since = self._failing_since or time.monotonic()
             log.warning(
                 "upload failed, trying again",
                 extra={"key": key, "error": str(error), "wait_seconds": round(waits, 1)},
@@ -218,7 +231,7 @@ def _told(error: ClientError | BotoCoreError, bucket_name: str) -> Exception:
         code, status = aws.error_code(error), _status(error)
         if code in _PASSING_CODES or status in _PASSING_STATUSES or (status >= 500 and status != 501):
             return _Passing(str(error))
-        return ServiceError(f"{_SETTINGS.get(code, f'S3_BUCKET={bucket_name}')}: {error}")
+        return ServiceError(f"{_SETTINGS.get(code, f'S3_BUCKET={bucket_name}')}: {error}{_ADVICE.get(code, '')}")
     if isinstance(error, NoCredentialsError | ParamValidationError):
         return ServiceError(f"S3_BUCKET={bucket_name}: {error}")
     return _Passing(str(error))

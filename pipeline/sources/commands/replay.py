@@ -15,11 +15,13 @@ from pipeline.sources import options as given
 from pipeline.sources.csv import file as csv_file
 from pipeline.sources.csv.bars import Chunk, Cleaner
 from pipeline.sources.csv.dialects import UnusableFile, known_dialects
+from pipeline.sources.csv.growth import Version, Versions, begins_with, content_of
 from pipeline.sources.csv.reading import Options
 from pipeline.sources.csv.replays import Replays
 from pipeline.sources.csv.summary import Rejects, Summary
 from pipeline.sources.pacing import Clock, Pace
 from pipeline.sources.source import Batch, Command, Position, Source
+from pipeline.terminal import counted
 
 log = logging.getLogger(__name__)
 
@@ -106,6 +108,7 @@ class Replay(Source):
             missing=options.missing,
             basis=options.basis or "",
         )
+        self._is_restarted = options.restart
         self._pace = Pace(rate=options.rate, speed=options.speed, clock=clock.monotonic, sleep=clock.sleep)
         self._closing = ExitStack()
 
@@ -126,6 +129,7 @@ class Replay(Source):
         self.keys = (self._key,)
         self._cleaner = self._new_cleaner()
         self._summary = Summary(self.name, self._reading, self._cleaner)
+        self._content = content_of(self._file, self._reading)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -136,9 +140,12 @@ class Replay(Source):
 
     def batches(self, position_of: Callable[[str], Position | None]) -> Iterator[Batch]:
         """Yield the rows behind the position, at the pace that was asked for."""
-        position = position_of(self._key) or {"row": 0, "sent": 0}
-        registration = self._replays.registration(self._key, position_of)
+        versions = Versions(self._content, self._reading, self._key, self.topics[0])
+        known = versions.known(position_of)
+        position = position_of(self._key) or self._of_shorter(versions, known, position_of) or {"row": 0, "sent": 0}
+        registration = self._replays.registration(self._key, position_of) | versions.registration(known)
         self._tell_of_other_replays(position_of)
+        later = versions.since(known)
         try:
             with terminal.progress("rows") as bar:
                 for chunk in csv_file.chunks(self._file, self._reading, self._cleaner):
@@ -159,8 +166,26 @@ class Replay(Source):
                     if self._clock.is_stopping():
                         return
             self.failure = self._failure()
+            if self._summary.usable and not self._summary.sent:
+                self._summary.notes.append(_nothing_new(later))
         except UnusableFile as error:
             self.failure = str(error)
+
+    def _of_shorter(
+        self, versions: Versions, known: list[Version], position_of: Callable[[str], Position | None]
+    ) -> Position | None:
+        """Return the position of an earlier, shorter content of this file: its rows were sent."""
+        grown = versions.grown_from(
+            known, lambda lengths: begins_with(self._file, self._reading, self._content.lines, lengths)
+        )
+        position = position_of(grown.key) if grown else None
+        if grown and position:
+            more = self._content.lines - grown.lines
+            self._summary.notes.append(
+                f"the file grew by {counted(more, 'line')} since an earlier replay: its new rows are sent"
+            )
+            return {name: value for name, value in position.items() if name in ("row", "sent")}
+        return None
 
     def _due(self, waiting: Chunk) -> Iterator[tuple[list[Bar], list[Action], int]]:
         """The bars that may go now, the actions of the rows up to them, and the row behind, as often as it takes."""
@@ -187,12 +212,25 @@ class Replay(Source):
         return ""
 
     def summary(self) -> str:
-        return self._summary.text(stopped=self._clock.is_stopping())
+        way_on = "the same input goes on" if self.name == csv_file.STANDARD_INPUT else "the same command goes on"
+        if self._is_restarted:
+            way_on = "without --restart it goes on"
+        return self._summary.text(stopped=self._clock.is_stopping(), way_on=way_on)
+
+
+def _nothing_new(later: list[Version]) -> str:
+    """What the user is told when every row was sent by an earlier run."""
+    if later:
+        return (
+            f"this content was sent before, and another one of the file ({counted(later[-1].lines, 'line')}) since: "
+            "nothing is sent, and the rows of the later one stay. --restart sends this one again, over the later one"
+        )
+    return "every row of it was sent by an earlier run: nothing is sent. --restart sends all of it again"
 
 
 COMMAND = Command(
     summary="price CSVs of any common kind",
-    more="Run again, it sends nothing twice.",
+    more="Run again, it sends nothing twice; of a file that grew, the new rows.",
     examples=(
         "samples/daily_prices.csv",
         "'prices/*.csv.gz' --missing fill --rejects rejects.csv",

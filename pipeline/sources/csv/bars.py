@@ -240,6 +240,8 @@ class Cleaner:
             raise _Unusable("high less than low")
         if volume < 0:
             raise _Unusable("volume less than 0")
+        if low < 0 or open_ < 0 or close < 0:
+            raise _Unusable("price less than 0")
         self._remember_time(symbol, order)
         self._last_close[symbol] = close
         return Bar(

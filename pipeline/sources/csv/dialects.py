@@ -345,12 +345,19 @@ def _wide_columns(header: list[str], delimiter: str) -> Columns | None:
     )
 
 
+# Names in small letters that say whose prices a file holds as little as its ending does.
+_COMMON_NAMES = frozenset(
+    {"bars", "csv", "daily", "data", "eod", "file", "input", "new", "ohlc", "ohlcv", "old", "out", "price", "quote"}
+    | {"stock", "table", "test"}
+)
+
+
 def symbol_in_file_name(file_name: str) -> str:
     """Return the ticker in a file name: AAPL.csv, aapl.us.txt, AAPL_1min.csv, BRK-B.csv.gz. Raises UnusableFile."""
     stem = re.sub(r"(?i)\.(csv|txt|tsv)?(\.gz)?$", "", PurePath(file_name).name)
     if re.fullmatch(r"\^?[A-Z][A-Z0-9]{0,5}([.=-][A-Z0-9]{1,3})?", stem):
         return stem
-    if re.fullmatch(r"[a-z]{1,5}(\.[a-z]{2})?", stem):
+    if re.fullmatch(r"[a-z]{1,5}(\.[a-z]{2})?", stem) and stem not in _COMMON_NAMES:
         return stem.upper()
     found = re.findall(r"(?<![A-Za-z0-9.])\^?[A-Z][A-Z0-9]{0,5}(?:\.[A-Z]{1,3})?(?![A-Za-z0-9.])", stem)
     words = [w for w in dict.fromkeys(found) if w not in ("CSV", "OHLC", "OHLCV", "US", "USD", "ETF", "NYSE", "NASDAQ")]

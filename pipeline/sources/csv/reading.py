@@ -50,6 +50,7 @@ class Reading:
     written_on: str  # day YYYY-MM-DD
     day_of: Callable[[Row, str], str]  # of a row and its time: the exchange's day
     notes: tuple[str, ...]
+    how: str = ""  # what was decided, as a text: two contents with the same one have the same bars for the same rows
 
     @property
     def amounts_adjusted_to(self) -> str | None:
@@ -97,16 +98,21 @@ def decide(
     in_order = _with_zone(found, times.zone)
     written_on = max([written_on, *(f"{max(of_symbol):%Y-%m-%d}" for of_symbol in in_order.values())])
     basis = _basis(columns, times.interval, options, written_on)
+    newest_first = csv_cells.newest_first([*in_order.values()])
+    # A file that grew was written later, and the rows that were there already have the basis of then.
+    kind_of_basis = "as of the file" if basis == written_on else basis
     return Reading(
         columns=columns,
         interval=times.interval,
         time_of=lambda cells: time_of_cell(cell_of(cells)),
-        newest_first=csv_cells.newest_first([*in_order.values()]),
+        newest_first=newest_first,
         missing=options.missing,
         basis=basis,
         written_on=written_on,
         day_of=lambda cells, time: local_day(cell_of(cells), time),
         notes=(*columns.notes, *times.notes, *_basis_notes(columns, basis, options)),
+        how=f"{columns.dialect.name}/{times.interval}/{times.zone}/{'ends' if times.ends else 'starts'}/"
+        f"{'day' if day_first else 'month'} first/{'newest' if newest_first else 'oldest'} first/{kind_of_basis}",
     )
 
 

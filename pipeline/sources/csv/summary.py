@@ -48,8 +48,8 @@ class Summary:
             elif bar.time < seen.first:
                 seen.first = bar.time
 
-    def text(self, *, stopped: bool = False) -> str:
-        """Return what the user is told at the end of a file, or when it was stopped before its end."""
+    def text(self, *, stopped: bool = False, way_on: str = "the same command goes on") -> str:
+        """Return what the user is told at the end of a file, or when it was stopped before its end, with the way on."""
         reading, dropped = self._reading, self._cleaner.dropped
         lines = [f"{self._name}: {reading.columns.dialect.name}, bars of {reading.interval}"]
         lines += [f"  note: {note}" for note in (*reading.notes, *self.notes)]
@@ -61,7 +61,7 @@ class Summary:
         counts.append(f"dropped {sum(dropped.values()):,}")
         if self._cleaner.filled:
             counts.append(f"filled {self._cleaner.filled:,}")
-        lines.append("  " + " · ".join(counts) + (" · stopped: the same command goes on" if stopped else ""))
+        lines.append("  " + " · ".join(counts) + (f" · stopped: {way_on}" if stopped else ""))
         lines += [f"  dropped {count:,}: {reason}" for reason, count in dropped.most_common()]
         if self._symbols:
             width = max(map(len, self._symbols))
