@@ -47,6 +47,7 @@ bench: .venv/dev
 	$(PYTHON) -m local run $(PYTHON) -m benchmarks.replay
 	$(PYTHON) -m local run $(PYTHON) -m benchmarks.queries
 	$(PYTHON) -m local run $(PYTHON) -m benchmarks.scale
+	$(PYTHON) -m local run $(PYTHON) -m benchmarks.coverage
 	$(PYTHON) -m local run $(PYTHON) -m benchmarks.dynamodb
 
 generated: .venv/dev

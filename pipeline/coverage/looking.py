@@ -8,7 +8,7 @@ from typing import Any
 from pipeline.athena.client import Athena
 from pipeline.coverage import stored
 from pipeline.coverage.covered import GRACE, Covered, cover_periods, cover_sessions
-from pipeline.intervals import first_day, periods
+from pipeline.intervals import Period, first_day, periods
 from pipeline.records import DAILY_OR_LONGER
 from pipeline.sessions import Exchange, Exchanges
 from pipeline.settings import Settings
@@ -48,6 +48,7 @@ class _Look:
         self._athena, self._exchanges = Athena(settings), Exchanges(settings)
         self._wanted, self._now, self._known = wanted, now, known
         self._over = now - GRACE - timedelta(minutes=settings.polygon_delay_minutes)
+        self._made: dict[tuple[str, date, date], list[Period]] = {}
         # No exchange is further ahead than the next day.
         self._last = wanted.last or (now + timedelta(days=1)).date()
 
@@ -60,9 +61,17 @@ class _Look:
             first = wanted.first or min(days, default=self._last - _LOOKBACK)
             aligned = first_day(datetime.combine(first, datetime.min.time()), wanted.interval).date()
             last = min(self._last, exchange.local_day(self._now))
-            spans = [one for one in periods(exchange, wanted.interval, aligned, last) if one.closes_at <= self._over]
+            spans = self._periods(exchange, aligned, last)
             empty = self._known.empty.get(symbol, set())
             yield cover_periods(symbol, exchange, wanted.interval, spans, present=days, empty=empty)
+
+    def _periods(self, exchange: Exchange, first: date, last: date) -> list[Period]:
+        """What is over by now. Most symbols have the same, so each list is made once."""
+        key = exchange.name, first, last
+        if key not in self._made:
+            found = periods(exchange, self._wanted.interval, first, last)
+            self._made[key] = [one for one in found if one.closes_at <= self._over]
+        return self._made[key]
 
     def sessions(self) -> Iterator[Covered]:
         """Bars within the day."""

@@ -1,7 +1,8 @@
 """Find out why it does not work: one line for each thing that is known to go wrong, and the cure.
 
   python -m pipeline.doctor                      look at everything
-  python -m pipeline.doctor --only kafka aws     look at some parts: machine, kafka, aws, lake, tables, prices, sources
+  python -m pipeline.doctor --only kafka aws     look at some parts: machine, kafka, aws, lake, tables, prices,
+                                                 coverage, sources
   python -m pipeline.doctor --role consumer      and whether this identity may do what deploy/iam/consumer.json lists
   python -m pipeline.doctor --json               one JSON object a line
 
@@ -18,7 +19,7 @@ from datetime import UTC, datetime
 from botocore.exceptions import BotoCoreError, ClientError
 
 from pipeline import aws, terminal
-from pipeline.doctor import account, cluster, lake, machine, prices, sources, tables
+from pipeline.doctor import account, cluster, coverage, lake, machine, prices, sources, tables
 from pipeline.doctor.finding import Finding, problem
 from pipeline.settings import ServiceError, Settings, SettingsError, load_settings
 
@@ -34,6 +35,7 @@ AREAS: dict[str, Check] = {
     "lake": lambda settings, options: lake.findings(settings, stale_hours=options.stale_hours, now=_now()),
     "tables": lambda settings, _options: tables.findings(settings, today=_now().date()),
     "prices": lambda settings, _options: prices.findings(settings, now=_now()),
+    "coverage": lambda settings, _options: coverage.findings(settings, now=_now()),
     "sources": lambda settings, _options: sources.findings(settings, today=_now().date()),
 }
 
