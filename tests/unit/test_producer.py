@@ -1,6 +1,7 @@
 """producer.py without Kafka: its command line, and the names under which it resumes."""
 
 import shlex
+from pathlib import Path
 
 import pytest
 
@@ -31,8 +32,12 @@ NAMES = {
 
 
 @pytest.mark.parametrize(("name", "example"), EXAMPLES)
-def test_every_example_of_the_help_is_understood(name: str, example: str) -> None:
+def test_every_example_of_the_help_is_understood(
+    name: str, example: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each example of a command's help parses, and so do the defaults."""
+    (tmp_path / "watchlist.txt").write_text("AAPL\n")
+    monkeypatch.chdir(tmp_path)
     options = producer.parser(all_commands()).parse_args([name, *shlex.split(example.partition("<")[0])])
     assert options.command == name
 
@@ -57,6 +62,7 @@ def test_two_hundred_tickers_on_the_command_line() -> None:
         ["simulate", "--start", "9999-01-01"],
         ["poll", "--symbols", " , "],
         ["stream", "--channels", "trades,quotes"],
+        ["poll", "--symbols", "no_such_watchlist.txt"],
         ["simulate", "--count", "1e3"],
     ],
 )
