@@ -10,13 +10,13 @@ under its symbol.
 """
 
 import argparse
+import csv
 import itertools
 import re
 import sys
 from decimal import Decimal
 
 import msgspec
-import pandas as pd
 
 from pipeline import records, terminal
 from pipeline.records import Bar
@@ -60,13 +60,18 @@ def _print(table: PriceTable, found: list[Item], form: str) -> None:
     if form == "json":
         print(msgspec.json.format(msgspec.json.Encoder(decimal_format="number").encode(rows), indent=1).decode())
         return
-    frame = pd.DataFrame(rows, columns=names, dtype=object)
+    # Not by pandas, whose import takes longer than all the rest.
     if form == "csv":
-        frame.to_csv(sys.stdout, index=False)
+        writer = csv.DictWriter(sys.stdout, names, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
         return
     # On a terminal the prices matter, where they came from does not; CSV and JSON have everything.
     shown = [name for name in names if name not in ("time", "source", "ingested_at")]
-    print(frame[shown].fillna("").to_string(index=False))
+    lines = [shown, *(["" if row[name] is None else str(row[name]) for name in shown] for row in rows)]
+    widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
+    for line in lines:
+        print(" ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)))
 
 
 def _written(field: object) -> object:

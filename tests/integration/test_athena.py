@@ -75,7 +75,7 @@ def test_csv_and_json_files(query: Callable, tmp_path: Path) -> None:
     ]
     assert json.loads(
         query("--sql", "SELECT DATE '2026-01-05' AS day, 1e0 / 3 AS x, NULL AS nothing, 7 AS n", "--json", "-").stdout
-    ) == [{"day": "2026-01-05T00:00:00", "x": 1 / 3, "nothing": None, "n": 7}]
+    ) == [{"day": "2026-01-05", "x": 1 / 3, "nothing": None, "n": 7}]
 
 
 def test_printed_rows_and_names_on_the_command_line(query: Callable, lake: Settings) -> None:

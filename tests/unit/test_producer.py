@@ -85,6 +85,7 @@ def test_two_hundred_tickers_on_the_command_line() -> None:
         ["simulate", "--start", "9999-01-01"],
         ["poll", "--symbols", " , "],
         ["stream", "--channels", "trades,quotes"],
+        ["poll", "--symbols", "no_such_watchlist.txt"],
         ["simulate", "--count", "1e3"],
         ["replay", "x.csv", "--basis", "adjusted"],
         ["replay", "x.csv", "--basis", "2024-02-30"],
