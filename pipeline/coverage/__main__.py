@@ -89,5 +89,10 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-if __name__ == "__main__":
+def script() -> None:
+    """Run as a command; pyproject.toml names it."""
     terminal.run(main)
+
+
+if __name__ == "__main__":
+    script()
