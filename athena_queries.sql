@@ -166,14 +166,21 @@ WITH daily AS (
   WHERE "interval" = '1d' AND month >= '1970-01'
 )
 SELECT
-  one.symbol AS first_symbol,
-  other.symbol AS second_symbol,
-  corr(one.daily_return, other.daily_return) AS correlation,
+  first.symbol AS first_symbol,
+  second.symbol AS second_symbol,
+  corr(first.daily_return, second.daily_return) AS correlation,
   count(*) AS days
-FROM daily AS one
-JOIN daily AS other ON other.day = one.day AND other.symbol > one.symbol
-WHERE one.daily_return IS NOT NULL AND other.daily_return IS NOT NULL
-GROUP BY one.symbol, other.symbol
+FROM (
+  SELECT day, array_agg(ROW(symbol, daily_return)) AS of_day
+  FROM daily
+  WHERE daily_return IS NOT NULL
+  GROUP BY day
+)
+-- Every pair of a day, from one reading of the bars.
+CROSS JOIN UNNEST(of_day) AS first (symbol, daily_return)
+CROSS JOIN UNNEST(of_day) AS second (symbol, daily_return)
+WHERE second.symbol > first.symbol
+GROUP BY first.symbol, second.symbol
 ORDER BY first_symbol, second_symbol;
 
 -- name: correlation
@@ -375,20 +382,19 @@ WITH daily AS (
   WINDOW by_day AS (PARTITION BY symbol ORDER BY time)
 ),
 ended AS (
-  SELECT symbol, max(day) AS last_day, max_by("close", day) AS last_close
+  SELECT *, max(day) OVER (PARTITION BY symbol) AS last_day
   FROM daily
-  GROUP BY symbol
 )
 SELECT
-  ended.symbol,
-  ended.last_day,
-  ended.last_close,
-  coalesce(sum(daily.dividend), 0) AS dividends,
-  count_if(daily.dividend > 0) AS payments,
-  coalesce(sum(daily.dividend), 0) / nullif(ended.last_close, 0) AS dividend_yield
+  symbol,
+  last_day,
+  max_by("close", day) AS last_close,
+  coalesce(sum(dividend), 0) AS dividends,
+  count_if(dividend > 0) AS payments,
+  coalesce(sum(dividend), 0) / nullif(max_by("close", day), 0) AS dividend_yield
 FROM ended
-JOIN daily ON daily.symbol = ended.symbol AND daily.day > ended.last_day - INTERVAL '365' DAY
-GROUP BY ended.symbol, ended.last_day, ended.last_close
+WHERE day > last_day - INTERVAL '365' DAY
+GROUP BY symbol, last_day
 ORDER BY dividend_yield DESC, symbol;
 
 -- name: actions
@@ -734,46 +740,37 @@ ORDER BY symbol, "interval", basis;
 -- name: suspicious_actions
 -- Which splits and dividends look wrong? Flags, not repairs; those that are never applied say so. What is left out of prices silently
 -- would be worse than a long list: tiny payments and real special dividends are among them.
-WITH bars_of_symbols AS (
-  SELECT DISTINCT symbol
-  FROM bars
-  WHERE month >= '1970-01'
-),
-splits AS (
-  SELECT symbol, date(time) AS day, source, split_to / split_from AS ratio,
-    lead(date(time)) OVER (PARTITION BY symbol, source, split_to / split_from ORDER BY time) AS same_again
-  FROM actions
-  WHERE kind = 'split' AND symbol IN (SELECT symbol FROM bars_of_symbols)
-),
-dividends AS (
-  SELECT symbol, date(time) AS day, source, amount, currency, reference_close,
+WITH listed AS (
+  SELECT symbol, kind, date(time) AS day, source, amount, currency, split_to / split_from AS ratio,
     amount / nullif(reference_close, 0) AS share_of_close,
-    approx_percentile(amount, 0.5) OVER (PARTITION BY symbol, source) AS usual_amount,
-    count(*) OVER (PARTITION BY symbol, source) AS payments,
-    date_diff('day', lag(date(time)) OVER (PARTITION BY symbol, source ORDER BY time), date(time)) AS days_since,
-    amount / lag(amount) OVER (PARTITION BY symbol, source ORDER BY time) AS to_last
+    lead(date(time)) OVER (PARTITION BY symbol, kind, source, split_to / split_from ORDER BY time) AS same_again,
+    approx_percentile(amount, 0.5) OVER (PARTITION BY symbol, kind, source) AS usual_amount,
+    count(*) OVER (PARTITION BY symbol, kind, source) AS payments,
+    date_diff('day', lag(date(time)) OVER (PARTITION BY symbol, kind, source ORDER BY time), date(time)) AS days_since,
+    amount / lag(amount) OVER (PARTITION BY symbol, kind, source ORDER BY time) AS to_last
   FROM actions
-  WHERE kind = 'dividend' AND symbol IN (SELECT symbol FROM bars_of_symbols)
+  WHERE kind IN ('split', 'dividend')
+    AND symbol IN (
+      SELECT symbol
+      FROM bars
+      WHERE month >= '1970-01'
+    )
 ),
 flagged AS (
-  SELECT symbol, day, 'split' AS kind, ratio AS value, source,
+  SELECT symbol, day, kind, coalesce(ratio, amount) AS value, source,
     CASE
-      WHEN same_again > day AND same_again <= day + INTERVAL '30' DAY THEN 'listed twice: the later one counts'
+      WHEN kind = 'split' AND same_again > day AND same_again <= day + INTERVAL '30' DAY THEN 'listed twice: the later one counts'
       WHEN ratio BETWEEN 0.8e0 AND 1.25e0 AND none_match(sequence(1, 50), n -> abs(ratio * n - round(ratio * n)) / n < 5e-5)
         THEN 'near 1 and no n:m: taken for a spin-off'
-    END AS suspicion
-  FROM splits
-  UNION ALL
-  SELECT symbol, day, 'dividend', amount, source,
-    CASE
+      WHEN kind = 'split' THEN NULL
       WHEN coalesce(currency, 'USD') <> 'USD' THEN 'not in dollars: not applied'
       WHEN share_of_close >= 1 THEN 'more than the share was worth'
       WHEN payments >= 3 AND (amount / usual_amount < 0.02 OR amount / usual_amount > 50) THEN 'unit of the amount (x 100)'
       WHEN days_since <= 10 AND to_last BETWEEN 0.8 AND 1.25 THEN 'twice'
       WHEN days_since <= 10 AND (to_last BETWEEN 80 AND 125 OR to_last BETWEEN 0.008 AND 0.0125) THEN 'twice, in two units'
       WHEN share_of_close > 0.2 THEN 'more than a fifth of the price'
-    END
-  FROM dividends
+    END AS suspicion
+  FROM listed
 )
 SELECT symbol, day, kind, value, source, suspicion
 FROM flagged
@@ -801,22 +798,30 @@ moves AS (
     stddev_samp(daily_return) OVER (PARTITION BY symbol ORDER BY day ROWS BETWEEN 60 PRECEDING AND 1 PRECEDING) AS usual
   FROM daily
 ),
-sizes (size) AS (
-  SELECT sign * ln(ratio)
-  FROM UNNEST(ARRAY[1.5e0, 2, 2.5, 3, 4, 5, 6, 7, 8, 10, 12, 15, 20, 25, 30, 40, 50, 100]) AS ratios (ratio)
-  CROSS JOIN UNNEST(ARRAY[1, -1]) AS signs (sign)
+splits AS (
+  SELECT symbol, array_agg(CAST(ROW(abs(ln(split_to / split_from)), date(time)) AS ROW(size double, day date))) AS known
+  FROM actions
+  WHERE kind = 'split'
+  GROUP BY symbol
 ),
 candidates AS (
-  SELECT m.*, s.size, CAST(NULL AS date) AS known_day
+  SELECT m.*, sign(m.gap) * candidate.size AS size, candidate.known_day
   FROM moves AS m
-  JOIN sizes AS s ON abs(m.gap - s.size) < IF(abs(s.size) < 0.6, 0.03, IF(abs(s.size) < 1, 0.06, 0.1))
-    AND abs(m.fall - s.size) < IF(abs(s.size) < 1, 0.16, 0.25)
-  UNION ALL
-  SELECT m.*, IF(m.gap > 0, 1, -1) * abs(ln(known.split_to / known.split_from)), date(known.time)
-  FROM moves AS m
-  JOIN actions AS known ON known.symbol = m.symbol AND known.kind = 'split'
-    AND date(known.time) BETWEEN m.day - INTERVAL '30' DAY AND m.day + INTERVAL '30' DAY
-    AND abs(abs(m.gap) - abs(ln(known.split_to / known.split_from))) < 0.1
+  LEFT JOIN splits ON splits.symbol = m.symbol
+  CROSS JOIN UNNEST(
+    transform(
+      filter(
+        transform(ARRAY[1.5e0, 2, 2.5, 3, 4, 5, 6, 7, 8, 10, 12, 15, 20, 25, 30, 40, 50, 100], ratio -> ln(ratio)),
+        s -> abs(abs(m.gap) - s) < IF(s < 0.6, 0.03, IF(s < 1, 0.06, 0.1))
+          AND abs(m.fall - sign(m.gap) * s) < IF(s < 1, 0.16, 0.25)
+      ),
+      s -> CAST(ROW(s, NULL) AS ROW(size double, day date))
+    )
+    || filter(
+      coalesce(splits.known, ARRAY[]),
+      k -> k.day BETWEEN m.day - INTERVAL '30' DAY AND m.day + INTERVAL '30' DAY AND abs(abs(m.gap) - k.size) < 0.1
+    )
+  ) AS candidate (size, known_day)
 ),
 found AS (
   SELECT *, row_number() OVER (PARTITION BY symbol, day ORDER BY known_day NULLS LAST, abs(gap - size)) AS place

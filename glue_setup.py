@@ -24,7 +24,7 @@ from etl.curation import Curation
 from etl.publish import PublishFailed
 from pipeline import aws, terminal
 from pipeline.settings import ServiceError, Settings, load_settings
-from pipeline.tables import catalog, crawled, local_spark, resources
+from pipeline.tables import catalog, crawled, local_spark, prices, resources
 from pipeline.tables.athena_engine import AthenaEngine
 from pipeline.tables.changes import Change
 from pipeline.tables.etl_inputs import etl_tables
@@ -107,6 +107,9 @@ def show(settings: Settings, options: argparse.Namespace) -> int:
     made = Provision(settings, today=datetime.now(UTC).date(), with_roles=False)
     if options.ddl:
         print(*(f"{catalog.ddl(settings.glue_database, table)};\n" for table in made.tables()), sep="\n")
+        return terminal.EXIT_DONE
+    if options.spark_views:
+        print(*(f"{statement};\n" for statement in prices.spark_statements(settings)), sep="\n")
         return terminal.EXIT_DONE
     if options.policy:
         print(
@@ -263,6 +266,11 @@ def _parser() -> argparse.ArgumentParser:
     command = add("show", show, "print what exists, and what differs from the definition")
     command.add_argument(
         "--ddl", action="store_true", help="print the tables as CREATE EXTERNAL TABLE statements instead"
+    )
+    command.add_argument(
+        "--spark-views",
+        action="store_true",
+        help="print the views of the curated tables as statements for Spark instead",
     )
     command.add_argument("--policy", action="store_true", help="print the policy that the role needs instead")
     add("crawl", crawl, "run the crawler, and compare what it found with the declared tables")

@@ -20,13 +20,13 @@ LAST_DAY = date(2025, 12, 31)
 BARS_AN_OBJECT = 100_000
 
 
-def put_batch(settings: Settings, writer: ObjectWriter, values: list[bytes], start: int, arrived_ms: int) -> None:
-    """Put bars as the objects of one batch from offset `start` on, that came to Kafka at one moment."""
-    end = start + len(values)
-    block = Block.of(
-        Partition("stock_bars", 0), np.arange(start, end), np.full(len(values), arrived_ms), values, "stock"
-    )
-    plan = Plan("stock_bars", 0, start, end, Layout(bucket=settings.s3_bucket, root=settings.s3_root, table="bars"))
+def put_batch(
+    settings: Settings, writer: ObjectWriter, values: list[bytes], start: int, *, arrived_ms: int, table: str = "bars"
+) -> None:
+    """Put records as the objects of one batch from offset `start` on, that came to Kafka at one moment."""
+    topic, end = f"stock_{table}", start + len(values)
+    block = Block.of(Partition(topic, 0), np.arange(start, end), np.full(len(values), arrived_ms), values, "stock")
+    plan = Plan(topic, 0, start, end, Layout(bucket=settings.s3_bucket, root=settings.s3_root, table=table))
     for an_object in objects_of(plan, [block]):
         writer.put(plan, an_object)
 

@@ -120,7 +120,7 @@ def land(settings: Settings, count: int, now: datetime) -> None:
         values.append(records.encode(bar))
         # The newest batch is read again until the next one is there, so the last bar is a batch of its own.
         if len(values) == BARS_AN_OBJECT or number >= count - 1:
-            put_batch(settings, writer, values, number - len(values), int(now.timestamp() * 1000))
+            put_batch(settings, writer, values, number - len(values), arrived_ms=int(now.timestamp() * 1000))
             values.clear()
 
 

@@ -31,11 +31,11 @@ function show(quote) {
   if (!quotes.has(quote.symbol)) quotes.set(quote.symbol, { row: rowOf(quote.symbol) });
   const { row } = quotes.get(quote.symbol);
   quotes.set(quote.symbol, { row, quote });
-  const change = quote.price / quote.first_price - 1;
+  const since = quote.previous_close ?? quote.first_price, change = quote.price / since - 1;
   row.cells[1].textContent = dollars.format(quote.price);
   row.cells[2].textContent = `${change > 0 ? "▲" : change < 0 ? "▼" : ""} ${Number.isFinite(change) ? percent.format(change) : "–"}`;
   row.cells[2].className = `number change ${change > 0 ? "up" : change < 0 ? "down" : ""}`;
-  row.cells[2].title = `${dollars.format(quote.first_price)} at ${quote.first_time}`;
+  row.cells[2].title = `${dollars.format(since)} at ${quote.previous_close ? "the close before today, on today's shares" : quote.first_time}`;
   row.cells[4].textContent = whole.format(quote.ticks);
   row.cells[5].textContent = quote.time;
   const low = Math.min(...quote.points), high = Math.max(...quote.points), last = Math.max(quote.points.length - 1, 1);

@@ -2,7 +2,7 @@
 
 import threading
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from heapq import nlargest
 from typing import Any
@@ -32,7 +32,7 @@ class Quote:
     changed: int = 0
     points: deque[tuple[str, float]] = field(default_factory=lambda: deque(maxlen=SPARKLINE_SECONDS))
 
-    def row(self) -> dict[str, Any]:
+    def row(self, previous_close: float | None) -> dict[str, Any]:
         """Return the quote as the page reads it."""
         return {
             "symbol": self.symbol,
@@ -41,6 +41,7 @@ class Quote:
             "ticks": self.ticks,
             "first_price": self.first_price,
             "first_time": self.first_time,
+            "previous_close": previous_close,
             "points": [price for _, price in self.points],
         }
 
@@ -52,6 +53,7 @@ class Market:
         self._only = frozenset(symbols)
         self._lock = threading.Lock()
         self._quotes: dict[str, Quote] = {}
+        self._closes: Mapping[str, float] = {}
         self._arrivals: deque[tuple[float, int]] = deque()
         self._messages = self._bad = self._version = self._forgot_at = 0
         self._last_arrival: float | None = None
@@ -72,6 +74,18 @@ class Market:
             for tick in ticks:
                 if not self._only or tick.symbol in self._only:
                     self._take(tick)
+
+    def take_closes(self, closes: Mapping[str, float]) -> None:
+        """Take the close before today by ticker; a page sees it with its next event."""
+        with self._lock:
+            self._version += 1
+            changed = [quote for quote in self._quotes.values() if closes.get(quote.symbol) != self._close(quote)]
+            for quote in changed:
+                quote.changed = self._version
+            self._closes = closes
+
+    def _close(self, quote: Quote) -> float | None:
+        return self._closes.get(quote.symbol)
 
     def _take(self, tick: Tick) -> None:
         quote = self._quotes.get(tick.symbol)
@@ -116,7 +130,11 @@ class Market:
                 "rate": round(sum(count for _, count in self._arrivals) / RATE_SECONDS, 1),
                 "quiet_seconds": None if self._last_arrival is None else round(now - self._last_arrival, 1),
                 "problem": self.problem,
-                "quotes": [quote.row() for quote in self._quotes.values() if is_whole or quote.changed > after],
+                "quotes": [
+                    quote.row(self._close(quote))
+                    for quote in self._quotes.values()
+                    if is_whole or quote.changed > after
+                ],
             }
 
 

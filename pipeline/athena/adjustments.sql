@@ -1,9 +1,15 @@
 -- One row per symbol: from which day or instant on which factors hold. days and instants rise; the factors have one element more, of the
 -- time behind the last of them, and element 1 + width_bucket(time, days) is the one that holds. Two kinds of actions are not applied:
--- those that the query suspicious_actions shows as errors, and those of days to come.
+-- those that the query suspicious_actions shows as errors, and those of days to come. The actions are read once, and all that follows is
+-- done with arrays: each further part of a query costs an engine as much time as thousands of actions. pipeline/athena/price_views.py says
+-- what the names with $ stand for, and turns Athena's words into Spark's.
 WITH listed AS (
-  SELECT coalesce(named.name, a.symbol) AS symbol, a.kind, date(a.time) AS day, a.split_from, a.split_to, a.amount, a.adjusted_to,
-    a.reference_close, a.reference_adjusted_to, a.source, a.ingested_at, IF(a.source LIKE 'csv:%', 'csv', a.source) AS vendor
+  SELECT coalesce(named.name, a.symbol) AS symbol, a.kind, date(a.time) AS day, a.amount, a.reference_close,
+    CASE WHEN a.split_to > 0 AND a.split_from > 0 THEN a.split_to / a.split_from END AS ratio,
+    -- An amount as declared is of a share held before the day, thus before a split of the same day.
+    to_unixtime(CAST(coalesce(CAST(a.adjusted_to AS date), date(a.time) - INTERVAL '1' DAY) AS timestamp)) AS amount_time,
+    to_unixtime(CAST(CAST(a.reference_adjusted_to AS date) AS timestamp)) AS reference_time,
+    a.source, a.ingested_at, IF(a.source LIKE 'csv:%', 'csv', a.source) AS vendor
   FROM $actions AS a
   LEFT JOIN $symbols AS named ON named.symbol = a.symbol AND date(a.time) >= named.from_day AND date(a.time) < named.until_day
     AND (NOT named.is_before OR a.source = 'polygon')
@@ -26,71 +32,58 @@ chosen AS (
   )
   WHERE vendor_rank = 1 AND source = last_source
 ),
-ratios AS (
-  -- A split that was moved may be listed twice: of equal ones within 30 days the last counts.
-  SELECT symbol, day, ratio
-  FROM (
-    SELECT symbol, day, split_to / split_from AS ratio,
-      lead(day) OVER (PARTITION BY symbol, split_to / split_from ORDER BY day) AS same_again
-    FROM chosen
-    WHERE kind = 'split' AND split_to > 0 AND split_from > 0
-  )
-  WHERE same_again IS NULL OR same_again = day OR same_again > day + INTERVAL '30' DAY
-),
-splits AS (
-  -- A ratio near 1 that is no n:m is a spin-off: it belongs to the total return, and moves no volume.
+by_day AS (
   SELECT symbol, day,
-    reduce(array_agg(IF(is_spin_off, 1e0, ratio)), 1e0, (s, x) -> s * x, s -> s) AS ratio,
-    reduce(array_agg(IF(is_spin_off, ratio, 1e0)), 1e0, (s, x) -> s * x, s -> s) AS spin_off
+    reduce(array_sort(array_agg(coalesce(IF(is_spin_off, 1e0, ratio), 1e0))), 1e0, (s, x) -> s * x, s -> s) AS ratio,
+    reduce(array_sort(array_agg(IF(is_spin_off, ratio, 1e0))), 1e0, (s, x) -> s * x, s -> s) AS spin_off,
+    array_sort(array_agg($payment) FILTER (WHERE is_paid)) AS paid,
+    max(reference_close) FILTER (WHERE is_paid) AS reference_close,
+    max_by(reference_time, reference_close) FILTER (WHERE is_paid) AS reference_time
   FROM (
-    SELECT symbol, day, ratio,
+    -- A ratio near 1 that is no n:m is a spin-off: it belongs to the total return, and moves no volume.
+    SELECT *,
       ratio BETWEEN 0.8e0 AND 1.25e0
-        AND none_match(sequence(1, 50), n -> abs(ratio * n - round(ratio * n)) / n < 5e-5) AS is_spin_off
-    FROM ratios
+        AND NOT any_match(sequence(1, 50), n -> abs(ratio * n - round(ratio * n)) / n < 5e-5) AS is_spin_off,
+      kind = 'dividend' AND amount > 0 AND reference_close > 0 AS is_paid,
+      lead(day) OVER (PARTITION BY symbol, kind, ratio ORDER BY day) AS same_again
+    FROM chosen
   )
+  -- A split that was moved may be listed twice: of equal ones within 30 days the last counts.
+  WHERE kind = 'dividend' OR same_again IS NULL OR same_again = day OR same_again > day + INTERVAL '30' DAY
   GROUP BY symbol, day
 ),
-share_basis AS (
-  SELECT symbol, array_agg(to_unixtime(CAST(day AS timestamp)) ORDER BY day) AS days, array_agg(later ORDER BY day) || 1e0 AS later
+by_symbol AS (
+  SELECT symbol, array_sort(array_agg($day_of_actions)) AS each_day
   FROM (
-    SELECT symbol, day, reduce(array_agg(ratio * spin_off) OVER (
-      PARTITION BY symbol ORDER BY day ROWS BETWEEN CURRENT ROW AND UNBOUNDED FOLLOWING), 1e0, (s, x) -> s * x, s -> s) AS later
-    FROM splits
+    SELECT *, to_unixtime(CAST(day AS timestamp)) AS day_time,
+      to_unixtime(with_timezone(CAST(day AS timestamp), 'America/New_York')) AS instant
+    FROM by_day
   )
   GROUP BY symbol
 ),
-dividends AS (
-  -- Amount and close on today's shares. An amount as declared is of a share held before the day, thus before a split of the same day.
-  SELECT a.symbol, a.day,
-    1 - sum(a.amount / coalesce(element_at(s.later, width_bucket(
-      to_unixtime(CAST(coalesce(CAST(a.adjusted_to AS date), a.day - INTERVAL '1' DAY) AS timestamp)), s.days) + 1), 1e0))
-      / arbitrary(a.reference_close / coalesce(element_at(s.later, width_bucket(
-        to_unixtime(CAST(CAST(a.reference_adjusted_to AS date) AS timestamp)), s.days) + 1), 1e0)) AS kept
-  FROM chosen AS a
-  LEFT JOIN share_basis AS s ON s.symbol = a.symbol
-  WHERE a.kind = 'dividend' AND a.amount > 0 AND a.reference_close > 0
-  GROUP BY a.symbol, a.day
+of_shares AS (
+  -- The products of what is still to come, from the last day backwards.
+  SELECT symbol, each_day, transform(each_day, d -> d.day_time) AS days,
+    reduce(reverse(each_day), ARRAY[1e0], (later, d) -> concat(ARRAY[d.ratio * element_at(later, 1)], later), later -> later) AS ratios,
+    reduce(reverse(each_day), ARRAY[1e0], (later, d) -> concat(ARRAY[d.spin_off * element_at(later, 1)], later), later -> later) AS spin_offs
+  FROM by_symbol
 ),
-per_day AS (
-  -- What pays out more than the share was worth is an error of unit, of basis or of currency.
-  SELECT coalesce(s.symbol, d.symbol) AS symbol, coalesce(s.day, d.day) AS day, coalesce(s.ratio, 1e0) AS ratio,
-    coalesce(s.spin_off, 1e0) AS spin_off, IF(d.kept > 0, d.kept, 1e0) AS kept
-  FROM splits AS s
-  FULL JOIN dividends AS d ON d.symbol = s.symbol AND d.day = s.day
-),
-cumulated AS (
-  SELECT symbol, day,
-    1 / reduce(array_agg(ratio) OVER later, 1e0, (s, x) -> s * x, s -> s) AS split_factor,
-    1 / reduce(array_agg(spin_off) OVER later, 1e0, (s, x) -> s * x, s -> s) AS spin_off_factor,
-    reduce(array_agg(kept) OVER later, 1e0, (s, x) -> s * x, s -> s) AS dividend_factor
-  FROM per_day
-  WINDOW later AS (PARTITION BY symbol ORDER BY day ROWS BETWEEN CURRENT ROW AND UNBOUNDED FOLLOWING)
+of_dividends AS (
+  -- What is kept of a close, from amount and close on today's shares.
+  SELECT *,
+    transform(
+      each_day,
+      d -> 1 - reduce(d.paid, 0e0, (s, p) -> s + p.amount / element_at(shares, 1 + width_bucket(p.amount_time, days)), s -> s)
+        / (d.reference_close / element_at(shares, 1 + width_bucket(d.reference_time, days)))
+    ) AS kept
+  FROM (SELECT *, zip_with(ratios, spin_offs, (r, s) -> r * s) AS shares FROM of_shares)
 )
-SELECT symbol,
-  array_agg(to_unixtime(CAST(day AS timestamp)) ORDER BY day) AS days,
-  array_agg(to_unixtime(with_timezone(CAST(day AS timestamp), 'America/New_York')) ORDER BY day) AS instants,
-  array_agg(split_factor ORDER BY day) || 1e0 AS split_factors,
-  array_agg(spin_off_factor ORDER BY day) || 1e0 AS spin_off_factors,
-  array_agg(dividend_factor ORDER BY day) || 1e0 AS dividend_factors
-FROM cumulated
-GROUP BY symbol
+SELECT symbol, days,
+  transform(each_day, d -> d.instant) AS instants,
+  transform(ratios, r -> 1 / r) AS split_factors,
+  transform(spin_offs, r -> 1 / r) AS spin_off_factors,
+  -- What pays out more than the share was worth is an error of unit, of basis or of currency.
+  reduce(
+    reverse(kept), ARRAY[1e0], (later, k) -> concat(ARRAY[IF(k > 0, k, 1e0) * element_at(later, 1)], later), later -> later
+  ) AS dividend_factors
+FROM of_dividends

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 import pandas as pd
 
 from pipeline import aws
-from pipeline.athena.choices import hiding
+from pipeline.athena.choices import chosen
 from pipeline.athena.client import Athena
 from pipeline.athena.queries import queries
 from pipeline.doctor.finding import Finding, ok, warning
@@ -19,7 +19,7 @@ from pipeline.tables.prices import PRICE_VIEWS
 _LOOK_BACK = timedelta(days=400)
 # Somebody pays a dividend every quarter.
 _OLD_ACTIONS = timedelta(days=100)
-_AGES = "SELECT (SELECT max(ingested_at) FROM {bars}) AS bars, (SELECT max(ingested_at) FROM actions) AS actions"
+_AGES = "SELECT (SELECT max(ingested_at) FROM bars) AS bars, (SELECT max(ingested_at) FROM actions) AS actions"
 _SHOWN = 5
 
 
@@ -29,17 +29,16 @@ def findings(settings: Settings, *, now: datetime) -> Iterator[Finding]:
         return
     athena, known = Athena(settings), queries()
     first_month = f"{now - _LOOK_BACK:%Y-%m}"
-    lately = {name: f"SELECT * FROM {name} WHERE month >= '{first_month}'" for name in ("bars", "adjusted_bars")}  # noqa: S608
+    lately = dict.fromkeys(("bars", "adjusted_bars"), f"month >= '{first_month}'")
 
-    def rows(name: str) -> pd.DataFrame:
-        used = {view: select for view, select in lately.items() if f"FROM {view}\n" in known[name].sql}
-        return athena.query(hiding(known[name].sql, used))
+    def rows(sql: str) -> pd.DataFrame:
+        return athena.query(chosen(sql, conditions=lately))
 
     found = [
-        *_flags(rows("unexplained_jumps"), "unexplained_jumps", "verdict"),
-        *_flags(rows("suspicious_actions"), "suspicious_actions", "suspicion"),
-        *_mixtures(rows("bars_by_basis")),
-        *_ages(athena.query(hiding(_AGES.format(bars="bars"), {"bars": lately["bars"]}))),
+        *_flags(rows(known["unexplained_jumps"].sql), "unexplained_jumps", "verdict"),
+        *_flags(rows(known["suspicious_actions"].sql), "suspicious_actions", "suspicion"),
+        *_mixtures(rows(known["bars_by_basis"].sql)),
+        *_ages(rows(_AGES)),
     ]
     yield from found or [ok("prices", f"nothing is suspicious since {first_month}")]
 

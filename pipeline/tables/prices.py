@@ -1,13 +1,21 @@
 """The views that put prices on today's shares: symbols, adjustments and adjusted_bars. Their SQL is in
 pipeline/athena.
 
-They are Athena's own SQL (width_bucket over an array is a binary search there). They read other views, so they need no
-change when the ETL runs.
+They read other views, so they need no change when the ETL runs. Spark has the same prices to the last bit, by the
+same text with some functions called otherwise.
 """
 
-from pipeline.athena.price_views import price_view
+from pipeline.athena.price_views import NAMES, price_view
 from pipeline.records import Bar, columns
 from pipeline.settings import Settings
+from pipeline.tables.catalog import view_columns
+
+# What the text needs of a Spark session: Athena's quotes, errors in place of silent nulls, times in UTC.
+SPARK_SETTINGS = {
+    "spark.sql.ansi.enabled": "true",
+    "spark.sql.ansi.doubleQuotedIdentifiers": "true",
+    "spark.sql.session.timeZone": "UTC",
+}
 
 _DOUBLES = "array<double>"
 # What adjusted_bars has beside the columns of bars.
@@ -52,3 +60,20 @@ def view_sql(settings: Settings, name: str) -> str:
     """Return the query of a view of the settings' database."""
     _, inputs = PRICE_VIEWS[name]
     return price_view(name, {view: f'"{settings.glue_database}"."{view}"' for view in inputs})
+
+
+def spark_statements(settings: Settings) -> list[str]:
+    """Return statements that make the views bars, actions, symbols, adjustments and adjusted_bars of a Spark session,
+    over the curated tables of the Glue catalogue: Spark sees no projected partitions, so what the ETL has not read yet
+    is not in them.
+    """
+    selects = {}
+    for record, condition in {"bars": "true", "actions": "NOT coalesce(cancelled, false)"}.items():
+        names = ", ".join(f'"{name}"' for name in view_columns(record))
+        selects[record] = f"SELECT {names}\nFROM `{settings.glue_database}`.`curated_{record}`\nWHERE {condition}"
+    own = {name: name for name in (*selects, *NAMES)}
+    selects |= {name: price_view(name, own, engine="spark") for name in NAMES}
+    return [
+        *(f"SET {name}={value}" for name, value in SPARK_SETTINGS.items()),
+        *(f"CREATE OR REPLACE TEMPORARY VIEW {name} AS\n{select}" for name, select in selects.items()),
+    ]

@@ -113,7 +113,9 @@ def _table(browser):
 
 
 def test_the_page_shows_what_comes(browser, server, market):
-    """New tickers appear in order, prices and changes follow the ticks, the sparkline has a point a second."""
+    """New tickers appear in order, prices and changes follow the ticks, the sparkline has a point a second; where the
+    close before today is known, the change is since it.
+    """
     market.add([_value("MSFT", 40, _time(1)), _value("AAPL", 100, _time(1))], now=time.monotonic())
     browser.open(server.address)
     browser.wait("return document.querySelectorAll('#quotes tr').length === 2")
@@ -126,6 +128,10 @@ def test_the_page_shows_what_comes(browser, server, market):
     assert list(table) == ["AAPL", "MSFT"]
     assert [table["AAPL"][1], table["AAPL"][2], table["AAPL"][4]] == ["102.50", "▲ +2.50%", "3"]
     assert table["MSFT"][2] == "▼ -2.50%"
+    market.take_closes({"MSFT": 78.0})
+    browser.wait("return document.querySelector('[data-symbol=MSFT] .change').innerText === '▼ -50.00%'")
+    assert "close before today" in browser.run("return document.querySelector('[data-symbol=MSFT] .change').title")
+    assert _table(browser)["AAPL"][2] == "▲ +2.50%"
     path = browser.run("return document.querySelector('[data-symbol=AAPL] path').getAttribute('d')")
     assert re.findall(r"[\d.]+,[\d.]+", path) == ["0.00,95.00", "50.00,41.00", "100.00,5.00"]
     assert browser.console() == []
@@ -188,7 +194,7 @@ def test_simulated_ticks_travel_through_kafka_to_the_page(browser, start, settin
     """
     groups = _groups(settings)
     symbols = "AAPL,MSFT,NVDA"
-    follow_options = "--topic", settings.kafka_topic_ticks, "--last", "500", "--symbols", symbols
+    follow_options = "--topic", settings.kafka_topic_ticks, "--last", "500", "--symbols", symbols, "--no-closes"
     page = start("-m", "dashboards.live", "--port", "0", *follow_options)
     address = _wait_for(page.log_path, r"http://127\.0\.0\.1:\d+/")
     producer = start("producer.py", "simulate", "--rate", "200", "--symbols", f"{symbols},IBM")

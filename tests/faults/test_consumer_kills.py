@@ -163,8 +163,12 @@ def test_random_kills(start: Start, run: Run, s3: object, settings: Settings, en
                     AWS_ENDPOINT_URL=proxy.url,
                     KAFKA_INSTANCE="a",
                 )
-                if chance.random() < 0.8:  # the others are killed while they start
+                # Some are killed while they start, some once they have partitions, most once they write.
+                written, goes_on = len(proxy.writes), chance.random()
+                if goes_on < 0.8:
                     wait_for(lambda p=process: "rebalance" in p.log_path.read_text(), 90, process)
+                if goes_on < 0.5:
+                    wait_for(lambda w=written: len(proxy.writes) > w, 90, process)
                 time.sleep(chance.uniform(0.0, 1.5))
                 process.kill()
                 process.wait()

@@ -1,16 +1,23 @@
 """adjusted_bars on real Trino: the arithmetic of splits and dividends, and its edges."""
 
+import json
+import os
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pandas as pd
 import pytest
 from actions_of import daily, dividend, split
 from raw_objects import TODAY, bar, curate, land, set_up, settings_of
+from spark_java import java_home
 
 from local.stack import Stack
 from pipeline.athena.client import Athena
 from pipeline.records import Action, Bar
 from pipeline.settings import Settings
+from pipeline.tables.prices import SPARK_SETTINGS, spark_statements
 
 NOW = datetime.now(UTC)
 TOMORROW = f"{TODAY + timedelta(days=2)}"
@@ -123,8 +130,8 @@ def lake(stack: Stack, bucket: str) -> Settings:
     settings = settings_of(stack, bucket)
     cases = [found for found, _, _ in CASES.values()]
     land(settings, "actions", [action for actions, _ in cases for action in actions])
-    land(settings, "bars", [one for _, bars in cases for one in bars] + NO_BAR + UNKNOWN + INTRADAY)
-    land(settings, "actions", NO_BAR_ACTIONS, start=1000)
+    land(settings, "bars", [one for _, bars in cases for one in bars] + NO_BAR + UNKNOWN + INTRADAY + NAMED)
+    land(settings, "actions", NO_BAR_ACTIONS + NAMES, start=1000)
     set_up(settings)
     for record in ("bars", "actions"):
         curate(settings, record, now=NOW, run="one")
@@ -149,6 +156,41 @@ INTRADAY = [
     bar("I", "2024-07-01", 50.0, interval="1h", time="2024-07-01 23:00:00.000"),
     bar("I", "2024-07-02", 49.0, interval="1h", time="2024-07-02 12:00:00.000"),
 ]
+SPAN = {
+    "kind": "symbol_change",
+    "source": "polygon",
+    "ingested_at": "2026-01-01 00:00:00.000",
+    "new_symbol": "META",
+}
+NAMES = [
+    Action(id="1", symbol="FB", time="2012-05-18 00:00:00.000", until_day="2022-06-11", **SPAN),
+    Action(id="2", symbol="META", time="2022-06-11 00:00:00.000", **SPAN),
+    split("META", "2024-01-03", 2),
+    split("FB", "2020-01-03", 5),
+]
+NAMED = [
+    bar("FB", "2019-12-31", 1000.0, source="polygon"),
+    bar("FB", "2022-06-08", 200.0, source="polygon"),
+    # Two days before the change as the source has it.
+    bar("META", "2022-06-09", 202.0, source="polygon"),
+    bar("META", "2024-01-03", 100.0, source="polygon"),
+    bar("META", "2021-11-01", 15.0, source="polygon"),
+    bar("META", "2022-06-08", 199.0, source="csv:META.csv", adjusted=False, ingested_at="2025-01-01 00:00:00.000"),
+    bar("META", "2018-01-02", 1010.0, source="csv:META.csv", adjusted=False),
+    bar("OTHER", "2022-06-08", 5.0),
+]
+SPARK_SCRIPT = """
+import json
+from pyspark.sql import SparkSession
+builder = SparkSession.builder.master("local[1]").config("spark.ui.enabled", "false")
+builder = builder.config("spark.sql.shuffle.partitions", "1").config("spark.driver.bindAddress", "127.0.0.1")
+spark = builder.config("spark.sql.parquet.inferTimestampNTZ.enabled", "false").getOrCreate()
+for name in ("bars", "actions"):
+    spark.read.parquet(f"{name}.parquet").createOrReplaceTempView(name)
+for statement in json.load(open("views.json")):
+    spark.sql(statement)
+spark.table("adjusted_bars").toPandas().to_parquet("adjusted_bars")
+"""
 
 
 def adjusted(settings: Settings, symbol: str) -> pd.DataFrame:
@@ -195,36 +237,14 @@ def test_prices_as_traded_are_a_column(lake: Settings) -> None:
     assert adjusted(lake, "B")["close_as_traded"].tolist() == pytest.approx([100.0, 50.0, 50.0, 10.0])
 
 
-def test_a_history_is_stitched_over_its_names(stack: Stack, bucket: str) -> None:
+def test_a_history_is_stitched_over_its_names(lake: Settings) -> None:
     """FB's bars are META's, with META's later split; what Massive has of the ticker META before has another name and
     is on no share of Meta's; a file that has the whole history under META is not torn apart; no day is there twice.
     """
-    settings = settings_of(stack, bucket)
-    span = {
-        "kind": "symbol_change",
-        "source": "polygon",
-        "ingested_at": "2026-01-01 00:00:00.000",
-        "new_symbol": "META",
-    }
-    spans = [
-        Action(id="1", symbol="FB", time="2012-05-18 00:00:00.000", until_day="2022-06-11", **span),
-        Action(id="2", symbol="META", time="2022-06-11 00:00:00.000", **span),
-    ]
-    land(settings, "actions", [*spans, split("META", "2024-01-03", 2), split("FB", "2020-01-03", 5)])
-    bars = [
-        bar("FB", "2019-12-31", 1000.0, source="polygon"),
-        bar("FB", "2022-06-08", 200.0, source="polygon"),
-        # Two days before the change as the source has it.
-        bar("META", "2022-06-09", 202.0, source="polygon"),
-        bar("META", "2024-01-03", 100.0, source="polygon"),
-        bar("META", "2021-11-01", 15.0, source="polygon"),
-        bar("META", "2022-06-08", 199.0, source="csv:META.csv", adjusted=False, ingested_at="2025-01-01 00:00:00.000"),
-        bar("META", "2018-01-02", 1010.0, source="csv:META.csv", adjusted=False),
-        bar("OTHER", "2022-06-08", 5.0),
-    ]
-    land(settings, "bars", bars)
-    set_up(settings)
-    rows = Athena(settings).query('SELECT symbol, date(time) AS day, "close" FROM adjusted_bars ORDER BY symbol, day')
+    rows = Athena(lake).query(
+        'SELECT symbol, date(time) AS day, "close" FROM adjusted_bars '
+        "WHERE symbol LIKE 'META%' OR symbol IN ('FB', 'OTHER') ORDER BY symbol, day"
+    )
     assert [(row.symbol, f"{row.day:%Y-%m-%d}", row.close) for row in rows.itertuples()] == [
         ("META", "2018-01-02", 101.0),
         ("META", "2019-12-31", 100.0),
@@ -234,6 +254,28 @@ def test_a_history_is_stitched_over_its_names(stack: Stack, bucket: str) -> None
         ("META before 2022-06-11", "2021-11-01", 15.0),
         ("OTHER", "2022-06-08", 5.0),
     ]
+
+
+def test_spark_gives_the_same_to_the_last_bit(lake: Settings, tmp_path: Path) -> None:
+    """Spark's form of the views gives what Athena's gives, row by row and bit by bit, for all cases."""
+    athena = Athena(lake)
+    (tmp_path / "run.py").write_text(SPARK_SCRIPT)
+    for name in ("bars", "actions"):
+        athena.query(f"SELECT * FROM {name}").to_parquet(tmp_path / f"{name}.parquet")
+    views = [text for text in spark_statements(lake) if "curated_" not in text]
+    assert len(views) == len(SPARK_SETTINGS) + 3
+    (tmp_path / "views.json").write_text(json.dumps(views))
+    environ = os.environ | {"JAVA_HOME": str(java_home()), "SPARK_LOCAL_IP": "127.0.0.1"}
+    done = subprocess.run(
+        [sys.executable, "run.py"], cwd=tmp_path, env=environ, capture_output=True, text=True, check=False, timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    ours, theirs = athena.query("SELECT * FROM adjusted_bars"), pd.read_parquet(tmp_path / "adjusted_bars")
+    assert len(ours) > 50
+    ours, theirs = (
+        rows.sort_values(["symbol", "time"], ignore_index=True)[list(ours.columns)] for rows in (ours, theirs)
+    )
+    pd.testing.assert_frame_equal(ours, theirs, check_exact=True, check_dtype=False)
 
 
 @pytest.mark.parametrize(

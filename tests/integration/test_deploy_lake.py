@@ -36,10 +36,14 @@ def made(stack) -> dict[str, str]:
         "WorkgroupName": f"lake_{own}",
         "FirstDay": FIRST_DAY,
     }
-    formation = client(stack, "cloudformation")
+    formation, s3 = client(stack, "cloudformation"), client(stack, "s3")
+    # Too large for a request's body, so it goes by a bucket, as deploy/README.md has it.
+    artifacts = f"artifacts-{own}"
+    s3.create_bucket(Bucket=artifacts)
+    s3.put_object(Bucket=artifacts, Key="lake.yaml", Body=yaml.safe_dump(template).encode())
     formation.create_stack(
         StackName=f"lake-{own}",
-        TemplateBody=yaml.safe_dump(template),
+        TemplateURL=f"{stack.environment()['AWS_ENDPOINT_URL']}/{artifacts}/lake.yaml",
         Capabilities=["CAPABILITY_IAM"],
         Parameters=[{"ParameterKey": name, "ParameterValue": value} for name, value in values.items()],
     )

@@ -13,13 +13,17 @@ from pipeline.settings import Settings
 
 
 def test_definitions_are_printed(run: Callable, settings: Settings) -> None:
-    """`show --ddl` prints every table as a statement, `show --policy` the role's policy; neither needs anything
-    made.
+    """`show --ddl` prints every table as a statement, `--spark-views` the views of adjusted prices for Spark, and
+    `--policy` the role's policy; none needs anything made.
     """
     ddl = run("glue_setup.py", "show", "--ddl")
     assert ddl.returncode == 0, ddl.stderr
     assert ddl.stdout.count("CREATE EXTERNAL TABLE") == 10
     assert f"`{settings.glue_database}`.`raw_bars`" in ddl.stdout
+    spark = run("glue_setup.py", "show", "--spark-views")
+    assert spark.returncode == 0, spark.stderr
+    assert spark.stdout.count("CREATE OR REPLACE TEMPORARY VIEW") == 5
+    assert f"`{settings.glue_database}`.`curated_bars`" in spark.stdout
     policy = run("glue_setup.py", "show", "--policy")
     assert policy.returncode == 0, policy.stderr
     actions = {action for statement in json.loads(policy.stdout)["Statement"] for action in statement["Action"]}

@@ -38,6 +38,20 @@ def test_the_least_traded_tickers_make_room() -> None:
     assert (following["is_whole"], [quote["symbol"] for quote in following["quotes"]]) == (False, ["BUSY1"])
 
 
+def test_the_change_is_since_the_close_before() -> None:
+    """A close is given to the ticker that it is of, also when it comes after the ticks, and then to open pages, too."""
+    market = Market()
+    market.add([tick("A"), tick("B")], now=0)
+    before = market.snapshot(now=0)["version"]
+    market.take_closes({"A": 8.0})
+    assert [(quote["symbol"], quote["previous_close"]) for quote in market.snapshot(now=0, after=before)["quotes"]] == [
+        ("A", 8.0)
+    ]
+    market.add([tick("C")], now=0)
+    everything = {quote["symbol"]: quote["previous_close"] for quote in market.snapshot(now=0)["quotes"]}
+    assert everything == {"A": 8.0, "B": None, "C": None}
+
+
 def test_a_market_that_nobody_looks_at_does_not_grow() -> None:
     """A day of polls without a page leaves the arrivals of the last seconds only."""
     market = Market()
