@@ -379,7 +379,7 @@ def _upload_etl() -> int:
     for change in session_changes(settings, today=datetime.now(UTC).date()):
         for call in change.calls:
             call.run()
-            print(f"{change.what}: {change.why}")
+            print(f"{change.what}: {change.why}", file=sys.stderr)
     return terminal.EXIT_DONE
 
 

@@ -128,6 +128,10 @@ class Settings:
     polygon_stream_url: str = _setting(
         "wss://delayed.massive.com/stocks", "wss://socket.massive.com/stocks is not delayed"
     )
+    flat_files_access_key: str = _setting("", "access key of Massive's flat files, which is not that of the API")
+    flat_files_secret_key: str = _setting("", "its secret key", secret=True)
+    flat_files_endpoint_url: str = _setting("https://files.massive.com", "where the flat files are")
+    flat_files_bucket: str = _setting("flatfiles", "their bucket")
     alpha_vantage_api_key: str = _setting("", "key of Alpha Vantage", secret=True)
     alpha_vantage_base_url: str = _setting("https://www.alphavantage.co", "where Alpha Vantage is")
     alpha_vantage_requests_per_minute: int = _setting(5, "requests to it in any minute; 0 is no limit")

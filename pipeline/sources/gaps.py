@@ -1,4 +1,4 @@
-"""What is missing, and the fewest requests that bring it. Pure.
+"""What is missing, and few requests that bring it. Pure.
 
 A request is for one symbol over some time, or for one day of all US stocks. Each missing day of a symbol needs one of
 the two: a few days that many symbols miss are asked for by day, the rest by symbol.

@@ -100,7 +100,7 @@ def test_the_stack_has_what_glue_setup_makes(lake, run):
         for name, line in found.items()
         if name.startswith(("table", "database", "workgroup", "bucket")) and "as defined" not in line
     }
-    assert sum(name.startswith("table") for name in found) == 9
+    assert sum(name.startswith("table") for name in found) == 10
     assert differing == {}
 
 

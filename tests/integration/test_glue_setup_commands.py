@@ -18,7 +18,7 @@ def test_definitions_are_printed(run: Callable, settings: Settings) -> None:
     """
     ddl = run("glue_setup.py", "show", "--ddl")
     assert ddl.returncode == 0, ddl.stderr
-    assert ddl.stdout.count("CREATE EXTERNAL TABLE") == 9
+    assert ddl.stdout.count("CREATE EXTERNAL TABLE") == 10
     assert f"`{settings.glue_database}`.`raw_bars`" in ddl.stdout
     spark = run("glue_setup.py", "show", "--spark-views")
     assert spark.returncode == 0, spark.stderr

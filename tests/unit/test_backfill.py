@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import producer
-from pipeline.settings import Settings
+from pipeline.settings import Settings, SettingsError
 from pipeline.sources import alpha_vantage, polygon
 from pipeline.sources.commands import all_commands
 from pipeline.sources.gaps import Gap
@@ -150,3 +150,21 @@ def test_nothing_missing_is_said(gaps: list[Gap], monkeypatch, capsys) -> None:
     sent, _ = backfilled(gaps, api=api, monkeypatch=monkeypatch)
     assert len(sent) == len(api.paths) == len(gaps)
     assert ("nothing is missing" in capsys.readouterr().out) is not bool(gaps)
+
+
+def test_flat_files_need_keys_of_their_own_and_have_days_and_minutes(monkeypatch, capsys) -> None:
+    """The keys are asked for before anything is contacted; other lengths of bars and adjusted prices are refused."""
+    command = all_commands()["backfill"]
+
+    def parsed(*arguments: str):
+        options = producer.parser(all_commands()).parse_args(["backfill", "--source", "flat_files", *arguments])
+        options.gaps = [days_missing("A", 3, 5), days_missing("B", 5)]
+        return options
+
+    assert command.required(parsed()) == ["s3_bucket", "flat_files_access_key", "flat_files_secret_key"]
+    assert command.required(parsed("--dry-run")) == ["s3_bucket"]
+    assert command.sources(Settings(), parsed("--dry-run"), Clock(lambda: False)) == []
+    assert "2 files" in capsys.readouterr().out
+    for refused in (["--interval", "5m"], ["--adjusted"]):
+        with pytest.raises(SettingsError, match=refused[0]):
+            command.sources(Settings(), parsed(*refused), Clock(lambda: False))

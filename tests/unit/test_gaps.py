@@ -1,4 +1,4 @@
-"""What is missing, and the fewest requests that bring it."""
+"""What is missing, and few requests that bring it."""
 
 import random
 from datetime import date, timedelta

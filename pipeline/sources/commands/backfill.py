@@ -1,4 +1,4 @@
-"""producer.py backfill: exactly the bars that coverage finds missing, from an API or from CSV files."""
+"""producer.py backfill: exactly the bars that coverage finds missing, from an API, flat files or CSV files."""
 
 import logging
 from abc import abstractmethod
@@ -12,10 +12,11 @@ from pipeline.intervals import INTERVAL_SECONDS
 from pipeline.records import DAILY_OR_LONGER, Bar
 from pipeline.sessions import Exchange, Exchanges
 from pipeline.settings import Settings, SettingsError
-from pipeline.sources import alpha_vantage, gaps, polygon
+from pipeline.sources import alpha_vantage, flat_files, gaps, polygon
 from pipeline.sources import options as given
 from pipeline.sources.csv import file as csv_file
 from pipeline.sources.csv.bars import Cleaner
+from pipeline.sources.csv.dialects import UnusableFile
 from pipeline.sources.csv.reading import Options
 from pipeline.sources.gaps import Gap, Request
 from pipeline.sources.pacing import Clock
@@ -33,7 +34,9 @@ _US_STOCKS = "XNYS"  # the exchange of the symbols that Polygon's grouped daily 
 def add_options(command: ArgumentParser) -> None:
     """Add what to look for, and where to take it from."""
     command.add_argument("files", nargs="*", help="CSV files, folders, globs or s3:// addresses instead of an API")
-    command.add_argument("--source", choices=list(_APIS), default="polygon", help="default polygon")
+    command.add_argument(
+        "--source", choices=[*_APIS, flat_files.NAME], default="polygon", help="default polygon; flat_files: Massive's"
+    )
     spans = dict.fromkeys(span for api in _APIS.values() for span in api.SPANS)
     command.add_argument("--interval", choices=list(spans), default="1d", help="default 1d")
     command.add_argument("--from", dest="first", type=date.fromisoformat, metavar="DAY", help="first day to look at")
@@ -50,10 +53,15 @@ def add_options(command: ArgumentParser) -> None:
 
 def sources(settings: Settings, options: Namespace, clock: Clock) -> list[Source]:
     """Return one source for all that is missing; none with --dry-run, which says it. Raises SettingsError."""
-    if not options.files and options.interval not in _APIS[options.source].SPANS:
+    is_of_api = options.source in _APIS and not options.files
+    spans = _APIS[options.source].SPANS if options.source in _APIS else flat_files.SPANS
+    if not options.files and options.interval not in spans:
         raise SettingsError([f"--interval {options.interval}: {options.source} does not have it"])
+    if not is_of_api and options.adjusted:
+        raise SettingsError(["--adjusted: files have the prices that they have"])
     found: Sequence[Gap] = options.gaps
-    source = _FromFiles(settings, options, clock, found) if options.files else _FromApi(settings, options, clock, found)
+    kind = _FromApi if is_of_api else _FromFiles if options.files else _FromFlatFiles
+    source = kind(settings, options, clock, found)
     print(source.announcement())
     return [] if options.dry_run or not found else [source]
 
@@ -80,7 +88,7 @@ class _Backfill(Source):
         is_long = options.interval in DAILY_OR_LONGER - {"1d"}
         self._is_adjusted = is_long if options.adjusted is None else options.adjusted
         basis = "adjusted" if self._is_adjusted else "as traded"
-        api = "csv" if options.files else _APIS[options.source].NAME
+        api = "csv" if options.files else options.source
         self._key = f"{api}/backfill/{options.interval}/{basis}/{self.topics[0]}"
         self.keys = (self._key,)
         self._sent, self._nothing = 0, 0
@@ -169,7 +177,7 @@ class _Backfill(Source):
 
 
 class _FromApi(_Backfill):
-    """From Polygon/Massive or Alpha Vantage, with the fewest requests."""
+    """From Polygon/Massive or Alpha Vantage, with few requests."""
 
     def __init__(self, settings: Settings, options: Namespace, clock: Clock, found: Sequence[Gap]) -> None:
         super().__init__(settings, options, clock, found)
@@ -239,29 +247,63 @@ class _FromFiles(_Backfill):
     def _found(self) -> Iterator["_Found"]:
         options = Options(symbol=self._options.symbol, timezone=self._options.timezone or "")
         for name in csv_file.find(self._options.files, self._settings):
-            with csv_file.at_hand(name, self._settings) as file:
-                reading = csv_file.reading(file, options, exchange_of=self._exchanges.of)
-                cleaner = Cleaner(reading, source=file.source, ingested_at=self._clock.now_text)
-                rows = (chunk.bars for chunk in csv_file.chunks(file, reading, cleaner))
-                bars = self._missing(chain.from_iterable(rows))
-            yield _Found(bars, set())
+            yield _Found(self._bars_of(name, options), set())
+
+    def _bars_of(self, name: str, options: Options) -> list[Bar]:
+        """The bars of a file that are missing."""
+        with csv_file.at_hand(name, self._settings) as file:
+            reading = csv_file.reading(file, options, exchange_of=self._exchanges.of)
+            cleaner = Cleaner(reading, source=file.source, ingested_at=self._clock.now_text)
+            rows = (chunk.bars for chunk in csv_file.chunks(file, reading, cleaner))
+            return self._missing(chain.from_iterable(rows))
+
+
+class _FromFlatFiles(_FromFiles):
+    """From Massive's flat files, one a day that anything is missing of. A ticker that is not in it had nothing."""
+
+    def announcement(self) -> str:
+        """Return what is missing, and how many files that is."""
+        files = len({day for gap in self._gaps.values() for day in gap.days})
+        return f"{super().announcement()}\n  {files:,} files" if files else super().announcement()
+
+    def _found(self) -> Iterator["_Found"]:
+        days = sorted({day for gap in self._gaps.values() for day in gap.days})
+        failed = 0
+        for day in days:
+            wanted = {(symbol, str(day)) for symbol, gap in self._gaps.items() if day in gap.days}
+            try:
+                with flat_files.fetched(self._settings, self._options.interval, day) as path:
+                    bars = self._bars_of(str(path), Options(interval=self._options.interval, ends=False))
+            except (SourceError, UnusableFile) as error:
+                failed += 1
+                log.error("source failed", extra={"day": str(day), "reason": str(error)})  # noqa: TRY400 - the reason says it all
+                continue
+            is_day = self._options.interval in DAILY_OR_LONGER
+            yield _Found(bars, wanted - ({(bar.symbol, self._day_of(bar)) for bar in bars} if is_day else set()))
+        self.failure = f"{failed} of {len(days)} files could not be read; the log says why" if failed else ""
+
+
+def _required(options: Namespace) -> list[str]:
+    if options.files or options.dry_run:
+        return ["s3_bucket"]
+    if options.source == flat_files.NAME:
+        return ["s3_bucket", "flat_files_access_key", "flat_files_secret_key"]
+    return ["s3_bucket", f"{options.source}_api_key"]
 
 
 COMMAND = Command(
-    summary="exactly the bars that are missing in the lake, from an API or from CSV files",
-    more="Looks at what `python -m pipeline.coverage` reports and asks with the fewest requests, by symbol or by day. "
+    summary="exactly the bars that are missing in the lake, from an API, flat files or CSV files",
+    more="Looks at what `python -m pipeline.coverage` reports and asks with few requests, by symbol or by day. "
     "What was sent before and has not landed yet is not asked for again; --restart forgets that.",
     examples=(
         "--dry-run",
         "--symbols AAPL,MSFT --from 2024-01-01",
         "--interval 1m --from 2025-11-03 --to 2025-11-07",
+        "--source flat_files --interval 1m --from 2025-11-03",
         "prices.csv.gz --from 2013-01-01 --to 2013-12-31",
     ),
     add_options=add_options,
-    required=lambda options: [
-        "s3_bucket",
-        *([] if options.files or options.dry_run else [f"{options.source}_api_key"]),
-    ],
+    required=_required,
     sources=sources,
     fills_gaps=True,
 )
