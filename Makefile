@@ -75,13 +75,16 @@ INSTALL := $(PYTHON) -m pip install --quiet --disable-pip-version-check --no-com
 	python3 -m venv .venv
 
 .venv/product: requirements.txt | .venv/bin/python
+	@echo "Installing what the scripts need into .venv, once; it takes a minute or some …"
 	$(INSTALL) -r requirements.txt
 	@touch $@
 
 .venv/local: requirements.txt requirements-local.txt | .venv/bin/python
+	@echo "Installing what the scripts and the embedded stack need into .venv, once; it takes a minute or some …"
 	$(INSTALL) -r requirements-local.txt
-	@touch $@
+	@touch $@ .venv/product
 
 .venv/dev: requirements-dev.txt requirements-local.txt requirements.txt | .venv/bin/python
+	@echo "Installing what the scripts, the embedded stack and the tests need into .venv, once; it takes a minute or some …"
 	$(INSTALL) -r requirements-dev.txt
-	@touch $@ .venv/local
+	@touch $@ .venv/local .venv/product
