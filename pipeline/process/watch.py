@@ -131,9 +131,9 @@ class Watch:
                     "records_per_second": round(per_second),
                     **self._totals(),
                     "seconds_since_commit": round(now - self._last_commit),
-                    "lag": lag_text,
                     "unlanded": sum(unlanded.values()),
                     **({"failing_seconds": round(failing_seconds)} if failing_seconds else {}),
+                    "lag": lag_text,
                 },
             )
 
