@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -64,7 +65,7 @@ class _Runs(ThreadingHTTPServer):
 
     def __init__(self, stack: Stack, folder: Path) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.stack, self.folder = stack, folder
+        self.stack, self.folder, self.began = stack, folder, time.monotonic()
         self.upstream = urlsplit(stack.environment()["AWS_ENDPOINT_URL"])
         self.processes: dict[str, subprocess.Popen] = {}
 
@@ -81,6 +82,7 @@ class _Runs(ThreadingHTTPServer):
             run = json.loads(body)["RunId"]
             code = self.processes[run].poll()
             found["JobRun"]["JobRunState"] = "RUNNING" if code is None else "FAILED" if code else "SUCCEEDED"
+            found["JobRun"]["ExecutionTime"] = int(time.monotonic() - self.began)
             if code:
                 found["JobRun"]["ErrorMessage"] = self.log(run).read_text()[-2000:]
             return json.dumps(found).encode()
@@ -111,14 +113,19 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        status, headers, content = self.server.forward("POST", self.path, body, dict(self.headers))
-        if status == 200:
-            content = self.server.answer(self.headers.get("X-Amz-Target", ""), body, content)
+        status, headers, content = self.server.forward(self.command, self.path, body, dict(self.headers))
+        if status == 200 and "X-Amz-Target" in self.headers:
+            content = self.server.answer(self.headers["X-Amz-Target"], body, content)
+            headers["Content-Length"] = str(len(content))
         self.send_response(status)
-        self.send_header("Content-Type", headers.get("Content-Type", "application/x-amz-json-1.1"))
-        self.send_header("Content-Length", str(len(content)))
+        for name, value in headers.items():
+            if name.lower() not in ("transfer-encoding", "connection", "date", "server"):
+                self.send_header(name, value)
         self.end_headers()
         self.wfile.write(content)
+
+    # The ETL's other calls are S3's.
+    do_GET = do_HEAD = do_PUT = do_DELETE = do_POST  # noqa: N815 - names that the library calls
 
     def log_message(self, *_: object) -> None:
         """Silence."""
