@@ -11,7 +11,7 @@ help:
 	@echo "make venv       only .venv with what the scripts need, for your own Kafka and AWS"
 	@echo "make demo       run the whole pipeline on the embedded stack, from a CSV to a page"
 	@echo "make test       run all tests on the embedded stack"
-	@echo "make check      format, lint, types and the tests that need no stack, within a minute"
+	@echo "make check      format, lint, types and the tests that need no stack"
 	@echo "make faults     run the fault tests with their full counts (long)"
 	@echo "make soak       half an hour of everything going wrong at random times"
 	@echo "make bench      measure what benchmarks/README.md claims (long)"
@@ -47,6 +47,7 @@ bench: .venv/dev
 	$(PYTHON) -m local run $(PYTHON) -m benchmarks.replay
 	$(PYTHON) -m local run $(PYTHON) -m benchmarks.queries
 	$(PYTHON) -m local run $(PYTHON) -m benchmarks.scale
+	$(PYTHON) -m local run $(PYTHON) -m benchmarks.prices
 	$(PYTHON) -m local run $(PYTHON) -m benchmarks.coverage
 	$(PYTHON) -m local run $(PYTHON) -m benchmarks.dynamodb
 

@@ -147,7 +147,7 @@ class Massive:
         return {"t": int(start.timestamp() * 1000), "o": price, "h": price, "l": price, "c": price, "v": 5}
 
 
-def test_charts_are_continuous_the_morning_after(run: Callable, settings: Settings) -> None:
+def test_charts_are_continuous_the_morning_after(run: Callable, settings: Settings, credentials: None) -> None:
     """Polled day by day over a 10:1 split, a dividend and a rename, every chart is continuous each morning, without
     anyone doing anything but the daily runs, whichever name is read first; the total return leaves out the dividend's
     fall as well; and the fund that had the name before is another ticker.
@@ -163,7 +163,10 @@ def test_charts_are_continuous_the_morning_after(run: Callable, settings: Settin
             for command in (("actions",), ("poll", "--to", str(day))):
                 done = run("producer.py", *command, "--symbols", symbols, **key_and_url(server.url))
                 assert done.returncode == 0, done.stderr
-            for arguments in (("consumer.py", "--until-caught-up"), ("glue_setup.py", "etl")):
+            for arguments in (
+                ("consumer.py", "--until-caught-up"),
+                ("glue_setup.py", "etl", "--tables", "bars", "actions"),
+            ):
                 done = run(*arguments)
                 assert done.returncode == 0, done.stderr
             returns = athena.query(queries()["returns"])
