@@ -244,7 +244,7 @@ def retract(settings: Settings, options: argparse.Namespace) -> int:
     """Take records back from views and curated tables, restore them, or list what was taken back."""
     ownership.check_tables(settings)
     if options.list:
-        found = LakeListing(settings).retractions()
+        found = LakeListing(settings).retractions
         print(*(_retracted(each) for each in found) if found else ["nothing was taken back"], sep="\n")
         return terminal.EXIT_DONE
     if options.restore:

@@ -11,25 +11,19 @@ import random
 import statistics
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from benchmarks.dashboard_lake import LAST_DAY, SYMBOLS, carry_out, put_batch
-from benchmarks.scale import MINUTES_A_DAY, Lake, land_all, remove, step
-from etl.curation import Curation
+from benchmarks.scale import Lake, days_of, lake_of_its_own, land_all, noon_ms, step
 from local.stack import Stack
-from pipeline import aws, records
+from pipeline import records
 from pipeline.athena.client import Athena
 from pipeline.records import Action
-from pipeline.settings import load_settings
 from pipeline.sinks.lake.writer import ObjectWriter
-from pipeline.tables.athena_engine import AthenaEngine
 from pipeline.tables.bucket_rules import bucket_changes
-from pipeline.tables.etl_inputs import etl_tables
-from pipeline.tables.lake_listing import LakeListing
 from pipeline.tables.provision import Provision
 
 ACTIONS_A_SYMBOL = 20
@@ -50,24 +44,18 @@ def main() -> None:
     parser.add_argument("--bars", type=int, default=10_000_000, help="minute bars (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="times each statement runs (default: %(default)s)")
     options = parser.parse_args()
-    own = replace(load_settings(required=["s3_bucket"]), s3_prefix="prices", glue_database="prices")
-    lake = Lake(replace(own, athena_workgroup="prices"))
     now = datetime.now(UTC) + timedelta(minutes=5)
-    remove(lake.settings)
-    try:
+    with lake_of_its_own("prices") as lake:
         fill(lake, options.bars, now)
         compare(Athena(lake.settings), options.rounds)
-    finally:
-        remove(lake.settings)
 
 
 def fill(lake: Lake, count: int, now: datetime) -> None:
-    days = -(-count // (len(SYMBOLS) * MINUTES_A_DAY))
-    minute_days = [LAST_DAY - timedelta(days=back) for back in range(days, 0, -1)]
     before = now.date() - timedelta(days=4)
     carry_out(bucket_changes(lake.settings))
     step(
-        f"{count:,} minute bars and two years of daily bars landed", lambda: land_all(lake, minute_days, count, before)
+        f"{count:,} minute bars and two years of daily bars landed",
+        lambda: land_all(lake, days_of(count), count, before),
     )
     values = [records.encode(action) for action in actions()]
     put_batch(
@@ -75,7 +63,7 @@ def fill(lake: Lake, count: int, now: datetime) -> None:
     )
     carry_out(Provision(lake.settings, today=now.date()).changes())
     step("ETL of bars", lambda: lake.curate("first", now))
-    step(f"ETL of {len(values):,} actions", lambda: curate_actions(lake, now))
+    step(f"ETL of {len(values):,} actions", lambda: lake.curate("actions", now, "actions"))
 
 
 def actions() -> Iterator[Action]:
@@ -98,18 +86,6 @@ def actions() -> Iterator[Action]:
                 ingested_at="2026-01-01 00:00:00.000",
                 **what,
             )
-
-
-def noon_ms(day: date) -> int:
-    return int(datetime(day.year, day.month, day.day, 12, tzinfo=UTC).timestamp() * 1000)
-
-
-def curate_actions(lake: Lake, now: datetime) -> None:
-    listing = LakeListing(lake.settings)
-    landings = {name: listing.landing(name, listing.first_day_declared(name)) for name in ("bars", "actions")}
-    clients = {name: aws.client(lake.settings, name) for name in ("s3", "glue", "athena")}
-    curation = Curation(AthenaEngine(lake.settings), **clients, run="actions", now=now)
-    curation.curate(etl_tables(lake.settings, landings)["actions"])
 
 
 def compare(athena: Athena, rounds: int) -> None:

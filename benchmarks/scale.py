@@ -20,6 +20,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -72,17 +73,16 @@ class Lake:
             self._put(writer, values, day)
 
     def _put(self, writer: ObjectWriter, values: list[bytes], day: date) -> None:
-        noon_ms = int(datetime(day.year, day.month, day.day, 12, tzinfo=UTC).timestamp() * 1000)
-        put_batch(self.settings, writer, values, self.landed, arrived_ms=noon_ms)
+        put_batch(self.settings, writer, values, self.landed, arrived_ms=noon_ms(day))
         self.landed += len(values)
 
-    def curate(self, run: str, now: datetime) -> int:
+    def curate(self, run: str, now: datetime, record: str = "bars") -> int:
         """What `glue_setup.py etl --tables bars` does; return how many partitions it wrote."""
         listing = LakeListing(self.settings)
-        landing = listing.landing("bars", listing.first_day_declared("bars"))
+        landing = listing.landing(record, listing.first_day_declared(record))
         clients = {name: aws.client(self.settings, name) for name in ("s3", "glue", "athena")}
         curation = Curation(AthenaEngine(self.settings), **clients, run=run, now=now)
-        return curation.curate(etl_tables(self.settings, {"bars": landing})["bars"]).partitions
+        return curation.curate(etl_tables(self.settings, {record: landing})[record]).partitions
 
     def sizes(self, folder: str) -> dict[str, int]:
         """The objects below a folder of the lake, with their bytes."""
@@ -92,28 +92,43 @@ class Lake:
         return {each["Key"]: each["Size"] for page in found for each in page.get("Contents", [])}
 
 
+def noon_ms(day: date) -> int:
+    """Noon of a day, as Kafka has times."""
+    return int(datetime(day.year, day.month, day.day, 12, tzinfo=UTC).timestamp() * 1000)
+
+
+@contextmanager
+def lake_of_its_own(name: str) -> Iterator[Lake]:
+    """A lake with this prefix, database and workgroup, which is gone afterwards."""
+    settings = replace(load_settings(required=["s3_bucket"]), s3_prefix=name, glue_database=name, athena_workgroup=name)
+    remove(settings)
+    try:
+        yield Lake(settings)
+    finally:
+        remove(settings)
+
+
+def days_of(count: int) -> list[date]:
+    """The days, in order, that so many minute bars need. The last day of the month is the one that comes later."""
+    days = -(-count // (len(SYMBOLS) * MINUTES_A_DAY))
+    return [LAST_DAY - timedelta(days=back) for back in range(days, 0, -1)]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bars", type=int, default=1_000_000, help="minute bars (default: %(default)s)")
     options = parser.parse_args()
-    own = replace(load_settings(required=["s3_bucket"]), s3_prefix="scale", glue_database="scale")
-    lake = Lake(replace(own, athena_workgroup="scale"))
     # As if the objects had been there for a while: the ETL reads those of the last two minutes again.
     now = datetime.now(UTC) + timedelta(minutes=5)
-    remove(lake.settings)
-    try:
+    with lake_of_its_own("scale") as lake:
         measure(lake, options.bars, now)
-    finally:
-        remove(lake.settings)
 
 
 def measure(lake: Lake, count: int, now: datetime) -> None:
-    days = -(-count // (len(SYMBOLS) * MINUTES_A_DAY))
-    # The last day of the month is the one that comes later.
-    minute_days = [LAST_DAY - timedelta(days=back) for back in range(days, 0, -1)]
+    minute_days = days_of(count)
     # What came four days ago is curated and not read from the raw folder again.
     before = now.date() - timedelta(days=4)
-    print(f"{count:,} minute bars of {len(SYMBOLS)} tickers, {days} days, and two years of daily bars")
+    print(f"{count:,} minute bars of {len(SYMBOLS)} tickers, {len(minute_days)} days, and two years of daily bars")
     carry_out(bucket_changes(lake.settings))
     step("landed", lambda: land_all(lake, minute_days, count, before))
     raw = sum(lake.sizes("raw/bars/").values())

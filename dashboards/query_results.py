@@ -229,8 +229,7 @@ def _condition(narrowing: Narrowing, first_day: date | None) -> str:
     """
     conditions = []
     if narrowing.symbols:
-        listed = ", ".join("'" + symbol.replace("'", "''") + "'" for symbol in narrowing.symbols)
-        conditions.append(f"symbol IN ({listed})")
+        conditions.append(choices.is_one_of("symbol", narrowing.symbols))
     if first_day:
         conditions.append(f"time >= timestamp '{first_day} 00:00:00' AND month >= '{first_day:%Y-%m}'")
     if narrowing.last_day:

@@ -7,7 +7,7 @@ A name given in WITH hides the view of the same name, so a choice needs no other
 
 import re
 from argparse import ArgumentTypeError
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from string import Template
@@ -87,6 +87,12 @@ def _views_then(as_of: str) -> dict[str, str]:
         own = inputs | {"actions": f"listed{_THEN}"} if name == "symbols" else inputs
         found[f"{name}{_THEN}"] = price_views.price_view(name, own, today=f"DATE '{as_of[:10]}'")
     return found
+
+
+def is_one_of(column: str, values: Iterable[str]) -> str:
+    """Return the condition that a column is one of these texts."""
+    quoted = ("'" + value.replace("'", "''") + "'" for value in values)
+    return f"{column} IN ({', '.join(quoted)})"
 
 
 def instant(text: str) -> str:

@@ -6,6 +6,7 @@ or a row a symbol and session.
 from collections.abc import Collection, Iterator
 from datetime import date
 
+from pipeline.athena.choices import is_one_of
 from pipeline.athena.client import Athena
 from pipeline.coverage.covered import StoredDay
 from pipeline.intervals import INTERVAL_SECONDS
@@ -75,7 +76,7 @@ def _condition(interval: str, names: Collection[str], first: date | None, last: 
     """The WHERE condition: months, so that Athena skips the others. A day by another clock may be of the next one."""
     conditions = list(_conditions(interval, first, last, prefix))
     if names:
-        conditions.append(f"{prefix}symbol IN ({', '.join(map(_text, sorted(names)))})")
+        conditions.append(is_one_of(f"{prefix}symbol", sorted(names)))
     return " AND ".join(conditions)
 
 
@@ -84,8 +85,3 @@ def _conditions(interval: str, first: date | None, last: date, prefix: str) -> I
     before = date.fromordinal(first.toordinal() - 1) if first else date(1970, 1, 1)
     after = date.fromordinal(last.toordinal() + 1)
     yield f"{prefix}month BETWEEN '{before:%Y-%m}' AND '{after:%Y-%m}'"
-
-
-def _text(value: str) -> str:
-    quoted = value.replace("'", "''")
-    return f"'{quoted}'"

@@ -6,11 +6,11 @@ Runs one query on Athena over the last two months of daily bars.
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
-from pipeline import aws
 from pipeline.athena.client import Athena
 from pipeline.coverage.covered import Covered
 from pipeline.coverage.looking import Wanted, coverage
 from pipeline.doctor.finding import Finding, ok, warning
+from pipeline.doctor.tables import has_tables
 from pipeline.settings import ServiceError, Settings
 from pipeline.streams.kafka import checkpoints
 
@@ -24,7 +24,7 @@ _LAST_SESSIONS = (
 
 def findings(settings: Settings, *, now: datetime) -> Iterator[Finding]:
     """Yield what is missing of the last 30 days; nothing without the tables, which the tables' area reports."""
-    if not settings.s3_bucket or not _has_tables(settings):
+    if not settings.s3_bucket or not has_tables(settings, "bars", "trading_sessions"):
         return
     yield from _ends(settings, now)
     try:
@@ -62,13 +62,3 @@ def _ends(settings: Settings, now: datetime) -> Iterator[Finding]:
                 f"the sessions of {row['exchange']} in trading_sessions end on {last}",
                 "python glue_setup.py writes them up to the end of next year, as far as the calendar knows them",
             )
-
-
-def _has_tables(settings: Settings) -> bool:
-    glue = aws.client(settings, "glue")
-    try:
-        for name in ("bars", "trading_sessions"):
-            glue.get_table(DatabaseName=settings.glue_database, Name=name)
-    except glue.exceptions.EntityNotFoundException:
-        return False
-    return True

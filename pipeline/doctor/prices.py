@@ -8,11 +8,11 @@ from datetime import datetime, timedelta
 
 import pandas as pd
 
-from pipeline import aws
 from pipeline.athena.choices import chosen
 from pipeline.athena.client import Athena
 from pipeline.athena.queries import queries
 from pipeline.doctor.finding import Finding, ok, warning
+from pipeline.doctor.tables import has_tables
 from pipeline.settings import Settings
 from pipeline.tables.prices import PRICE_VIEWS
 
@@ -25,7 +25,7 @@ _SHOWN = 5
 
 def findings(settings: Settings, *, now: datetime) -> Iterator[Finding]:
     """Yield what the flags of athena_queries.sql show; nothing without the views, which the tables' area reports."""
-    if not settings.s3_bucket or not _has_views(settings):
+    if not settings.s3_bucket or not has_tables(settings, *PRICE_VIEWS):
         return
     athena, known = Athena(settings), queries()
     first_month = f"{now - _LOOK_BACK:%Y-%m}"
@@ -41,16 +41,6 @@ def findings(settings: Settings, *, now: datetime) -> Iterator[Finding]:
         *_ages(rows(_AGES)),
     ]
     yield from found or [ok("prices", f"nothing is suspicious since {first_month}")]
-
-
-def _has_views(settings: Settings) -> bool:
-    glue = aws.client(settings, "glue")
-    try:
-        for name in PRICE_VIEWS:
-            glue.get_table(DatabaseName=settings.glue_database, Name=name)
-    except glue.exceptions.EntityNotFoundException:
-        return False
-    return True
 
 
 def _flags(rows: pd.DataFrame, query: str, column: str) -> Iterator[Finding]:

@@ -9,6 +9,7 @@ from botocore.exceptions import ClientError
 from pipeline import aws
 from pipeline.doctor.finding import Finding, ok, problem, warning
 from pipeline.settings import Settings
+from pipeline.tables.calls import found
 from pipeline.tables.provision import Provision
 
 _CURE = "python glue_setup.py"
@@ -60,3 +61,9 @@ def _workgroup(settings: Settings) -> Iterator[Finding]:
         yield problem(
             "tables", f"workgroup {name} has no output location: queries without one of their own fail", _CURE
         )
+
+
+def has_tables(settings: Settings, *names: str) -> bool:
+    """Return whether the database has all of these tables and views; what lacks one is this area's to report."""
+    glue = aws.client(settings, "glue")
+    return all(found(glue.get_table, DatabaseName=settings.glue_database, Name=name) for name in names)

@@ -1,5 +1,6 @@
 """Calls to AWS as Changes need them: a reading call that knows "not there", and a changing call with its text."""
 
+import hashlib
 import json
 from collections.abc import Callable
 from functools import partial
@@ -8,7 +9,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from pipeline import aws
-from pipeline.tables.changes import Call
+from pipeline.tables.changes import Call, Change
 
 _MISSING = frozenset(
     {
@@ -53,3 +54,13 @@ def call(client: Any, operation: str, **parameters: Any) -> Call:
     service = client.meta.service_model.service_name
     run = partial(getattr(client, operation), **parameters)
     return Call(f"{service}.{operation} {json.dumps(shown, default=str)}", run)
+
+
+def object_change(s3: Any, what: str, body: bytes, *, why: str = "", **address: str) -> Change:
+    """Return the change of an object at Bucket and Key that has to have these bytes; its metadata say which it has."""
+    digest = hashlib.sha256(body).hexdigest()
+    present = found(s3.head_object, **address)
+    if present is not None and present.get("Metadata", {}).get("sha256") == digest:
+        return Change(what, "keep")
+    put = call(s3, "put_object", **address, Body=body, Metadata={"sha256": digest})
+    return Change(what, "update" if present else "create", why, (put,))

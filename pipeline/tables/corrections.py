@@ -104,7 +104,7 @@ def _time(text: str) -> str:
 
 def of_id(settings: Settings, id_: str) -> Retraction:
     """Return the retraction of this id. Raise ServiceError."""
-    for one in LakeListing(settings).retractions():
+    for one in LakeListing(settings).retractions:
         if one.id == id_:
             return one
     raise ServiceError(f"--restore {id_}: there is no such retraction; `glue_setup.py retract --list` shows them")

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import date
+from functools import cached_property
 from typing import Any, get_args
 
 import msgspec
@@ -28,7 +29,7 @@ class LakeListing:
         table can read.
         """
         folder, days = self._days(record)
-        taken_back = tuple(each for each in self.retractions() if each.table == record)
+        taken_back = tuple(each for each in self.retractions if each.table == record)
         if not days:
             return Landing(first_day=first_day, has_hours=record == "ticks", retractions=taken_back)
         keys = [key for day in dict.fromkeys((days[0], days[-1])) for key in self._some_keys(f"{folder}dt={day}/")]
@@ -54,8 +55,9 @@ class LakeListing:
             retractions=taken_back,
         )
 
+    @cached_property
     def retractions(self) -> list[Retraction]:
-        """Return what was taken back, oldest first. Raise ServiceError for an object that is no retraction."""
+        """What was taken back, oldest first; looked for once. Raises ServiceError for an object that is none."""
         found = []
         for listed in self.objects(bucket.retractions_folder(self._settings.s3_root)):
             key = listed["Key"]

@@ -1,6 +1,5 @@
 """What works on the lake by itself: crawler, ETL job and its schedule, and the role and files that these need."""
 
-import hashlib
 import json
 from collections.abc import Generator, Iterator
 from functools import partial
@@ -12,7 +11,7 @@ from botocore.exceptions import ClientError
 from pipeline import aws, bucket
 from pipeline.settings import Settings
 from pipeline.tables import resources
-from pipeline.tables.calls import call, found
+from pipeline.tables.calls import call, found, object_change
 from pipeline.tables.catalog import Landing
 from pipeline.tables.changes import Call, Change, differences
 from pipeline.tables.etl_inputs import etl_files
@@ -82,14 +81,7 @@ class Machinery:
         """Yield each file of the ETL job."""
         for name, body in etl_files(self._settings, landings).items():
             key = f"{bucket.etl_folder(self._settings.s3_root)}{name}"
-            digest = hashlib.sha256(body).hexdigest()
-            present = found(self._s3.head_object, Bucket=self._settings.s3_bucket, Key=key)
-            if present is not None and present.get("Metadata", {}).get("sha256") == digest:
-                yield Change(f"script {key}", "keep")
-                continue
-            given = {"Bucket": self._settings.s3_bucket, "Key": key, "Body": body, "Metadata": {"sha256": digest}}
-            put = call(self._s3, "put_object", **given)
-            yield Change(f"script {key}", "update" if present else "create", calls=(put,))
+            yield object_change(self._s3, f"script {key}", body, Bucket=self._settings.s3_bucket, Key=key)
 
     def _crawler(self, role: str) -> Change:
         wanted = resources.crawler(self._settings, role)

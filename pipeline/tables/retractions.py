@@ -10,6 +10,7 @@ from datetime import date, timedelta
 
 import msgspec
 
+from etl.curation import is_one_of, text
 from pipeline import records
 from pipeline.records import TABLES
 
@@ -62,18 +63,18 @@ class Retraction:
 
 def condition(retraction: Retraction) -> str:
     """Return the SQL condition of the rows that it takes back, over typed columns. Trino and Spark both run it."""
-    parts = [f'"ingested_at" < TIMESTAMP {_text(retraction.ingested_before)}']
+    parts = [f'"ingested_at" < TIMESTAMP {text(retraction.ingested_before)}']
     if retraction.ingested_from:
-        parts.append(f'"ingested_at" >= TIMESTAMP {_text(retraction.ingested_from)}')
+        parts.append(f'"ingested_at" >= TIMESTAMP {text(retraction.ingested_from)}')
     if retraction.symbols:
-        parts.append(f'"symbol" IN ({", ".join(map(_text, retraction.symbols))})')
+        parts.append(is_one_of('"symbol"', [*retraction.symbols]))
     for column in ("source", "interval"):
         if value := getattr(retraction, column):
-            parts.append(f'"{column}" = {_text(value)}')
+            parts.append(f'"{column}" = {text(value)}')
     if retraction.first_day:
-        parts.append(f'"time" >= TIMESTAMP {_text(f"{retraction.first_day} 00:00:00")}')
+        parts.append(f'"time" >= TIMESTAMP {text(f"{retraction.first_day} 00:00:00")}')
     if retraction.last_day:
-        parts.append(f'"time" < TIMESTAMP {_text(f"{_following(retraction.last_day)} 00:00:00")}')
+        parts.append(f'"time" < TIMESTAMP {text(f"{_following(retraction.last_day)} 00:00:00")}')
     return " AND ".join(parts)
 
 
@@ -84,10 +85,10 @@ def kept(retractions: Iterable[Retraction]) -> list[str]:
 
 def scope(retraction: Retraction) -> str:
     """Return the condition of the raw rows whose keys a retraction may touch, over the raw columns of any format."""
-    parts = [f'"symbol" IN ({", ".join(map(_text, retraction.symbols))})'] if retraction.symbols else []
+    parts = [is_one_of('"symbol"', [*retraction.symbols])] if retraction.symbols else []
     day = "substr(CAST(time AS varchar(23)), 1, 10)"
-    parts += [f"{day} >= {_text(retraction.first_day)}"] if retraction.first_day else []
-    parts += [f"{day} <= {_text(retraction.last_day)}"] if retraction.last_day else []
+    parts += [f"{day} >= {text(retraction.first_day)}"] if retraction.first_day else []
+    parts += [f"{day} <= {text(retraction.last_day)}"] if retraction.last_day else []
     return " AND ".join(parts) or "true"
 
 
@@ -96,9 +97,9 @@ def encode(retraction: Retraction) -> bytes:
     return msgspec.json.format(msgspec.json.encode(retraction), indent=1)
 
 
-def decode(text: bytes) -> Retraction:
+def decode(body: bytes) -> Retraction:
     """Read a retraction. Raise msgspec.ValidationError."""
-    return msgspec.json.decode(text, type=Retraction)
+    return msgspec.json.decode(body, type=Retraction)
 
 
 def has_column(table: str, name: str) -> bool:
@@ -108,9 +109,3 @@ def has_column(table: str, name: str) -> bool:
 
 def _following(day: str) -> str:
     return (date.fromisoformat(day) + timedelta(days=1)).isoformat()
-
-
-def _text(value: str) -> str:
-    """A text as a string of SQL."""
-    quoted = value.replace("'", "''")
-    return f"'{quoted}'"

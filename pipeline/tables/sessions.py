@@ -4,7 +4,6 @@ Each exchange is one Parquet object, written anew by glue_setup.py and before it
 changed or another year has begun. Exchanges that the settings no longer name keep their object.
 """
 
-import hashlib
 from collections.abc import Iterator
 from datetime import date
 from typing import Any
@@ -12,10 +11,11 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import parquet
 
+from etl.curation import text
 from pipeline import aws, bucket
 from pipeline.sessions import NO_EXCHANGE, Exchange, Exchanges, Session, end_of_next_year
 from pipeline.settings import Settings
-from pipeline.tables.calls import call, found
+from pipeline.tables.calls import object_change
 from pipeline.tables.catalog import TableInput, location_of, table_input
 from pipeline.tables.changes import Change
 
@@ -49,7 +49,10 @@ def table(settings: Settings) -> TableInput:
 def view_sql(settings: Settings) -> str:
     """Return the query of the view symbol_exchanges: LIKE patterns of symbols, of which the first that fits counts."""
     pairs = [*settings.symbol_exchange_list, *([("*", settings.exchange)] if settings.exchange != NO_EXCHANGE else [])]
-    rows = [f"({_text(_like(symbol))}, {_text(name)}, {place})" for place, (symbol, name) in enumerate(pairs)]
+    rows = [
+        f"(CAST({text(_like(symbol))} AS varchar), CAST({text(name)} AS varchar), {place})"
+        for place, (symbol, name) in enumerate(pairs)
+    ]
     values = ",\n  ".join(rows) or "('', '', 0)"
     return f"SELECT pattern, exchange, place\nFROM (VALUES\n  {values}\n) AS listed (pattern, exchange, place)"
 
@@ -61,11 +64,6 @@ def _like(symbol: str) -> str:
     return symbol.replace("*", "%")
 
 
-def _text(value: str) -> str:
-    quoted = value.replace("'", "''")
-    return f"CAST('{quoted}' AS varchar)"
-
-
 def session_changes(settings: Settings, *, today: date) -> Iterator[Change]:
     """Yield the change of each exchange's object. Raises SettingsError for an exchange that does not exist."""
     s3 = aws.client(settings, "s3")
@@ -74,15 +72,8 @@ def session_changes(settings: Settings, *, today: date) -> Iterator[Change]:
         key = f"{bucket.curated_folder(settings.s3_root, TRADING_SESSIONS)}{name}.parquet"
         sessions = exchange.known_sessions(FIRST_DAY, end_of_next_year(today))
         body = encoded(exchange, sessions)
-        digest = hashlib.sha256(body).hexdigest()
-        present = found(s3.head_object, Bucket=settings.s3_bucket, Key=key)
-        what = f"sessions of {exchange.name}"
-        if present is not None and present.get("Metadata", {}).get("sha256") == digest:
-            yield Change(what, "keep")
-            continue
-        put = call(s3, "put_object", Bucket=settings.s3_bucket, Key=key, Body=body, Metadata={"sha256": digest})
         why = f"{len(sessions):,} up to {sessions[-1].day}"
-        yield Change(what, "update" if present else "create", why, (put,))
+        yield object_change(s3, f"sessions of {exchange.name}", body, why=why, Bucket=settings.s3_bucket, Key=key)
 
 
 def encoded(exchange: Exchange, sessions: list[Session]) -> bytes:

@@ -84,7 +84,7 @@ def test_views_and_etl_leave_it_out(record: str) -> None:
 
 def test_a_file_is_its_source() -> None:
     """--file names a load as its records do, wherever the file lies."""
-    assert asked("--file", "/home/me/wrong.csv").source == "csv:wrong.csv"
+    assert asked("--file", "/somewhere/else/wrong.csv").source == "csv:wrong.csv"
     assert asked("--day", "2026-01-05").said.startswith("bars: of 2026-01-05, ingested before 2026-03-04 12:00")
 
 

@@ -18,6 +18,7 @@ from pipeline.sources.csv import file as csv_file
 from pipeline.sources.csv.bars import Cleaner
 from pipeline.sources.csv.dialects import UnusableFile
 from pipeline.sources.csv.reading import Options
+from pipeline.sources.due import instant
 from pipeline.sources.gaps import Gap, Request
 from pipeline.sources.pacing import Clock
 from pipeline.sources.progress import empty_days, packed, sent_days
@@ -153,8 +154,7 @@ class _Backfill(Source):
     def _day_of(self, bar: Bar) -> str:
         if bar.interval in DAILY_OR_LONGER:
             return bar.time[:10]
-        instant = datetime.fromisoformat(bar.time).replace(tzinfo=UTC)
-        return str(self._exchanges.of(bar.symbol).local_day(instant))
+        return str(self._exchanges.of(bar.symbol).local_day(instant(bar.time)))
 
     def _note(self, sent: Iterable[_SymbolDay]) -> None:
         for symbol, day in sent:
